@@ -1,0 +1,1 @@
+"""Labelled images: reading, rendering and fetching them."""

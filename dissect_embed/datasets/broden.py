@@ -1,0 +1,392 @@
+"""Read a data set in Broden's format: images, and labels a pixel or a whole image can carry.
+
+The format is Network Dissection's ([BAU17], Bau et al., CVPR 2017). A folder holds
+
+- ``index.csv``: a row an image: ``image,split,ih,iw,sh,sw`` and one column a category. A cell is
+  empty (not labelled in this category) or holds entries joined by ``;``: the name of a label PNG
+  below ``images/``, or a number that labels the whole image. All entries hold at once.
+- ``label.csv``: ``number,name,category,frequency,coverage,syns``, a row a concept.
+- ``category.csv`` and ``c_<category>.csv``: how often and how widely each concept occurs in each
+  category. A concept's category is the one in which it covers most.
+- ``images/``: JPEGs of ih × iw pixels, label PNGs of sh × sw pixels, ``red + 256·green`` a number.
+
+Number 0 means unlabelled everywhere.
+"""
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, UnidentifiedImageError
+
+from dissect_embed.errors import DatasetError
+
+INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
+LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage")
+
+
+@dataclass(frozen=True)
+class Concept:
+    """One label: its number in the PNGs, its name, and the category in which it covers most."""
+
+    number: int
+    name: str
+    category: str
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """One row of ``index.csv``."""
+
+    image: str
+    split: str
+    size: tuple[int, int]  # height, width of the image in pixels
+    label_size: tuple[int, int]  # height, width of its label maps in pixels
+    entries: tuple[int | str, ...]  # whole-image numbers and names of label PNGs
+
+
+@dataclass(frozen=True)
+class Broden:
+    """The rows of one split of a data set, and all its concepts.
+
+    ``concept_index`` maps a label number to the concept's place in ``concepts``, -1 where
+    ``label.csv`` has no such number.
+    """
+
+    root: Path
+    split: str
+    rows: tuple[ImageRow, ...]
+    concepts: tuple[Concept, ...]
+    categories: tuple[str, ...]
+    concept_index: Int[np.ndarray, " number"]
+    fingerprint: str
+
+    @property
+    def concept_category(self) -> Int[np.ndarray, " concept"]:
+        """The place of each concept's category in ``categories``."""
+        place = {name: g for g, name in enumerate(self.categories)}
+        return np.array([place[c.category] for c in self.concepts], dtype=np.int64)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width in pixels, the same for all images."""
+        return self.rows[0].size
+
+
+def load_broden(root: Path, split: str = "all") -> Broden:
+    """Read and check the tables of the data set under ``root``.
+
+    Parameters
+    ----------
+    root
+        Folder with ``index.csv``.
+    split
+        A value of the index's ``split`` column, or ``all``.
+
+    Raises
+    ------
+    DatasetError
+        If a table is missing or malformed (file and line are named), a file named in the index is
+        missing or leaves the data set, or the split has no image.
+    """
+    root = Path(root)
+    if not (root / "index.csv").is_file():
+        msg = (
+            f"{root}: no index.csv here, so it is no data set in Broden's format; "
+            "check dataset.root, or make the data set with 'snakemake data'"
+        )
+        raise DatasetError(msg)
+    categories = tuple(row["name"] for _, row in _read_table(root / "category.csv", ("name",)))
+    if not categories:
+        msg = f"{root / 'category.csv'}: no category is listed; add a row for each column of labels"
+        raise DatasetError(msg)
+    concepts = _read_concepts(root, categories)
+    concept_index = np.full(max(c.number for c in concepts) + 1, -1, dtype=np.int64)
+    concept_index[[c.number for c in concepts]] = np.arange(len(concepts))
+    rows = _read_index(root, categories)
+    sizes = _list_files(root / "images")
+    _check_index(root, rows, sizes, concept_index)
+    chosen = tuple(r for r in rows.values() if split in ("all", r.split))
+    if not chosen:
+        known = ", ".join(sorted({r.split for r in rows.values()})) or "none"
+        msg = (
+            f"{root / 'index.csv'}: no image in split {split!r}; the splits are: {known} "
+            "(or 'all'); change dataset.split"
+        )
+        raise DatasetError(msg)
+    _check_one_size(root, chosen)
+    return Broden(
+        root, split, chosen, concepts, categories, concept_index, _fingerprint(root, split, sizes)
+    )
+
+
+def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
+    """Decode one image.
+
+    Raises
+    ------
+    DatasetError
+        If the file is truncated, no image, or of another size than the index says.
+    """
+    path = dataset.root / "images" / row.image
+    pixels = _decode(path, "RGB")
+    if pixels.shape[:2] != row.size:
+        msg = (
+            f"{path}: {_by(pixels.shape[:2])} pixels, the index says {_by(row.size)} (ih × iw); "
+            "correct index.csv or the image"
+        )
+        raise DatasetError(msg)
+    return np.asarray(pixels)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The labels of one image, as regions of pixels that carry the same set of concepts.
+
+    ``region[y, x]`` is the region of a pixel; the pairs ``(member_region[i], member_concept[i])``
+    say which concept holds in which region. A picture with six categories has a hundred regions or
+    so, so counting a mask's pixels a region and then adding regions up to concepts costs one look
+    at each pixel, however many labels it carries; and a concept that two label maps give to the
+    same pixel counts once.
+    """
+
+    region: Int[np.ndarray, "y x"]
+    member_region: Int[np.ndarray, " pair"]
+    member_concept: Int[np.ndarray, " pair"]
+    n_regions: int
+
+    @property
+    def region_pixels(self) -> Int[np.ndarray, " region"]:
+        """The number of pixels of each region."""
+        return np.bincount(self.region.ravel(), minlength=self.n_regions)
+
+
+def read_regions(dataset: Broden, row: ImageRow) -> Regions:
+    """Decode all labels of one image.
+
+    Raises
+    ------
+    DatasetError
+        If a label PNG is truncated, of another size than the index says, or has a number that
+        ``label.csv`` lacks.
+    """
+    height, width = row.label_size
+    region = np.zeros(height * width, dtype=np.int64)
+    n_regions = 1
+    maps: list[tuple[Int[np.ndarray, " region"], Int[np.ndarray, " value"]]] = []
+    whole_image = []
+    for entry in dict.fromkeys(row.entries):
+        if isinstance(entry, int):
+            whole_image.append(dataset.concept_index[entry])
+            continue
+        numbers = read_label_png(dataset, row, entry).ravel()
+        present = np.flatnonzero(np.bincount(numbers))
+        place = np.zeros(present[-1] + 1, dtype=np.int64)
+        place[present] = np.arange(len(present))
+        joint = region * len(present) + place[numbers]
+        used = np.flatnonzero(np.bincount(joint, minlength=n_regions * len(present)))
+        compact = np.zeros(used[-1] + 1, dtype=np.int64)
+        compact[used] = np.arange(len(used))
+        # What earlier maps said of a region holds for every region it was split into.
+        maps = [(values[used // len(present)], concepts) for values, concepts in maps]
+        number_concepts = np.where(present > 0, dataset.concept_index[present], -1)
+        maps.append((used % len(present), number_concepts))
+        region, n_regions = compact[joint], len(used)
+    pairs = [
+        np.stack([np.arange(n_regions), concepts[values]], axis=1) for values, concepts in maps
+    ] + [np.stack([np.arange(n_regions), np.full(n_regions, c)], axis=1) for c in whole_image]
+    members = np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs])
+    members = np.unique(members[members[:, 1] >= 0], axis=0)
+    return Regions(region.reshape(height, width), members[:, 0], members[:, 1], n_regions)
+
+
+def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray, "y x"]:
+    """Decode one label PNG to label numbers, checked against the index and ``label.csv``."""
+    path = dataset.root / "images" / entry
+    pixels = _decode(path, "RGB")
+    if pixels.shape[:2] != row.label_size:
+        msg = (
+            f"{path}: {_by(pixels.shape[:2])} pixels, the index says {_by(row.label_size)} "
+            "(sh × sw); correct index.csv or the label map"
+        )
+        raise DatasetError(msg)
+    numbers = pixels[:, :, 0].astype(np.int64) + 256 * pixels[:, :, 1].astype(np.int64)
+    known = dataset.concept_index
+    # One look at the largest and at the few numbers present is cheaper than one at every pixel.
+    present = np.flatnonzero(np.bincount(numbers.ravel()))
+    unknown = [n for n in present if n and (n >= len(known) or known[n] < 0)]
+    if unknown:
+        msg = (
+            f"{path}: label number {unknown[0]} is not in {dataset.root / 'label.csv'}; "
+            "add it there or correct the label map"
+        )
+        raise DatasetError(msg)
+    return numbers
+
+
+def _read_table(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, row) of a CSV file whose header must have the required columns."""
+    if not path.is_file():
+        msg = f"{path}: missing; a data set in Broden's format has this table"
+        raise DatasetError(msg)
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        lacking = [name for name in required if name not in header]
+        if lacking:
+            msg = f"{path}:1: no column {lacking[0]!r}; the header is {','.join(header)!r}"
+            raise DatasetError(msg)
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                msg = (
+                    f"{path}:{reader.line_num}: {len(cells)} cells, the header has {len(header)}; "
+                    "a name with a comma must be in double quotes"
+                )
+                raise DatasetError(msg)
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+
+
+def _number(path: Path, line: int, row: dict[str, str], column: str, kind: type = int) -> float:
+    try:
+        value = kind(row[column])
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        what = "a whole number" if kind is int else "a number"
+        msg = f"{path}:{line}: {column} is {row[column]!r}, expected {what} of at least 0"
+        raise DatasetError(msg) from None
+    return value
+
+
+def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ...]:
+    coverage: dict[int, list[float]] = {}
+    for g, category in enumerate(categories):
+        path = root / f"c_{category}.csv"
+        for line, row in _read_table(path, ("number", "coverage")):
+            number = int(_number(path, line, row, "number"))
+            covered = coverage.setdefault(number, [-1.0] * len(categories))
+            covered[g] = _number(path, line, row, "coverage", float)
+    path = root / "label.csv"
+    concepts: dict[int, Concept] = {}
+    for line, row in _read_table(path, LABEL_COLUMNS):
+        number = int(_number(path, line, row, "number"))
+        if number == 0:
+            continue  # some copies list "unlabelled"; it is no concept
+        if number in concepts:
+            msg = f"{path}:{line}: number {number} stands here twice; give each concept its own"
+            raise DatasetError(msg)
+        if number not in coverage:
+            msg = (
+                f"{path}:{line}: concept {row['name']!r} (number {number}) is in no c_*.csv table; "
+                "add it to that of its category"
+            )
+            raise DatasetError(msg)
+        widest = int(np.argmax(coverage[number]))
+        concepts[number] = Concept(number, row["name"], categories[widest])
+    if not concepts:
+        msg = f"{path}: no concept is listed"
+        raise DatasetError(msg)
+    return tuple(concepts.values())
+
+
+def _read_index(root: Path, categories: tuple[str, ...]) -> dict[int, ImageRow]:
+    """Return the rows by their line in ``index.csv``."""
+    path = root / "index.csv"
+    rows = {}
+    for line, row in _read_table(path, INDEX_COLUMNS + categories):
+        ih, iw, sh, sw = (int(_number(path, line, row, c)) for c in ("ih", "iw", "sh", "sw"))
+        if 0 in (ih, iw, sh, sw):
+            msg = f"{path}:{line}: a size of 0 pixels (ih, iw, sh, sw = {ih}, {iw}, {sh}, {sw})"
+            raise DatasetError(msg)
+        cells = [e.strip() for c in categories for e in row[c].split(";") if e.strip()]
+        entries = tuple(int(e) if e.isascii() and e.isdigit() else e for e in cells)
+        # 0 is unlabelled, here as in the label maps.
+        entries = tuple(e for e in entries if e != 0)
+        rows[line] = ImageRow(row["image"], row["split"], (ih, iw), (sh, sw), entries)
+    return rows
+
+
+def _list_files(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below a folder, by its path with forward slashes."""
+    sizes = {}
+    stack = [(folder, "")]
+    while stack:
+        path, prefix = stack.pop()
+        if not path.is_dir():
+            continue
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    stack.append((Path(entry.path), f"{prefix}{entry.name}/"))
+                elif entry.is_file():
+                    sizes[prefix + entry.name] = entry.stat().st_size
+    return sizes
+
+
+def _check_index(
+    root: Path,
+    rows: dict[int, ImageRow],
+    sizes: dict[str, int],
+    concept_index: Int[np.ndarray, " number"],
+) -> None:
+    path = root / "index.csv"
+    for line, row in rows.items():
+        for entry in (row.image, *row.entries):
+            if isinstance(entry, int):
+                if entry >= len(concept_index) or concept_index[entry] < 0:
+                    msg = f"{path}:{line}: label number {entry} is not in {root / 'label.csv'}"
+                    raise DatasetError(msg)
+            elif entry not in sizes:
+                parts = PurePosixPath(entry)
+                if parts.is_absolute() or ".." in parts.parts or "\\" in entry:
+                    msg = f"{path}:{line}: {entry!r} leaves the data set; name files below images/"
+                else:
+                    msg = (
+                        f"{path}:{line}: {root / 'images' / entry} is missing; "
+                        "fetch or render the data set again, or drop the row"
+                    )
+                raise DatasetError(msg)
+
+
+def _check_one_size(root: Path, rows: tuple[ImageRow, ...]) -> None:
+    for row in rows:
+        if row.size != rows[0].size:
+            msg = (
+                f"{root / 'index.csv'}: {row.image} is {_by(row.size)} pixels, {rows[0].image} is "
+                f"{_by(rows[0].size)}; all images of a data set must have one size: resize them"
+            )
+            raise DatasetError(msg)
+
+
+def _fingerprint(root: Path, split: str, sizes: dict[str, int]) -> str:
+    """Return a hash of the tables, the split, and the name and size of every image file."""
+    digest = hashlib.sha256(split.encode())
+    for path in sorted(root.glob("*.csv")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    for name, size in sorted(sizes.items()):
+        digest.update(f"{name}\0{size}\n".encode())
+    return digest.hexdigest()
+
+
+def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x 3"]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+        msg = (
+            f"{path}: cannot be decoded ({error}); the file is damaged: "
+            "fetch or render the data set again"
+        )
+        raise DatasetError(msg) from error
+
+
+def _by(size: tuple[int, ...]) -> str:
+    return f"{size[0]} × {size[1]}"
+

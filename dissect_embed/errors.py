@@ -1,0 +1,25 @@
+"""The errors a user can meet.
+
+Every message says what is wrong, where (file, row or key) and what to do; the command line prints
+it without a stack trace.
+"""
+
+
+class DissectEmbedError(Exception):
+    """What a user can put right: bad input, a missing file, a full disk."""
+
+
+class DatasetError(DissectEmbedError, ValueError):
+    """A data set that is not in Broden's format, or not whole."""
+
+
+class ArtefactError(DissectEmbedError, ValueError):
+    """A file between stages that is missing, unreadable or made from something else."""
+
+
+class ModelError(DissectEmbedError, ValueError):
+    """A network that cannot be built, loaded or probed as asked."""
+
+
+class DiskSpaceError(DissectEmbedError, OSError):
+    """Not enough room for what a stage is about to write."""

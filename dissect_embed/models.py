@@ -1,0 +1,293 @@
+"""Build a network, load its weights, and read the output of named layers.
+
+A network is a name and weights. The name is one of torchvision's classifiers, or
+``package.module:function`` for a network of your own: the function is called without arguments and
+returns a ``torch.nn.Module``. The weights are one of torchvision's (``IMAGENET1K_V1``), ``random``,
+or the path of a state_dict.
+"""
+
+import difflib
+import hashlib
+import importlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from dissect_embed.errors import ModelError
+
+# Red, green and blue of ImageNet, on the 0..1 scale: what torchvision's weights expect.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def build_model(
+    name: str, weights: str, *, seed: int = 0, n_classes: int | None = None
+) -> nn.Module:
+    """Return a network with its weights, in evaluation mode.
+
+    Parameters
+    ----------
+    name
+        A torchvision classifier, or ``package.module:function``.
+    weights
+        ``random`` (initialised with ``seed``), a name of torchvision's weights for this network
+        (fetched once, hash checked by torchvision), or the path of a state_dict. A checkpoint that
+        holds the state_dict under the key ``state_dict`` will do too.
+    seed
+        For ``random``.
+    n_classes
+        Width of the classifier; by default that of the weights, which no probed layer depends on.
+
+    Raises
+    ------
+    ModelError
+        If the name or the weights are unknown, or the state_dict does not fit.
+    """
+    if weights == "random":
+        model = _construct(name, seed, n_classes)
+    elif _is_path(weights):
+        state = load_state_dict(Path(weights))
+        model = _construct(name, seed, n_classes or _n_classes(name, state))
+        _load(model, state, Path(weights), name)
+    else:
+        model = _fetch(name, weights)
+    for module in model.modules():
+        # An activation in place would overwrite the output of the layer before it, which may be
+        # the one that is read.
+        if getattr(module, "inplace", False):
+            module.inplace = False  # type: ignore[assignment]
+    return model.eval()
+
+
+def load_state_dict(path: Path) -> dict[str, Tensor]:
+    """Read a state_dict, without running any code that the file may carry.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, damaged, or holds something else than tensors by name.
+    """
+    if not path.is_file():
+        msg = f"{path}: no such file; model.weights is a state_dict, 'random', or torchvision's name"
+        raise ModelError(msg)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds for a damaged or unsafe file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = (
+            f"{path}: cannot be read as weights ({reason}); save a state_dict with "
+            "torch.save(model.state_dict(), path)"
+        )
+        raise ModelError(msg) from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        msg = f"{path}: expected tensors by name, found {type(state).__name__}; save a state_dict"
+        raise ModelError(msg)
+    return dict(state)
+
+
+def hash_weights(model: nn.Module) -> str:
+    """Return the SHA-256 of all parameters and buffers, by name."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y x"]:
+    """Turn decoded images into network input: 0..1, less the mean, over the standard deviation.
+
+    The result lies in memory as channels last, which convolutions on this layout want.
+    """
+    mean = torch.tensor(MEAN, device=images.device) * 255
+    std = torch.tensor(STD, device=images.device) * 255
+    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
+    """Check that all layers are modules of a network.
+
+    Raises
+    ------
+    ModelError
+        If one is not, naming those that come near, or if a layer is named twice.
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    for layer in layers:
+        if layer not in known:
+            near = difflib.get_close_matches(layer, known, n=5, cutoff=0.5)
+            top = [name for name in known if "." not in name]
+            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(top)}"
+            msg = f"model.layers: {type(model).__name__} has no layer {layer!r}; {hint}"
+            raise ModelError(msg)
+    doubled = [layer for n, layer in enumerate(layers) if layer in layers[:n]]
+    if doubled or not layers:
+        what = f"{doubled[0]!r} is named twice" if doubled else "no layer is named"
+        msg = f"model.layers: {what}; name each layer once"
+        raise ModelError(msg)
+
+
+@contextmanager
+def probe(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of layers: after each forward pass the yielded dict holds them.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU())
+    >>> with probe(net, ["1"]) as outputs:
+    ...     _ = net(torch.zeros(2, 3, 8, 8))
+    ...     tuple(outputs["1"].shape)
+    (2, 5, 6, 6)
+    """
+    check_layers(model, layers)
+    outputs: dict[str, Tensor] = {}
+
+    def keep(layer: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            outputs[layer] = output
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layer_shapes(
+    model: nn.Module, layers: Sequence[str], image_size: tuple[int, int]
+) -> dict[str, tuple[int, int, int]]:
+    """Return (units, height, width) of each layer's output for one image.
+
+    Raises
+    ------
+    ModelError
+        If a layer does not exist, or its output is no stack of activation maps.
+    """
+    device = next(model.parameters()).device
+    image = torch.zeros((1, *image_size, 3), dtype=torch.uint8, device=device)
+    with torch.inference_mode(), probe(model, layers) as outputs:
+        try:
+            model(normalise(image))
+        except RuntimeError as error:
+            msg = (
+                f"{type(model).__name__}: cannot take images of {image_size[0]} × {image_size[1]} "
+                f"pixels ({str(error).splitlines()[0]}); resize the data set"
+            )
+            raise ModelError(msg) from error
+    shapes = {}
+    for layer in layers:
+        output = outputs.get(layer)
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            msg = (
+                f"model.layers: the output of {layer!r} is {found}, "
+                "expected (image, unit, y, x); choose a layer with activation maps"
+            )
+            raise ModelError(msg)
+        shapes[layer] = (output.shape[1], output.shape[2], output.shape[3])
+    return shapes
+
+
+def _is_path(weights: str) -> bool:
+    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
+
+
+def _construct(name: str, seed: int, n_classes: int | None) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if ":" in name:
+            return _own_network(name)
+        if name not in torchvision.models.list_models(module=torchvision.models):
+            known = torchvision.models.list_models(module=torchvision.models)
+            near = ", ".join(difflib.get_close_matches(name, known, n=5)) or "resnet18, vgg16, …"
+            msg = (
+                f"model.name: torchvision has no classifier {name!r}; did you mean {near}? "
+                "A network of your own is 'package.module:function'"
+            )
+            raise ModelError(msg)
+        options = {} if n_classes is None else {"num_classes": n_classes}
+        # Three old networks warn unless told how to initialise themselves.
+        if name in ("googlenet", "inception_v3"):
+            options |= {"init_weights": True}
+        model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        return model
+
+
+def _own_network(name: str) -> nn.Module:
+    module_name, _, function = name.partition(":")
+    try:
+        model = getattr(importlib.import_module(module_name), function)()
+    except (ImportError, AttributeError) as error:
+        msg = f"model.name: cannot import {name!r} ({error}); expected 'package.module:function'"
+        raise ModelError(msg) from error
+    if not isinstance(model, nn.Module):
+        msg = f"model.name: {name} returned {type(model).__name__}, expected a torch.nn.Module"
+        raise ModelError(msg)
+    return model
+
+
+def _fetch(name: str, weights: str) -> nn.Module:
+    try:
+        known = list(torchvision.models.get_model_weights(name).__members__)
+    except ValueError:
+        known = []
+    if weights not in known:
+        choices = ", ".join([*known, "random"])
+        msg = (
+            f"model.weights: {name} has no weights {weights!r}; choose one of {choices}, "
+            "or the path of a state_dict ('trained' is made by snakemake's rule train)"
+        )
+        raise ModelError(msg)
+    chosen = torchvision.models.get_weight(
+        f"{torchvision.models.get_model_weights(name).__name__}.{weights}"
+    )
+    model = _construct(name, 0, len(chosen.meta["categories"]))
+    try:
+        model.load_state_dict(chosen.get_state_dict(progress=True, check_hash=True))
+    except (OSError, RuntimeError) as error:
+        msg = (
+            f"model.weights: {weights} cannot be fetched from {chosen.url} ({error}); get that "
+            "file by other means and give its path as model.weights"
+        )
+        raise ModelError(msg) from error
+    return model
+
+
+def _n_classes(name: str, state: dict[str, Tensor]) -> int | None:
+    """Return the width of a torchvision classifier: the rows of its last matrix."""
+    matrices = [v for k, v in state.items() if k.endswith(".weight") and v.ndim == 2]
+    return None if ":" in name or not matrices else matrices[-1].shape[0]
+
+
+def _load(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
+    own = model.state_dict()
+    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
+    extra = [k for k in state if k not in own]
+    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
+    if missing or extra or wrong:
+        first = (
+            f"it lacks {missing[0]!r}"
+            if missing
+            else f"it has {extra[0]!r}, which the network lacks"
+            if extra
+            else f"{wrong[0]!r} is {tuple(state[wrong[0]].shape)}, "
+            f"expected {tuple(own[wrong[0]].shape)}"
+        )
+        msg = (
+            f"{path}: these are no weights of {name}: {first} ({len(missing)} missing, "
+            f"{len(extra)} unknown, {len(wrong)} of another shape); check model.name"
+        )
+        raise ModelError(msg)
+    model.load_state_dict(state, strict=False)
