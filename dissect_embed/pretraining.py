@@ -1,0 +1,127 @@
+"""Train a network on a data set's own images to tell which concepts are present: ``model.pt``.
+
+It stands in for ImageNet weights where none can be fetched: units of a network that has learned to
+name concepts have something to be dissected for. Images are halved, which makes an epoch four times
+as fast.
+"""
+
+import functools
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from dissect_embed.cache import atomic_path
+from dissect_embed.datasets.broden import Broden, ImageRow, read_image, read_regions
+from dissect_embed.models import build_model, normalise
+from dissect_embed.parallel import batched_map, map_in_threads
+
+logger = logging.getLogger(__name__)
+
+
+def train_model(
+    path: Path,
+    name: str,
+    train: Broden,
+    val: Broden | None,
+    *,
+    epochs: int = 5,
+    batch_size: int = 32,
+    lr: float = 0.002,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Train a network on the presence of every concept, and write its state_dict.
+
+    Parameters
+    ----------
+    train, val
+        The split to learn from, and the one that is held out; None if the data set has none.
+
+    Returns
+    -------
+    The last epoch's loss (nats a concept) and the mean average precision on ``val``; they are kept
+    in the file too, under ``provenance``.
+    """
+    images, present = _load(train)
+    model = build_model(name, "random", seed=seed, n_classes=present.shape[1]).train()
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
+    steps = epochs * -(-len(images) // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
+    criterion = nn.BCEWithLogitsLoss()
+    generator = torch.Generator().manual_seed(seed)
+    loss_sum = 0.0
+    with tqdm(total=epochs * len(images), desc="train", unit=" images", disable=None) as bar:
+        for epoch in range(epochs):
+            loss_sum = 0.0
+            for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
+                x = normalise(images[chosen])
+                flip = torch.rand(len(x), generator=generator) < 0.5
+                x[flip] = x[flip].flip(3)
+                loss = criterion(model(x), present[chosen])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+                schedule.step()
+                loss_sum += loss.item() * len(x)
+                bar.update(len(x))
+            logger.info("epoch %d: loss %.4f", epoch, loss_sum / len(images))
+    provenance = {"loss": loss_sum / len(images), "epochs": epochs, "seed": seed, "val_map": None}
+    if val is not None:
+        provenance["val_map"] = _mean_average_precision(model.eval(), val)
+        logger.info("val: mean average precision %.3f", provenance["val_map"])
+    with atomic_path(path) as part:
+        state = {k: v.contiguous() for k, v in model.state_dict().items()}
+        torch.save({"state_dict": state, "provenance": json.dumps(provenance)}, part)
+    return provenance
+
+
+def average_precision(
+    scores: Float[np.ndarray, " image"], present: Float[np.ndarray, " image"]
+) -> float:
+    """Return the mean precision at the rank of each positive.
+
+    Examples
+    --------
+    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([1.0, 0.0, 1.0]))  # (1 + 2/3) / 2
+    0.8333333333333333
+    """
+    hits = present[np.argsort(-scores, kind="stable")]
+    precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+    return float((precision * hits).sum() / hits.sum())
+
+
+def _mean_average_precision(model: nn.Module, val: Broden) -> float:
+    images, present = _load(val)
+    with torch.inference_mode():
+        scores = torch.cat([model(normalise(x)) for x in images.split(64)]).numpy()
+    truth = present.numpy()
+    return float(
+        np.mean([average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))])
+    )
+
+
+def _load(
+    dataset: Broden,
+) -> tuple[UInt8[Tensor, "image y x 3"], Float[Tensor, "image concept"]]:
+    """Return all images at half their size, and which concepts are present in each."""
+    halves = batched_map(functools.partial(_read_half, dataset), dataset.rows, 64)
+    images = torch.from_numpy(np.concatenate([np.stack(batch) for batch in halves]))
+    present = torch.zeros(len(dataset.rows), len(dataset.concepts))
+    regions = map_in_threads(functools.partial(read_regions, dataset), dataset.rows)
+    for n, labels in enumerate(regions):
+        present[n, labels.member_concept] = 1
+    return images, present
+
+
+def _read_half(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
+    pixels = read_image(dataset, row)
+    height, width = (n - n % 2 for n in pixels.shape[:2])
+    blocks = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
+    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)

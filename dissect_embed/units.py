@@ -1,0 +1,47 @@
+"""One row a unit, as Network Dissection's ``tally.csv`` has it: ``units.csv``."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from dissect_embed.cache import atomic_path, layer_names, open_artefact, read_strings
+
+
+def write_units(path: Path, profiles_path: Path) -> None:
+    """Write ``units.csv``: each unit's best concept, over all and a category.
+
+    Columns: ``layer, unit, category, label, score`` (the best IoU), and for each category
+    ``-label, -truth`` (pixels of the concept), ``-activation, -intersect`` (pixels) and ``-iou``.
+    Units count from 0. A unit that overlaps no concept has an empty label.
+    """
+    with open_artefact(profiles_path, "profiles") as profiles:
+        names = read_strings(profiles["labels/name"])
+        pixels = profiles["labels/pixels"][:]
+        concept_category = np.array(read_strings(profiles["labels/category"]))
+        categories = read_strings(profiles["categories"])
+        fields = ("label", "truth", "activation", "intersect", "iou")
+        header = ["layer", "unit", "category", "label", "score"]
+        header += [f"{category}-{field}" for category in categories for field in fields]
+        rows = []
+        for layer in layer_names(profiles):
+            group = profiles[f"layers/{layer}"]
+            iou, both, fired = (group[k][:] for k in ("iou", "intersection", "activation"))
+            for unit in range(len(iou)):
+                best = int(iou[unit].argmax())
+                named = iou[unit, best] > 0
+                row = [layer, unit, concept_category[best] if named else ""]
+                row += [names[best] if named else "", repr(float(iou[unit, best]))]
+                for g, category in enumerate(categories):
+                    members = np.flatnonzero(concept_category == category)
+                    if not len(members) or iou[unit, members].max() == 0:
+                        row += ["", 0, int(fired[unit, g]), 0, 0.0]
+                        continue
+                    top = members[iou[unit, members].argmax()]
+                    row += [names[top], int(pixels[top]), int(fired[unit, g])]
+                    row += [int(both[unit, top]), repr(float(iou[unit, top]))]
+                rows.append(row)
+    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
