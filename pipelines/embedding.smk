@@ -1,0 +1,95 @@
+# How alike units fire, their vectors, and what those are worth.
+
+
+rule similarity:
+    input:
+        f"{RESULTS}/activations.h5",
+    output:
+        f"{RESULTS}/similarity.h5",
+    log:
+        f"{RESULTS}/logs/similarity.log",
+    benchmark:
+        f"{RESULTS}/logs/similarity.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: workflow.cores
+    params:
+        schema_version=1,
+    shell:
+        "dissect-embed similarity {input:q} --output {output:q} --log {log:q}"
+
+
+rule embed:
+    input:
+        similarity=f"{RESULTS}/similarity.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        activations=(
+            [f"{RESULTS}/activations.h5"]
+            if config["embedding"]["target"] == "minibatch"
+            else []
+        ),
+    output:
+        f"{RESULTS}/embedding.h5",
+    log:
+        f"{RESULTS}/logs/embed.log",
+    benchmark:
+        f"{RESULTS}/logs/embed.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: workflow.cores
+    params:
+        settings=[
+            f"--{key.replace('_', '-')}={value}"
+            for key, value in config["embedding"].items()
+            if key not in ("milestones", "seeds")
+        ],
+        milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
+        seeds=[f"--seed={seed}" for seed in config["embedding"]["seeds"]],
+        replay=(
+            f"--activations={RESULTS}/activations.h5"
+            if config["embedding"]["target"] == "minibatch"
+            else ""
+        ),
+        schema_version=1,
+    shell:
+        "dissect-embed embed {input.similarity:q} {input.profiles:q} {params.replay} "
+        "{params.settings} {params.milestones} {params.seeds} "
+        "--output {output:q} --log {log:q}"
+
+
+rule score:
+    input:
+        profiles=f"{RESULTS}/profiles.h5",
+        similarity=f"{RESULTS}/similarity.h5",
+        embedding=f"{RESULTS}/embedding.h5",
+    output:
+        f"{RESULTS}/scores.csv",
+    log:
+        f"{RESULTS}/logs/score.log",
+    benchmark:
+        f"{RESULTS}/logs/score.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: workflow.cores
+    shell:
+        "dissect-embed score {input.profiles:q} {input.similarity:q} {input.embedding:q} "
+        "--output {output:q} --log {log:q}"
+
+
+rule controls:
+    input:
+        profiles=f"{RESULTS}/profiles.h5",
+        similarity=f"{RESULTS}/similarity.h5",
+        embedding=f"{RESULTS}/embedding.h5",
+    output:
+        f"{RESULTS}/controls.csv",
+    log:
+        f"{RESULTS}/logs/controls.log",
+    benchmark:
+        f"{RESULTS}/logs/controls.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: workflow.cores
+    shell:
+        "dissect-embed controls {input.profiles:q} {input.similarity:q} {input.embedding:q} "
+        "--output {output:q} --log {log:q}"
