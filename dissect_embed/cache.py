@@ -102,7 +102,9 @@ def create_artefact(
                 file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
                 file.attrs["fingerprint"] = fingerprint(schema, config, made_from)
                 file.attrs["software"] = json.dumps(_software(), sort_keys=True)
-                file.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
+                file.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat(
+                    "T", "seconds"
+                )
                 yield file
         except OSError as error:
             # HDF5 reports a full disk as a bare OSError that quotes ENOSPC.

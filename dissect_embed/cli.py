@@ -76,7 +76,7 @@ def train(
     dataset: Data,
     output: Out,
     model: str = "resnet18",
-    epochs: int = 4,
+    epochs: int = 3,
     seed: int = 0,
     log: Log = None,
 ) -> None:
@@ -119,7 +119,10 @@ def activations(
 
     _start(log)
     if dtype not in ("float16", "float32") or compression not in COMPRESSIONS:
-        msg = f"--dtype {dtype} --compression {compression}: expected float16 or float32, and one of {', '.join(COMPRESSIONS)}"
+        msg = (
+            f"--dtype {dtype} --compression {compression}: expected float16 or float32, "
+            f"and one of {', '.join(COMPRESSIONS)}"
+        )
         raise ModelError(msg)
     if weights == "trained" and checkpoint is None:
         msg = "--weights trained needs --checkpoint, the file that 'dissect-embed train' makes"
@@ -283,7 +286,7 @@ def main() -> None:
     try:
         app()
     except (DissectEmbedError, FloatingPointError) as error:
-        logging.error("error: %s", error)  # noqa: LOG015, TRY400
+        logging.error("error: %s", error)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -110,7 +110,7 @@ def _masked_pixels(
     region: Int[Tensor, "image label_y label_x"],
 ) -> list[tuple[Int[Tensor, " pixel"], Int[Tensor, " pixel"]]]:
     """Return (unit, region) of every pixel of every mask, in pieces."""
-    _, n_units, height, width = maps.shape
+    height, width = maps.shape[2:]
     rows = _enlarge(height, region.shape[1], maps.device)
     columns = _enlarge(width, region.shape[2], maps.device)
     cells = _active_cells(maps, thresholds)

@@ -5,7 +5,6 @@ exact counts. A unit's row of ``iou`` is its profile, the target semantic vector
 al., arXiv 2211.07647, section 3.4).
 """
 
-import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -119,9 +118,7 @@ def write_profiles(
                 label_axes(group.create_dataset(name, data=values), axes, scales | {"unit": unit})
 
 
-def _thresholds_of(
-    maps: h5py.Dataset, layer: str, quantile: float
-) -> Float[np.ndarray, " unit"]:
+def _thresholds_of(maps: h5py.Dataset, layer: str, quantile: float) -> Float[np.ndarray, " unit"]:
     n_images = len(maps)
     spread = np.unique(np.linspace(0, n_images - 1, BATCH).astype(int))
     sample = np.concatenate([maps[i : i + 1] for i in spread])
@@ -144,7 +141,9 @@ def _count(
 ) -> tuple[Int[np.ndarray, " concept"], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return the pixels of each concept, and (intersection, activation) of each layer."""
     n_images, n_concepts, n_categories = (
-        len(dataset.rows), len(dataset.concepts), len(dataset.categories)
+        len(dataset.rows),
+        len(dataset.concepts),
+        len(dataset.categories),
     )
     limits = {layer: torch.from_numpy(t).to(device) for layer, t in thresholds.items()}
     label_pixels = torch.zeros(n_concepts, dtype=torch.int64, device=device)

@@ -62,9 +62,7 @@ class Trained(NamedTuple):
     loss: Float[Tensor, "run epoch"]  # nats, the mean over an epoch's steps
 
 
-def initial_vectors(
-    n_units: int, dim: int, seeds: Sequence[int]
-) -> Float[Tensor, "seed unit dim"]:
+def initial_vectors(n_units: int, dim: int, seeds: Sequence[int]) -> Float[Tensor, "seed unit dim"]:
     """Return S ~ N(0, 1), one draw a seed: the same for a seed whichever others are drawn."""
     return torch.stack(
         [
@@ -268,9 +266,13 @@ def _mean_tasks(
         p = torch.from_numpy(similarity[f"layers/{layer}/target"][:])
         t = profile_target(profiles[f"layers/{layer}/iou"][:])
         for name, value in (("layers", p), ("supervised/layers", t)):
-            constant = value.float().to(device)
-            tasks[f"{name}/{layer}"] = (lambda step, constant=constant: constant), len(p)
+            tasks[f"{name}/{layer}"] = _always(value.float().to(device)), len(p)
     return tasks
+
+
+def _always(value: Tensor) -> Callable[[int], Tensor]:
+    """Return a function of the step that gives one target for all steps."""
+    return lambda step: value
 
 
 def _train_all(

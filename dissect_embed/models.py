@@ -74,7 +74,9 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
         If the file is missing, damaged, or holds something else than tensors by name.
     """
     if not path.is_file():
-        msg = f"{path}: no such file; model.weights is a state_dict, 'random', or torchvision's name"
+        msg = (
+            f"{path}: no such file; model.weights is a state_dict, 'random', or torchvision's name"
+        )
         raise ModelError(msg)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

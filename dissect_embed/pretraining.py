@@ -31,7 +31,7 @@ def train_model(
     train: Broden,
     val: Broden | None,
     *,
-    epochs: int = 5,
+    epochs: int = 3,
     batch_size: int = 32,
     lr: float = 0.002,
     seed: int = 0,
@@ -50,7 +50,7 @@ def train_model(
     """
     images, present = _load(train)
     model = build_model(name, "random", seed=seed, n_classes=present.shape[1]).train()
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     steps = epochs * -(-len(images) // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
@@ -103,7 +103,9 @@ def _mean_average_precision(model: nn.Module, val: Broden) -> float:
         scores = torch.cat([model(normalise(x)) for x in images.split(64)]).numpy()
     truth = present.numpy()
     return float(
-        np.mean([average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))])
+        np.mean(
+            [average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))]
+        )
     )
 
 

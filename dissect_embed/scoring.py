@@ -191,11 +191,11 @@ def write_scores(
             return found
 
         with one_torch_thread():
-            tables = dict(zip(layers, map_in_threads(score, layers, n_threads=n_threads), strict=True))
+            tables = dict(
+                zip(layers, map_in_threads(score, layers, n_threads=n_threads), strict=True)
+            )
     keys = tables[layers[0]]
-    tables["mean"] = {
-        key: float(np.mean([tables[layer][key] for layer in layers])) for key in keys
-    }
+    tables["mean"] = {key: float(np.mean([tables[layer][key] for layer in layers])) for key in keys}
     rows = [(layer, *key, repr(kl)) for layer, table in tables.items() for key, kl in table.items()]
     _write_csv(path, SCORE_COLUMNS, rows)
 

@@ -10,6 +10,7 @@ units concerned are counted again from the bottom.
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -79,7 +80,9 @@ def allowed_above(n_values: int, quantile: float) -> int:
 
 def _key(values: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
     """Map floats to integers of the same order: -1.5 < -0.0 < 0.0 < 1.5."""
-    bits = np.ascontiguousarray(values).view(np.int16 if values.dtype == np.float16 else np.int32)
+    bits: Any = np.ascontiguousarray(values).view(
+        np.int16 if values.dtype == np.float16 else np.int32
+    )
     if bits.size and bits.min() >= 0:
         return bits  # after a ReLU: no sign bit anywhere
     magnitude = np.iinfo(bits.dtype).max
@@ -88,7 +91,8 @@ def _key(values: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
 
 
 def _from_key(keys: Int[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
-    bits = np.where(keys < 0, keys ^ np.iinfo(keys.dtype).max, keys)
+    dtype: Any = keys.dtype
+    bits = np.where(keys < 0, keys ^ np.iinfo(dtype).max, keys)
     return bits.view(np.float16 if keys.dtype == np.int16 else np.float32)
 
 
@@ -159,4 +163,5 @@ def _find_rank(
     n_bins = histogram.shape[1]
     place = n_bins - 1 - np.argmax(enough[:, ::-1], axis=1)
     units = np.arange(len(histogram))
-    return place, from_top[units, place] - histogram[units, place], enough.any(axis=1)
+    found = np.asarray(enough.any(axis=1))
+    return place, from_top[units, place] - histogram[units, place], found

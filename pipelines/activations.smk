@@ -14,9 +14,9 @@ rule train:
         "../environment.yml"
     threads: workflow.cores
     params:
-        root=config["dataset"]["root"],
+        root=subpath(input.index, parent=True),
         model=config["model"]["name"],
-        epochs=config["model"].get("epochs", 4),
+        epochs=config["model"].get("epochs", 3),
     shell:
         "dissect-embed train --dataset {params.root:q} --model {params.model:q} "
         "--epochs {params.epochs} --output {output:q} --log {log:q}"
@@ -38,7 +38,7 @@ rule activations:
         "../environment.yml"
     threads: workflow.cores
     params:
-        dataset=config["dataset"]["root"],
+        dataset=subpath(input.index, parent=True),
         name=config["dataset"]["name"],
         split=config["dataset"]["split"],
         model=config["model"]["name"],

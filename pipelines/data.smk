@@ -13,7 +13,7 @@ if config["dataset"]["name"] == "mini":
             "../environment.yml"
         threads: workflow.cores
         params:
-            root=config["dataset"]["root"],
+            root=subpath(output.index, parent=True),
             images=config["dataset"].get("images", 2000),
         shell:
             "rm -rf {params.root:q} && "
@@ -31,7 +31,7 @@ elif "sources" in config["dataset"]:
         conda:
             "../environment.yml"
         params:
-            root=config["dataset"]["root"],
+            root=subpath(output.index, parent=True),
             archive=f"{config['dataset']['root']}.zip",
             sources=[f"--source={source}" for source in config["dataset"]["sources"]],
             sha256=config["dataset"].get("sha256", ""),

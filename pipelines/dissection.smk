@@ -15,7 +15,7 @@ rule dissect:
         "../environment.yml"
     threads: workflow.cores
     params:
-        root=config["dataset"]["root"],
+        root=subpath(input.index, parent=True),
         split=config["dataset"]["split"],
         quantile=config["dissection"]["quantile"],
         detector_iou=config["dissection"]["detector_iou"],

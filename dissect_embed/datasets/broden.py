@@ -389,4 +389,3 @@ def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x 3"]:
 
 def _by(size: tuple[int, ...]) -> str:
     return f"{size[0]} × {size[1]}"
-

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import h5py
 import matplotlib as mpl
@@ -54,7 +55,7 @@ def draw_figure4(scores_path: Path, profiles_path: Path, stem: Path) -> None:
         title = _title(profiles, [layer for layer in layers if layer != "mean"])
     columns = min(3, len(layers))
     n_rows = -(-len(layers) // columns)
-    settings = {"svg.hashsalt": "dissect-embed", "svg.fonttype": "none", "font.size": 9}
+    settings: Any = {"svg.hashsalt": "dissect-embed", "svg.fonttype": "none", "font.size": 9}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(3.4 * columns, 2.6 * n_rows + 1.1), layout="constrained")
         axes = np.atleast_1d(figure.subplots(n_rows, columns)).ravel()

@@ -1,0 +1,53 @@
+"""Fixtures: a data set tiny enough to read, and the whole of a run on it."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CONCEPTS = [
+    (1, "red-c", "color"),
+    (2, "blue-c", "color"),
+    (3, "sky", "object"),
+    (300, "day-s", "scene"),
+]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Six images of 32 × 32 pixels with label maps of 16 × 16, in Broden's format."""
+    root = tmp_path / "tiny"
+    (root / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(6):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"images/{n}.jpg")
+        color = np.zeros((16, 16, 3), dtype=np.uint8)
+        color[:, :, 0] = rng.integers(0, 3, (16, 16))
+        Image.fromarray(color).save(root / f"images/{n}_color.png")
+        sky = np.zeros((16, 16, 3), dtype=np.uint8)
+        sky[: n + 2, :, 0] = 3
+        Image.fromarray(sky).save(root / f"images/{n}_object.png")
+        split = "train" if n < 4 else "val"
+        objects = f"{n}_object.png" if n != 2 else ""
+        rows.append([f"{n}.jpg", split, 32, 32, 16, 16, f"{n}_color.png", objects, 300])
+    write_rows(root / "index.csv", "image,split,ih,iw,sh,sw,color,object,scene", rows)
+    write_rows(root / "category.csv", "name,first,last,count,frequency",
+               [[c, 1, 1, 1, 6] for c in ("color", "object", "scene")])  # fmt: skip
+    write_rows(root / "label.csv", "number,name,category,frequency,coverage,syns",
+               [[n, name, f"{c}(6)", 6, 1.0, ""] for n, name, c in CONCEPTS])  # fmt: skip
+    for category in ("color", "object", "scene"):
+        members = [(n, name) for n, name, c in CONCEPTS if c == category]
+        write_rows(root / f"c_{category}.csv", "code,number,name,frequency,coverage",
+                   [[i + 1, n, name, 6, 1.0] for i, (n, name) in enumerate(members)])  # fmt: skip
+    return root
+
+
+def write_rows(path: Path, header: str, rows: list[list[object]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header.split(","))
+        writer.writerows(rows)

@@ -1,0 +1,171 @@
+"""Thresholds, counts, similarity, eq. 1 and KL: by hand, and against slow references."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
+from dissect_embed.datasets.broden import Regions
+from dissect_embed.dissection import compute_iou
+from dissect_embed.embedding import Schedule, embedding_loss, initial_vectors, train_vectors
+from dissect_embed.scoring import kl_divergence, permutation_controls
+from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
+from dissect_embed.thresholds import allowed_above, compute_thresholds
+
+
+def slow_threshold(values: np.ndarray, quantile: float) -> float:
+    """Find the smallest value that at most a share of the values exceed, by looking at each."""
+    allowed = allowed_above(values.size, quantile)
+    return min(v for v in values.tolist() if (values > v).sum() <= allowed)
+
+
+@given(seed=st.integers(0, 2**32 - 1), single=st.booleans(), signed=st.booleans())
+def test_thresholds_equal_the_slow_reference(seed, single, signed):
+    rng = np.random.default_rng(seed)
+    dtype = np.float32 if single else np.float16
+    maps = rng.normal(size=(5, 3, 4, 4)).astype(dtype)
+    if not signed:
+        maps = np.maximum(maps, 0)
+    maps[:, 0] = np.round(maps[:, 0])  # ties
+    maps[:, 1] *= rng.random() < 0.8  # dead in some
+    for quantile in (0.005, 0.05, 0.5):
+        fast = compute_thresholds(lambda: [maps[:2], maps[2:]], maps[:1], 80, quantile)
+        slow = [slow_threshold(maps[:, k], quantile) for k in range(3)]
+        np.testing.assert_array_equal(fast, np.array(slow, dtype=np.float32))
+
+
+def test_a_floor_that_is_too_high_is_found_out():
+    maps = np.arange(4000, dtype=np.float32).reshape(40, 1, 10, 10).astype(np.float16)
+    sample = np.full((1, 1, 10, 10), 60000, dtype=np.float16)
+    found = compute_thresholds(lambda: [maps], sample, 4000, 0.005)
+    assert found[0] == slow_threshold(maps, 0.005)
+
+
+def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_category, n_categories):
+    """Enlarge each map pixel by pixel in exact fractions, and count."""
+    n_images, n_units, h, w = maps.shape
+    both = np.zeros((n_units, n_concepts), dtype=int)
+    fired = np.zeros((n_units, n_categories), dtype=int)
+    for n in range(n_images):
+        present = set().union(*[set(s) for row in label_sets[n] for s in row])
+        for k in range(n_units):
+            for y in range(shape[0]):
+                for x in range(shape[1]):
+                    sy = min(max((y + 0.5) * h / shape[0] - 0.5, 0), h - 1)
+                    sx = min(max((x + 0.5) * w / shape[1] - 0.5, 0), w - 1)
+                    y0, x0 = int(sy), int(sx)
+                    y1, x1 = min(y0 + 1, h - 1), min(x0 + 1, w - 1)
+                    a = maps[n, k].astype(np.float64)
+                    top = a[y0, x0] * (1 - sx + x0) + a[y0, x1] * (sx - x0)
+                    bottom = a[y1, x0] * (1 - sx + x0) + a[y1, x1] * (sx - x0)
+                    if top * (1 - sy + y0) + bottom * (sy - y0) > thresholds[k]:
+                        for c in label_sets[n][y][x]:
+                            both[k, c] += 1
+                        for g in {concept_category[c] for c in present}:
+                            fired[k, g] += 1
+    return both, fired
+
+
+@pytest.mark.parametrize(
+    ("grid", "shape"), [((3, 3), (12, 12)), ((4, 2), (8, 16)), ((8, 8), (8, 8))]
+)
+def test_counts_equal_the_slow_reference(grid, shape):
+    rng = np.random.default_rng(1)
+    maps = np.maximum(rng.normal(size=(3, 4, *grid)), 0).astype(np.float16)
+    thresholds = np.array([0.5, 1.0, 0.0, 9.0], dtype=np.float32)
+    concept_category = np.array([0, 0, 1])
+    regions, label_sets = [], []
+    for n in range(3):
+        sets = [[], [0], [0, 1], [2]][: 4 if n else 3]
+        region = rng.integers(0, len(sets), shape)
+        pairs = [(r, c) for r, s in enumerate(sets) for c in s]
+        regions.append(Regions(region, *np.array(pairs).T, len(sets)))
+        label_sets.append([[sets[r] for r in row] for row in region])
+    labels = LabelBatch(regions, concept_category, 2)
+    both, fired = count_overlaps(torch.from_numpy(maps), torch.from_numpy(thresholds), labels, 3)
+    slow = slow_counts(maps, thresholds, label_sets, shape, 3, concept_category, 2)
+    np.testing.assert_array_equal(both.T, slow[0])
+    np.testing.assert_array_equal(fired, slow[1])
+    pixels = [sum(c in s for m in label_sets for row in m for s in row) for c in range(3)]
+    assert count_labels(labels, 3).tolist() == pixels
+    one = [
+        count_overlaps(
+            torch.from_numpy(maps[n : n + 1]), torch.from_numpy(thresholds),
+            LabelBatch(regions[n : n + 1], concept_category, 2), 3,
+        )[0]
+        for n in range(3)
+    ]  # fmt: skip
+    assert torch.equal(sum(one), both)
+
+
+def test_iou_by_hand():
+    iou = compute_iou(np.array([[2, 0]]), np.array([[3]]), np.array([5, 0]), np.array([0, 0]))
+    assert iou.tolist() == [[2 / 6, 0.0]]
+    none = compute_iou(np.array([[0]]), np.array([[0]]), np.array([0]), np.array([0]))
+    assert none.tolist() == [[0.0]]
+
+
+def test_similarity_sums_do_not_depend_on_the_parts():
+    maps = torch.relu(torch.randn(7, 9, 3, 3, generator=torch.Generator().manual_seed(0))).half()
+    maps[:, 4] = 0
+    whole = similarity_sum(maps)
+    parts = similarity_sum(maps[4:]) + similarity_sum(maps[:1]) + similarity_sum(maps[1:4])
+    assert torch.equal(whole, parts)
+    image = maps[0].float().flatten(1).double()
+    norm = image.norm(dim=1)
+    expected = torch.softmax(
+        image @ image.T / (norm.clamp_min(1e-9)[:, None] * norm.clamp_min(1e-9)), 1
+    )
+    torch.testing.assert_close(similarity_sum(maps[:1]), expected, atol=1e-6, rtol=0)
+
+
+def test_eq_1_and_kl_by_hand():
+    e = np.e
+    assert embedding_loss(torch.eye(2), torch.eye(2)).item() == pytest.approx(np.log((e + 1) / e))
+    t = torch.tensor([[0.75, 0.25], [0.5, 0.5]])
+    by_hand = (0.75 * np.log(1.5) + 0.25 * np.log(0.5)) / 2
+    assert kl_divergence(t, torch.full((2, 2), 0.5)).item() == pytest.approx(by_hand)
+    assert kl_divergence(t, t).item() == 0
+
+
+def test_training_follows_automatic_differentiation():
+    generator = torch.Generator().manual_seed(0)
+    p = row_softmax(torch.randn(6, 6, generator=generator, dtype=torch.float64))
+    start = initial_vectors(6, 3, [0, 1]).double()
+    schedule = Schedule(epochs=4, steps_per_epoch=5, lr=0.3, milestones=(1, 3))
+    ours = train_vectors(start, lambda step: p, schedule)
+    s = torch.nn.Parameter(start.clone())
+    sgd = torch.optim.SGD([s], lr=0.3, momentum=0.9, weight_decay=5e-4)
+    decay = torch.optim.lr_scheduler.MultiStepLR(sgd, [1, 3])
+    for epoch in range(4):
+        losses = []
+        for _ in range(5):
+            loss = embedding_loss(p.expand(2, -1, -1), s)
+            losses.append(loss.detach())
+            sgd.zero_grad()
+            loss.sum().backward()
+            sgd.step()
+        decay.step()
+        torch.testing.assert_close(ours.trajectory[:, epoch + 1], s.detach())
+        torch.testing.assert_close(ours.loss[:, epoch], torch.stack(losses).mean(0))
+
+
+def test_divergence_is_an_error():
+    with pytest.raises(FloatingPointError, match=r"epoch 0 .*lower embedding\.lr"):
+        train_vectors(
+            initial_vectors(4, 2, [0]), lambda step: torch.full((4, 4), torch.nan), Schedule(1, 1)
+        )
+
+
+def test_controls_find_perfect_vectors_and_not_random_ones():
+    vectors = initial_vectors(40, 8, [0, 1]).double()
+    d = cosine_similarity(vectors[0])
+    best = np.arange(40) // 4
+    ours = permutation_controls(row_softmax(d), d, vectors[0], best, n_permutations=99)
+    assert ours["kl_shuffled"].value == pytest.approx(0, abs=1e-6)
+    assert ours["rank_correlation"].value == pytest.approx(1, abs=1e-5)
+    assert ours["rank_correlation"].p == 0.01
+    other = permutation_controls(row_softmax(d), d, vectors[1], best, n_permutations=99)
+    assert other["rank_correlation"].p > 0.02
