@@ -18,7 +18,7 @@ from dissect_embed.thresholds import allowed_above, compute_thresholds
 def slow_threshold(values: np.ndarray, quantile: float) -> float:
     """Find the smallest value that at most a share of the values exceed, by looking at each."""
     allowed = allowed_above(values.size, quantile)
-    return min(v for v in values.tolist() if (values > v).sum() <= allowed)
+    return min(v for v in values.ravel().tolist() if (values > v).sum() <= allowed)
 
 
 @given(seed=st.integers(0, 2**32 - 1), single=st.booleans(), signed=st.booleans())
