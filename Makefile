@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+# The rules call dissect-embed by its name.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: all install test lint clean
 
