@@ -285,7 +285,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line, without a stack trace."""
     try:
         app()
-    except (DissectEmbedError, FloatingPointError) as error:
+    except (DissectEmbedError, FloatingPointError, OSError) as error:
         logging.error("error: %s", error)
         sys.exit(1)
     except KeyboardInterrupt:
