@@ -58,7 +58,8 @@ def fetch(
 ) -> None:
     """Fetch a data set in Broden's format, unpack it and check it."""
     from dissect_embed.datasets.broden import load_broden
-    from dissect_embed.datasets.fetch import fetch_file, unpack_zip
+    from dissect_embed.datasets.fetch import fetch_file
+    from dissect_embed.datasets.unpack import unpack_zip
     from dissect_embed.errors import DatasetError
 
     _start(log)

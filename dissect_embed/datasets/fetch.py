@@ -1,4 +1,4 @@
-"""Fetching an archive over a line that breaks, and unpacking it without trusting it.
+"""Fetching a file over a line that breaks.
 
 A download grows in `<target>.part`, with a note beside it (`<target>.part.json`) of what the server
 said, so that a later run asks for the missing bytes only. No rule declares these two as outputs, so
@@ -8,19 +8,15 @@ nothing deletes them when a job fails. What has the final name is whole.
 import hashlib
 import http.client
 import json
-import lzma
 import os
 import re
 import shutil
-import stat
 import sys
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -30,17 +26,6 @@ from dissect_embed.errors import DatasetError, DiskSpaceError
 
 BLOCK = 1 << 18  # bytes
 WAITS = (1.0, 3.0, 9.0)  # seconds before each further try at a source that breaks
-MAX_RATIO = 100  # unpacked ÷ packed; photographs and tables stay far below
-JUNK = {"__MACOSX", ".DS_Store"}
-# What zipfile raises on a damaged archive, besides the OSError of an impossible offset.
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    NotImplementedError,
-    UnicodeDecodeError,
-)
 
 
 class _SourceError(Exception):
@@ -119,55 +104,23 @@ def fetch_file(
     raise DatasetError(message)
 
 
-def unpack_zip(archive: Path, root: Path) -> Path:
-    """Unpack the one top folder of a zip archive as `root`, trusting nothing in it.
-
-    The files land in `<root>.part`, which is renamed when all have passed their checksums; what an
-    earlier call left there is removed. Files that macOS adds (`__MACOSX`, `.DS_Store`) stay out.
-
-    Parameters
-    ----------
-    archive
-        A zip file with exactly one top folder, which holds `index.csv`.
-    root
-        What that folder becomes; must not exist, or be an empty folder.
+def check_room(place: Path, needed: int) -> None:
+    """Check that ``needed`` bytes fit on the disk where ``place`` will lie.
 
     Raises
     ------
-    DatasetError
-        `root` exists; the archive is damaged, encrypted, or has another layout; an entry would
-        land outside `root`, is a link, or unpacks to more than an honest archive can hold.
     DiskSpaceError
-        The files do not fit on the disk.
+        If they do not; needed and free are named.
     """
-    part, _ = _parts(root)
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        message = f"{root}: exists already; delete it to unpack {archive} again"
-        raise DatasetError(message)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    if part.exists():
-        shutil.rmtree(part)
-    try:
-        with zipfile.ZipFile(archive) as source:
-            entries = _check_entries(archive, source.infolist())
-            # Files take whole blocks of the disk, which shows where there are many small ones.
-            _check_room(root, sum(-(-entry.file_size // 4096) * 4096 for entry in entries))
-            _extract(source, entries, part)
-        if root.exists():
-            root.rmdir()
-        return part.rename(root)
-    except DAMAGED as error:
-        message = f"{archive}: not a whole zip archive ({error}); delete it and fetch it again"
-        raise DatasetError(message) from error
-    except DiskSpaceError:
-        raise
-    except OSError as error:
-        message = (
-            f"{archive}: cannot be unpacked to {root} ({error}); check disk, paths and archive"
-        )
-        raise DatasetError(message) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    free = shutil.disk_usage(place.parent).free
+    if needed > free:
+        message = f"{place}: needs {needed:,} bytes, {free:,} are free; make room on that disk"
+        raise DiskSpaceError(message)
+
+
+def byte_bar(label: str, total: int, done: int = 0) -> Any:
+    """Return a progress bar in bytes, silent where the output is no terminal."""
+    return tqdm(desc=label, total=total, initial=done, unit="B", unit_scale=True, disable=None)
 
 
 def _check_request(sources: Sequence[str], target: Path, sha256: str | None) -> None:
@@ -197,24 +150,13 @@ def _discard(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _check_room(place: Path, needed: int) -> None:
-    free = shutil.disk_usage(place.parent).free
-    if needed > free:
-        message = f"{place}: needs {needed:,} bytes, {free:,} are free; make room on that disk"
-        raise DiskSpaceError(message)
-
-
 def _say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def _bar(label: str, total: int, done: int = 0) -> Any:
-    return tqdm(desc=label, total=total, initial=done, unit="B", unit_scale=True, disable=None)
-
-
 def _hash(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file, _bar(f"hash {path.name}", path.stat().st_size) as bar:
+    with path.open("rb") as file, byte_bar(f"hash {path.name}", path.stat().st_size) as bar:
         while block := file.read(BLOCK):
             digest.update(block)
             bar.update(len(block))
@@ -327,11 +269,11 @@ def _store(
     if size not in (None, total) or total == 0:
         message = f"expected {size or 'some'} bytes, it offers {total} or does not say"
         raise _SourceError(message)
-    _check_room(target, total - (part.stat().st_size if part.exists() else 0))
+    check_room(target, total - (part.stat().st_size if part.exists() else 0))
     if done == 0:
         _discard(target)
         note_path.write_text(json.dumps(note), encoding="utf-8")
-    with part.open("ab") as file, _bar(target.name, total, done) as bar:
+    with part.open("ab") as file, byte_bar(target.name, total, done) as bar:
         while done < total:
             try:
                 # Not read(), which loses what it has gathered when the line breaks.
@@ -347,45 +289,3 @@ def _store(
             bar.update(len(block))
         file.flush()
         os.fsync(file.fileno())
-
-
-def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """Return the files to unpack, if every entry is harmless and the layout is Broden's."""
-    wanted = {}
-    for entry in entries:
-        name = entry.orig_filename  # `filename` is what zipfile has made of it
-        path = PurePosixPath(name)
-        problem = None
-        if path.is_absolute() or ".." in path.parts or re.search(r"[\\\0]|(^|/)[A-Za-z]:", name):
-            problem = "would land outside the folder"
-        elif stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            problem = "is a link or a device"
-        elif entry.flag_bits & 1:
-            problem = "is encrypted"
-        if problem:
-            message = f"{archive}: entry {name!r} {problem}; nothing was unpacked, do not trust it"
-            raise DatasetError(message)
-        if path.parts and not name.endswith("/") and JUNK.isdisjoint(path.parts):
-            wanted[path] = entry
-    tops = {path.parts[0] for path in wanted}
-    if len(tops) != 1 or PurePosixPath(*tops, "index.csv") not in wanted:
-        found = ", ".join(sorted(tops)[:5]) or "nothing"
-        message = f"{archive}: expected one top folder with index.csv in it, got {found}"
-        raise DatasetError(message)
-    unpacked, packed = sum(entry.file_size for entry in wanted.values()), archive.stat().st_size
-    if unpacked > MAX_RATIO * packed:
-        message = f"{archive}: {packed:,} bytes would unpack to {unpacked:,}; do not trust it"
-        raise DatasetError(message)
-    return list(wanted.values())
-
-
-def _extract(source: zipfile.ZipFile, entries: list[zipfile.ZipInfo], part: Path) -> None:
-    # zipfile gives no more bytes of an entry than it declares, and checks their CRC.
-    with _bar("unpack", sum(entry.file_size for entry in entries)) as bar:
-        for entry in entries:
-            place = part.joinpath(*PurePosixPath(entry.filename).parts[1:])
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with source.open(entry) as packed, place.open("xb") as file:
-                while block := packed.read(BLOCK):
-                    file.write(block)
-                    bar.update(len(block))
