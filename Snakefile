@@ -1,4 +1,5 @@
 # The map of the pipeline: config, rules, targets. Try `snakemake --cores all`.
+from dissect_embed.cache import SCHEMA_VERSIONS
 from snakemake.utils import min_version, validate
 
 min_version("9.20")
@@ -10,6 +11,14 @@ configfile: "pipelines/config/mini.yaml"
 validate(config, "pipelines/schemas/config.schema.yaml")
 
 RESULTS = f"results/{config['run']}"
+# What every stage checks its inputs against.
+EXPECT = [
+    f"--expect=dataset.name={config['dataset']['name']}",
+    f"--expect=dataset.split={config['dataset']['split']}",
+    f"--expect=model.name={config['model']['name']}",
+    f"--expect=model.weights={config['model']['weights']}",
+    f"--expect=layers={','.join(config['model']['layers'])}",
+]
 
 
 include: "pipelines/data.smk"

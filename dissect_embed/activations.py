@@ -6,6 +6,7 @@ file is half the size. ``/layers/<layer>/peak (N, C)`` holds each map's largest 
 a unit whose peak on an image is at most its threshold cannot fire there.
 """
 
+import copy
 import functools
 import json
 import logging
@@ -29,8 +30,9 @@ from dissect_embed.cache import (
 )
 from dissect_embed.datasets.broden import Broden, read_image
 from dissect_embed.errors import ArtefactError, ModelError
+from dissect_embed.folding import fold_batch_norm
 from dissect_embed.models import hash_weights, layer_shapes, normalise, probe
-from dissect_embed.parallel import batched_map
+from dissect_embed.parallel import batched_map, keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -87,9 +89,12 @@ def write_activations(
         If a layer cannot be read, an image is damaged, or the disk is too small.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    keep_freed_memory()
     dtypes = {layer: np.dtype(dtype) for layer in layers}
     made_from = {"dataset": dataset.fingerprint, "weights": hash_weights(model)}
+    model = copy.deepcopy(model).eval()
+    fold_batch_norm(model, layers)
+    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     shapes = layer_shapes(model, layers, dataset.image_size)
     while True:
         n_bytes = activation_bytes(len(dataset.rows), shapes, dtypes)
@@ -213,11 +218,12 @@ def _to_disk_format(
     start: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return maps in the type they are stored in, and the peak of what is stored."""
-    kept = output.to(torch.float16 if dtype == np.float16 else torch.float32)
-    kept = kept.contiguous(memory_format=torch.contiguous_format)
-    peak = kept.amax(dim=(2, 3)).float()
+    kind = torch.float16 if dtype == np.float16 else torch.float32
+    # Rounding keeps the order, so the peak of what is stored is the stored peak.
+    peak = output.amax(dim=(2, 3)).to(kind).float()
     # The extremes tell of NaN (which amax and amin pass on) and of infinities at once.
-    if not bool(torch.isfinite(peak).all() & torch.isfinite(kept.amin(dim=(2, 3))).all()):
+    trough = output.amin(dim=(2, 3)).to(kind)
+    if not bool(torch.isfinite(peak).all() & torch.isfinite(trough).all()):
         bad = ~torch.isfinite(output).flatten(2).all(dim=2)
         if not bad.any():
             raise _Float16Overflow(layer)
@@ -227,4 +233,6 @@ def _to_disk_format(
             "check the weights (model.weights) and this image"
         )
         raise ArtefactError(msg)
+    # From channels last to the file's order, and to its type, in one copy.
+    kept = torch.empty(output.shape, dtype=kind, device=output.device).copy_(output)
     return kept.cpu().numpy(), peak.cpu().numpy()

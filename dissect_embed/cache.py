@@ -179,7 +179,8 @@ def check_expected(file: h5py.File, expected: Mapping[str, Any]) -> None:
     file
         An open artefact.
     expected
-        Dotted keys of its config, e.g. ``{"model.weights": "trained"}``; None is not checked.
+        Dotted keys of its config, e.g. ``{"model.weights": "trained", "layers": "layer1,layer2"}``;
+        lists are compared as their items joined by commas.
 
     Raises
     ------
@@ -191,7 +192,8 @@ def check_expected(file: h5py.File, expected: Mapping[str, Any]) -> None:
         found: Any = config
         for part in key.split("."):
             found = found.get(part) if isinstance(found, dict) else None
-        if value is not None and found != value:
+        found = ",".join(map(str, found)) if isinstance(found, list) else str(found)
+        if found != str(value):
             msg = (
                 f"{file.filename}: made with {key} = {found!r}, the config says {value!r}; "
                 "delete it and run 'snakemake --forcerun activations'"

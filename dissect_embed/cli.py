@@ -160,7 +160,11 @@ Expect = Annotated[
 
 
 def _expected(pairs: list[str]) -> dict[str, str]:
-    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+    for pair in pairs:
+        if "=" not in pair:
+            msg = f"--expect {pair}: expected KEY=VALUE, for example model.weights=random"
+            raise typer.BadParameter(msg)
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 @app.command()
@@ -221,6 +225,7 @@ def embed(
     weight_decay: float = 5e-4,
     milestone: list[int] = [50, 75, 90],  # noqa: B006
     seed: list[int] = [0, 1, 2],  # noqa: B006
+    expect: Expect = [],  # noqa: B006
     log: Log = None,
 ) -> None:
     """Learn a vector for every unit, without labels and supervised."""
@@ -230,30 +235,43 @@ def embed(
     schedule = Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone))
     write_embedding(
         output, similarity, profiles, activations_path=activations, dim=dim, target=target,
-        schedule=schedule, seeds=seed,
+        schedule=schedule, seeds=seed, expected=_expected(expect),
     )  # fmt: skip
     logging.info("%s: done", output)
 
 
 @app.command()
-def score(profiles: Path, similarity: Path, embedding: Path, output: Out, log: Log = None) -> None:
-    """Score the vectors against the profiles along training."""
-    from dissect_embed.scoring import write_scores
+def controls(
+    profiles: Path,
+    similarity: Path,
+    embedding: Path,
+    output: Out,
+    expect: Expect = [],  # noqa: B006
+    log: Log = None,
+) -> None:
+    """Set the vectors beside what chance gives: permutations of the units."""
+    from dissect_embed.scoring import write_controls
 
     _start(log)
-    write_scores(output, profiles, similarity, embedding)
+    write_controls(output, profiles, similarity, embedding, expected=_expected(expect))
     logging.info("%s: done", output)
 
 
 @app.command()
-def controls(
-    profiles: Path, similarity: Path, embedding: Path, output: Out, log: Log = None
+def score(
+    profiles: Path,
+    similarity: Path,
+    embedding: Path,
+    controls: Path,
+    output: Out,
+    expect: Expect = [],  # noqa: B006
+    log: Log = None,
 ) -> None:
-    """Set the scores beside what chance gives."""
-    from dissect_embed.scoring import write_controls
+    """Score the vectors against the profiles along training."""
+    from dissect_embed.scoring import write_scores
 
     _start(log)
-    write_controls(output, profiles, similarity, embedding)
+    write_scores(output, profiles, similarity, embedding, controls, expected=_expected(expect))
     logging.info("%s: done", output)
 
 
@@ -270,16 +288,12 @@ def figure4(scores: Path, profiles: Path, output: Out, log: Log = None) -> None:
 @app.command()
 def summary(run: Annotated[Path, typer.Argument(help="results/<run>")]) -> None:
     """Print where a run's files are, and a line a layer."""
-    from dissect_embed.figures.figure4 import curve, read_scores
+    from dissect_embed.scoring import summarise
 
-    rows = read_scores(run / "scores.csv")
+    lines = summarise(run / "scores.csv")
     for path in sorted(p for p in run.rglob("*") if p.is_file() and p.parent.name != "logs"):
         typer.echo(str(path))
-    typer.echo(f"{'KL (nats)':<12}{'start':>9}{'end':>9}{'supervised':>12}{'limit':>9}")
-    for layer in dict.fromkeys(row["layer"] for row in rows):
-        ours, bound = curve(rows, layer, "ours").mean(0), curve(rows, layer, "supervised").mean(0)
-        limit = curve(rows, layer, "limit")[0, 0]
-        typer.echo(f"{layer:<12}{ours[0]:9.4f}{ours[-1]:9.4f}{bound[-1]:12.4f}{limit:9.4f}")
+    typer.echo(lines)
 
 
 def main() -> None:

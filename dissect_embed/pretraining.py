@@ -20,7 +20,7 @@ from tqdm import tqdm
 from dissect_embed.cache import atomic_path
 from dissect_embed.datasets.broden import Broden, ImageRow, read_image, read_regions
 from dissect_embed.models import build_model, normalise
-from dissect_embed.parallel import batched_map, map_in_threads
+from dissect_embed.parallel import batched_map, keep_freed_memory, map_in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ def train_model(
     The last epoch's loss (nats a concept) and the mean average precision on ``val``; they are kept
     in the file too, under ``provenance``.
     """
+    keep_freed_memory()
     images, present = _load(train)
     model = build_model(name, "random", seed=seed, n_classes=present.shape[1]).train()
     model = model.to(memory_format=torch.channels_last)

@@ -7,8 +7,7 @@ fall although no concept was learned. Hence the controls: the same score with th
 permuted, a rank correlation with its permutation test, and how often nearest units share a concept.
 """
 
-import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,19 +19,18 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
-from dissect_embed.cache import (
-    atomic_path,
-    check_expected,
-    check_made_from,
-    layer_names,
-    open_artefact,
-)
+from dissect_embed.cache import check_expected, check_made_from, layer_names, open_artefact
 from dissect_embed.embedding import profile_target
+from dissect_embed.errors import ArtefactError
 from dissect_embed.parallel import map_in_threads, one_torch_thread
 from dissect_embed.similarity import cosine_similarity, row_softmax
-
-SCORE_COLUMNS = ("layer", "method", "seed", "epoch", "kl")
-CONTROL_COLUMNS = ("layer", "statistic", "seed", "value", "null_mean", "null_sd", "p")
+from dissect_embed.tables import (
+    CONTROL_COLUMNS,
+    SCORE_COLUMNS,
+    read_table,
+    score_curve,
+    write_table,
+)
 
 
 def kl_divergence(
@@ -72,13 +70,13 @@ class Control(NamedTuple):
 def permutation_controls(
     t: Float[Tensor, "unit unit"],
     profile_cosines: Float[Tensor, "unit unit"],
-    vectors: Float[Tensor, "unit dim"],
+    vectors: Float[Tensor, "seed unit dim"],
     best_concept: Int[np.ndarray, " unit"],
     *,
     n_permutations: int = 1000,
-    seed: int = 0,
-) -> dict[str, Control]:
-    """Compare one set of vectors with the profiles, and with the profiles' units permuted.
+    random_seed: int = 0,
+) -> list[dict[str, Control]]:
+    """Compare sets of vectors with the profiles, and with the profiles' units permuted.
 
     Parameters
     ----------
@@ -89,6 +87,8 @@ def permutation_controls(
 
     Returns
     -------
+    For each set of vectors:
+
     ``kl_shuffled``
         KL(T, S); p is the share of permutations with as low a value.
     ``rank_correlation``
@@ -98,44 +98,41 @@ def permutation_controls(
     """
     n_units = len(t)
     cosines = cosine_similarity(vectors.double())
-    log_q = torch.log_softmax(cosines, dim=-1)
-    negative_entropy = float((t * t.log()).sum()) / n_units
-    profile_ranks = _standard_ranks(profile_cosines)
-    vector_ranks = _standard_ranks(cosines)
-    # Both matrices in one lookup a permutation; the sums are over all pairs of units.
-    left = torch.stack([t, profile_ranks]).float()
-    right = torch.stack([log_q, vector_ranks]).float()
-    nearest = cosines.fill_diagonal_(-torch.inf).argmax(dim=1).numpy()
-    rng = np.random.default_rng(seed)
-    null = np.empty((n_permutations, 3))
-    for row, permutation in enumerate([np.arange(n_units), *_permutations(rng, n_units, null)]):
+    # Set off against uniform rows, whose sum is known: small numbers lose nothing in float32.
+    log_q = torch.log_softmax(cosines, dim=-1) + np.log(n_units)
+    ranks = torch.stack([_standard_ranks(c) for c in cosines])
+    cosines.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
+    nearest = cosines.argmax(dim=2).numpy()
+    negative_entropy = float((t * (t * n_units).log()).sum()) / n_units
+    # All matrices in one lookup a permutation; the sums are over all pairs of units.
+    left = torch.stack([t, _standard_ranks(profile_cosines)]).float()
+    right = torch.stack([log_q, ranks], dim=1).float().flatten(2)  # (seed, 2, pair)
+
+    def statistics(permutation: Int[np.ndarray, " unit"]) -> Float[np.ndarray, "seed 3"]:
         chosen = torch.from_numpy(permutation)
-        pairs = left[:, chosen[:, None], chosen]
-        cross, correlation = (pairs * right).sum(dim=(1, 2), dtype=torch.float64).tolist()
+        pairs = left[:, chosen[:, None], chosen].flatten(1)
+        cross, correlation = torch.einsum("mp,smp->ms", pairs, right).double().numpy()
         concept = best_concept[permutation]
-        shared = np.mean((concept == concept[nearest]) & (concept >= 0)) if n_units > 1 else 0.0
-        found = (negative_entropy - cross / n_units, correlation, float(shared))
-        if row == 0:
-            value = found
-        else:
-            null[row - 1] = found
-    extreme = (null[:, 0] <= value[0], null[:, 1] >= value[1], null[:, 2] >= value[2])
-    return {
-        name: Control(
-            value[i],
-            float(null[:, i].mean()),
-            float(null[:, i].std(ddof=1)),
-            float((1 + extreme[i].sum()) / (1 + n_permutations)),
+        shared = (concept == concept[nearest]) & (concept >= 0)
+        return np.stack(
+            [negative_entropy - cross / n_units, correlation, shared.mean(axis=1)], axis=1
         )
-        for i, name in enumerate(("kl_shuffled", "rank_correlation", "neighbours"))
-    }
 
-
-def _permutations(
-    rng: np.random.Generator, n_units: int, null: Float[np.ndarray, "draw 3"]
-) -> Iterator[Int[np.ndarray, " unit"]]:
-    for _ in null:
-        yield rng.permutation(n_units)
+    rng = np.random.default_rng(random_seed)
+    value = statistics(np.arange(n_units))
+    null = np.stack([statistics(rng.permutation(n_units)) for _ in range(n_permutations)])
+    extreme = np.stack(
+        [null[..., 0] <= value[:, 0], null[..., 1] >= value[:, 1], null[..., 2] >= value[:, 2]], 2
+    )
+    p = (1 + extreme.sum(axis=0)) / (1 + n_permutations)
+    mean, sd = null.mean(axis=0), null.std(axis=0, ddof=1)
+    return [
+        {
+            name: Control(*(float(table[s, i]) for table in (value, mean, sd, p)))
+            for i, name in enumerate(("kl_shuffled", "rank_correlation", "neighbours"))
+        }
+        for s in range(len(vectors))
+    ]
 
 
 def _standard_ranks(cosines: Float[Tensor, "unit unit"]) -> Float[Tensor, "unit unit"]:
@@ -153,11 +150,54 @@ def _standard_ranks(cosines: Float[Tensor, "unit unit"]) -> Float[Tensor, "unit 
     return torch.from_numpy(ranks)
 
 
+def write_controls(
+    path: Path,
+    profiles_path: Path,
+    similarity_path: Path,
+    embedding_path: Path,
+    *,
+    expected: Mapping[str, Any] | None = None,
+    n_threads: int | None = None,
+) -> None:
+    """Write ``controls.csv``: each control of ``permutation_controls``, a row a layer and seed.
+
+    Raises
+    ------
+    ArtefactError
+        If a file is damaged, or the files do not belong together.
+    """
+    with _open_all(profiles_path, similarity_path, embedding_path, expected) as files:
+        profiles, _, embedding = files
+        layers = layer_names(profiles)
+        seeds = [int(seed) for seed in embedding["seeds"][:]]
+
+        def compare(layer: str) -> list[dict[str, Control]]:
+            iou = profiles[f"layers/{layer}/iou"][:]
+            best = np.where(iou.max(axis=1) > 0, iou.argmax(axis=1), -1)
+            return permutation_controls(
+                profile_target(iou),
+                cosine_similarity(torch.from_numpy(iou)),
+                torch.from_numpy(embedding[f"layers/{layer}/vectors"][:]),
+                best,
+            )
+
+        with one_torch_thread():
+            results = list(map_in_threads(compare, layers, n_threads=n_threads))
+    rows = [
+        (layer, statistic, seed, *(repr(value) for value in control))
+        for layer, by_seed in zip(layers, results, strict=True)
+        for seed, controls in zip(seeds, by_seed, strict=True)
+        for statistic, control in controls.items()
+    ]
+    write_table(path, CONTROL_COLUMNS, rows)
+
+
 def write_scores(
     path: Path,
     profiles_path: Path,
     similarity_path: Path,
     embedding_path: Path,
+    controls_path: Path,
     *,
     expected: Mapping[str, Any] | None = None,
     n_threads: int | None = None,
@@ -167,11 +207,17 @@ def write_scores(
     Methods: ``ours``, ``supervised``, ``random`` (the vectors as drawn, epoch 0), ``shuffled`` (the
     mean over 1,000 permutations of T's units, last epoch) and ``limit`` (KL(T, P), no seed and no
     epoch: where training ends if S can represent P). Layer ``mean`` is the mean over layers.
+
+    Raises
+    ------
+    ArtefactError
+        If a file is damaged, or the files do not belong together.
     """
     with _open_all(profiles_path, similarity_path, embedding_path, expected) as files:
         profiles, similarity, embedding = files
         layers = layer_names(profiles)
         seeds = [int(s) for s in embedding["seeds"][:]]
+        shuffled = _read_shuffled(controls_path)
 
         def score(layer: str) -> dict[tuple[str, int | str, int | str], float]:
             t = profile_target(profiles[f"layers/{layer}/iou"][:])
@@ -185,8 +231,15 @@ def write_scores(
             last = trajectory.shape[1] - 1
             for seed in seeds:
                 found["random", seed, 0] = found["ours", seed, 0]
-            for seed, controls in _layer_controls(profiles, embedding, layer).items():
-                found["shuffled", seed, last] = controls["kl_shuffled"].null_mean
+                value, null_mean = shuffled.get((layer, seed), (np.nan, np.nan))
+                # The table bears no fingerprint, but it must know this very number (in float32).
+                if not np.isclose(value, found["ours", seed, last], rtol=1e-3, atol=1e-5):
+                    msg = (
+                        f"{controls_path}: made from another embedding than {embedding_path} "
+                        f"({layer}, seed {seed}); run 'snakemake --forcerun controls'"
+                    )
+                    raise ArtefactError(msg)
+                found["shuffled", seed, last] = null_mean
             found["limit", "", ""] = float(kl_divergence(t, target))
             return found
 
@@ -197,48 +250,27 @@ def write_scores(
     keys = tables[layers[0]]
     tables["mean"] = {key: float(np.mean([tables[layer][key] for layer in layers])) for key in keys}
     rows = [(layer, *key, repr(kl)) for layer, table in tables.items() for key, kl in table.items()]
-    _write_csv(path, SCORE_COLUMNS, rows)
+    write_table(path, SCORE_COLUMNS, rows)
 
 
-def write_controls(
-    path: Path,
-    profiles_path: Path,
-    similarity_path: Path,
-    embedding_path: Path,
-    *,
-    expected: Mapping[str, Any] | None = None,
-    n_threads: int | None = None,
-) -> None:
-    """Write ``controls.csv``: each control of ``permutation_controls``, a row a layer and seed."""
-    with _open_all(profiles_path, similarity_path, embedding_path, expected) as files:
-        profiles, _, embedding = files
-        layers = layer_names(profiles)
-        with one_torch_thread():
-            results = map_in_threads(
-                lambda layer: _layer_controls(profiles, embedding, layer),
-                layers,
-                n_threads=n_threads,
-            )
-            rows = [
-                (layer, statistic, seed, *(repr(value) for value in control))
-                for layer, by_seed in zip(layers, results, strict=True)
-                for seed, controls in by_seed.items()
-                for statistic, control in controls.items()
-            ]
-    _write_csv(path, CONTROL_COLUMNS, rows)
+def summarise(scores_path: Path) -> str:
+    """Return a line a layer: KL at the start, at the end, of the supervised bound, of the limit."""
+    rows = read_table(scores_path, SCORE_COLUMNS, "score")
+    lines = [f"{'KL (nats)':<12}{'start':>9}{'end':>9}{'supervised':>12}{'limit':>9}"]
+    for layer in dict.fromkeys(row["layer"] for row in rows):
+        ours = score_curve(rows, layer, "ours").mean(axis=0)
+        bound = score_curve(rows, layer, "supervised").mean(axis=0)
+        limit = score_curve(rows, layer, "limit")[0, 0]
+        lines.append(f"{layer:<12}{ours[0]:9.4f}{ours[-1]:9.4f}{bound[-1]:12.4f}{limit:9.4f}")
+    return "\n".join(lines)
 
 
-def _layer_controls(
-    profiles: h5py.File, embedding: h5py.File, layer: str
-) -> dict[int, dict[str, Control]]:
-    iou = profiles[f"layers/{layer}/iou"][:]
-    t = profile_target(iou)
-    cosines = cosine_similarity(torch.from_numpy(iou))
-    best = np.where(iou.max(axis=1) > 0, iou.argmax(axis=1), -1)
-    vectors = torch.from_numpy(embedding[f"layers/{layer}/vectors"][:])
+def _read_shuffled(path: Path) -> dict[tuple[str, int], tuple[float, float]]:
+    """Return (KL, mean KL with the units permuted) by layer and seed."""
     return {
-        int(seed): permutation_controls(t, cosines, s, best)
-        for seed, s in zip(embedding["seeds"][:], vectors, strict=True)
+        (row["layer"], int(row["seed"])): (float(row["value"]), float(row["null_mean"]))
+        for row in read_table(path, CONTROL_COLUMNS, "controls")
+        if row["statistic"] == "kl_shuffled"
     }
 
 
@@ -261,10 +293,3 @@ def _open_all(
         ):
             check_made_from(embedding, name, str(file.attrs["fingerprint"]), str(source))
         yield profiles, similarity, embedding
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

@@ -20,7 +20,7 @@ FLUSH = 4_000_000
 
 
 def compute_thresholds(
-    batches: Callable[[], Iterable[Float[np.ndarray, "image unit *grid"]]],
+    batches: Callable[[], Iterable[np.ndarray]],
     sample: Float[np.ndarray, "image unit *grid"],
     n_values: int,
     quantile: float,
@@ -32,7 +32,8 @@ def compute_thresholds(
     Parameters
     ----------
     batches
-        Called for each pass over the data; yields the activation maps, float16 or float32, finite.
+        Called for each pass over the data; yields the activation maps, (images, units, …), float16
+        or float32, finite.
     sample
         Some of the maps, to guess where to start counting. It decides the time taken, nothing else.
     n_values
@@ -112,7 +113,7 @@ def _guess_floor(
 
 
 def _count_from(
-    batches: Iterable[Float[np.ndarray, "image unit *grid"]],
+    batches: Iterable[np.ndarray],
     floor: Int[np.ndarray, " unit"],
     wanted: np.ndarray,
 ) -> Int[np.ndarray, "unit bin"]:
@@ -137,7 +138,7 @@ def _count_from(
 
 
 def _count_low_bits(
-    batches: Iterable[Float[np.ndarray, "image unit *grid"]], high: Int[np.ndarray, " unit"]
+    batches: Iterable[np.ndarray], high: Int[np.ndarray, " unit"]
 ) -> Int[np.ndarray, "unit bin"]:
     """Count the 16 lower bits of the float32 values whose upper bits are a unit's own."""
     n_units = len(high)

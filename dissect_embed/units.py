@@ -1,11 +1,11 @@
 """One row a unit, as Network Dissection's ``tally.csv`` has it: ``units.csv``."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
-from dissect_embed.cache import atomic_path, layer_names, open_artefact, read_strings
+from dissect_embed.cache import layer_names, open_artefact, read_strings
+from dissect_embed.tables import write_table
 
 
 def write_units(path: Path, profiles_path: Path) -> None:
@@ -41,7 +41,4 @@ def write_units(path: Path, profiles_path: Path) -> None:
                     row += [names[top], int(pixels[top]), int(fired[unit, g])]
                     row += [int(both[unit, top]), repr(float(iou[unit, top]))]
                 rows.append(row)
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+    write_table(path, header, rows)

@@ -52,7 +52,7 @@ rule activations:
         batch_size=config["activations"]["batch_size"],
         dtype=config["activations"]["dtype"],
         compression=config["activations"]["compression"],
-        schema_version=1,
+        schema_version=SCHEMA_VERSIONS["activations"],
     shell:
         "dissect-embed activations --dataset {params.dataset:q} --name {params.name:q} "
         "--split {params.split:q} --model {params.model:q} --weights {params.weights:q} "

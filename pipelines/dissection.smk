@@ -19,11 +19,8 @@ rule dissect:
         split=config["dataset"]["split"],
         quantile=config["dissection"]["quantile"],
         detector_iou=config["dissection"]["detector_iou"],
-        expect=[
-            f"--expect=model.name={config['model']['name']}",
-            f"--expect=model.weights={config['model']['weights']}",
-        ],
-        schema_version=1,
+        expect=EXPECT,
+        schema_version=SCHEMA_VERSIONS["profiles"],
     shell:
         "dissect-embed dissect {input.activations:q} --dataset {params.root:q} "
         "--split {params.split:q} --quantile {params.quantile} "

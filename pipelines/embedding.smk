@@ -14,9 +14,10 @@ rule similarity:
         "../environment.yml"
     threads: workflow.cores
     params:
-        schema_version=1,
+        expect=EXPECT,
+        schema_version=SCHEMA_VERSIONS["similarity"],
     shell:
-        "dissect-embed similarity {input:q} --output {output:q} --log {log:q}"
+        "dissect-embed similarity {input:q} {params.expect:q} --output {output:q} --log {log:q}"
 
 
 rule embed:
@@ -50,29 +51,11 @@ rule embed:
             if config["embedding"]["target"] == "minibatch"
             else ""
         ),
-        schema_version=1,
+        expect=EXPECT,
+        schema_version=SCHEMA_VERSIONS["embedding"],
     shell:
         "dissect-embed embed {input.similarity:q} {input.profiles:q} {params.replay} "
-        "{params.settings} {params.milestones} {params.seeds} "
-        "--output {output:q} --log {log:q}"
-
-
-rule score:
-    input:
-        profiles=f"{RESULTS}/profiles.h5",
-        similarity=f"{RESULTS}/similarity.h5",
-        embedding=f"{RESULTS}/embedding.h5",
-    output:
-        f"{RESULTS}/scores.csv",
-    log:
-        f"{RESULTS}/logs/score.log",
-    benchmark:
-        f"{RESULTS}/logs/score.benchmark.tsv"
-    conda:
-        "../environment.yml"
-    threads: workflow.cores
-    shell:
-        "dissect-embed score {input.profiles:q} {input.similarity:q} {input.embedding:q} "
+        "{params.settings} {params.milestones} {params.seeds} {params.expect:q} "
         "--output {output:q} --log {log:q}"
 
 
@@ -90,6 +73,30 @@ rule controls:
     conda:
         "../environment.yml"
     threads: workflow.cores
+    params:
+        expect=EXPECT,
     shell:
         "dissect-embed controls {input.profiles:q} {input.similarity:q} {input.embedding:q} "
-        "--output {output:q} --log {log:q}"
+        "{params.expect:q} --output {output:q} --log {log:q}"
+
+
+rule score:
+    input:
+        profiles=f"{RESULTS}/profiles.h5",
+        similarity=f"{RESULTS}/similarity.h5",
+        embedding=f"{RESULTS}/embedding.h5",
+        controls=f"{RESULTS}/controls.csv",
+    output:
+        f"{RESULTS}/scores.csv",
+    log:
+        f"{RESULTS}/logs/score.log",
+    benchmark:
+        f"{RESULTS}/logs/score.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: workflow.cores
+    params:
+        expect=EXPECT,
+    shell:
+        "dissect-embed score {input.profiles:q} {input.similarity:q} {input.embedding:q} "
+        "{input.controls:q} {params.expect:q} --output {output:q} --log {log:q}"

@@ -1,25 +1,35 @@
 """The stages one after the other on a tiny data set, through the command line."""
 
+import contextlib
 import csv
+import io
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import h5py
 import numpy as np
 import pytest
 
+from dissect_embed.cli import main
+
 ROOT = Path(__file__).parents[1]
 
 
 def cli(*arguments: object, fails: bool = False) -> str:
-    command = [sys.executable, "-c", "from dissect_embed.cli import main; main()"]
-    done = subprocess.run(
-        [*command, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode != 0) is fails, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stderr + done.stdout
+    """Run a command in this process, and return what it printed."""
+    printed = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["dissect-embed", *map(str, arguments)]),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+        pytest.raises(SystemExit) as done,
+    ):
+        main()
+        sys.exit(0)
+    assert bool(done.value.code) is fails, printed.getvalue()
+    return printed.getvalue()
 
 
 def test_from_images_to_figure_4(tiny, tmp_path):
@@ -40,8 +50,8 @@ def test_from_images_to_figure_4(tiny, tmp_path):
     three = [run / f"{name}.h5" for name in ("similarity", "profiles")]
     cli("embed", *three, "--epochs", 5, "--steps-per-epoch", 2, "-o", run / "embedding.h5")
     files = [run / f"{name}.h5" for name in ("profiles", "similarity", "embedding")]
-    cli("score", *files, "-o", run / "scores.csv")
     cli("controls", *files, "-o", run / "controls.csv")
+    cli("score", *files, run / "controls.csv", "-o", run / "scores.csv")
     cli("figure4", run / "scores.csv", run / "profiles.h5", "-o", run / "figures/figure4.svg")
     first = (run / "figures/figure4.svg").read_bytes()
     cli("figure4", run / "scores.csv", run / "profiles.h5", "-o", run / "figures/figure4.svg")

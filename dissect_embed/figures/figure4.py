@@ -1,6 +1,5 @@
 """Figure 4 of [HAN22]: KL(T, S) along training, a panel a layer and one for their mean."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dissect_embed.cache import atomic_path, open_artefact, read_config
-from dissect_embed.errors import ArtefactError
+from dissect_embed.tables import SCORE_COLUMNS, read_table, score_curve
 
 # Told apart in grey by lightness and line style as well.
 STYLES = {
@@ -21,35 +20,9 @@ STYLES = {
 }
 
 
-def read_scores(path: Path) -> list[dict[str, str]]:
-    """Return the rows of ``scores.csv``.
-
-    Raises
-    ------
-    ArtefactError
-        If the file is missing or empty.
-    """
-    if not path.is_file():
-        msg = f"{path}: missing; make it with 'dissect-embed score' or snakemake"
-        raise ArtefactError(msg)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    if not rows:
-        msg = f"{path}: empty; delete it and run 'snakemake --forcerun score'"
-        raise ArtefactError(msg)
-    return rows
-
-
-def curve(rows: list[dict[str, str]], layer: str, method: str) -> np.ndarray:
-    """Return the KL of one layer and method, (seed, epoch); one of each for the limit."""
-    found = [r for r in rows if r["layer"] == layer and r["method"] == method]
-    seeds = dict.fromkeys(r["seed"] for r in found)
-    return np.array([[float(r["kl"]) for r in found if r["seed"] == s] for s in seeds])
-
-
 def draw_figure4(scores_path: Path, profiles_path: Path, stem: Path) -> None:
     """Draw ``stem.svg`` and ``stem.png``; the same inputs give the same bytes."""
-    rows = read_scores(scores_path)
+    rows = read_table(scores_path, SCORE_COLUMNS, "score")
     layers = list(dict.fromkeys(r["layer"] for r in rows))
     with open_artefact(profiles_path, "profiles") as profiles:
         title = _title(profiles, [layer for layer in layers if layer != "mean"])
@@ -83,14 +56,14 @@ def _title(profiles: h5py.File, layers: list[str]) -> str:
 
 
 def _draw_panel(ax: Axes, rows: list[dict[str, str]], layer: str) -> None:
-    epochs = np.arange(curve(rows, layer, "ours").shape[1])
+    epochs = np.arange(score_curve(rows, layer, "ours").shape[1])
     for method, (label, color, line) in STYLES.items():
-        values = curve(rows, layer, method)
+        values = score_curve(rows, layer, method)
         values = np.broadcast_to(values, (len(values), len(epochs)))
         mean, spread = values.mean(axis=0), values.std(axis=0)
         ax.plot(epochs, mean, line, color=color, label=label, linewidth=1.6)
         ax.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
-    limit = curve(rows, layer, "limit")[0, 0]
+    limit = score_curve(rows, layer, "limit")[0, 0]
     ax.axhline(limit, color="black", linewidth=0.9, dashes=(6, 3), label="limit KL(T‖P)")
     ax.set(title=layer, xlabel="epoch", ylabel="KL (nats)", xlim=(0, len(epochs) - 1))
     ax.set_ylim(bottom=0)
