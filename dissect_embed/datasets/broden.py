@@ -22,12 +22,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dissect_embed.errors import DatasetError
 
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
 LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage")
+MAX_NUMBER = 255 + 256 * 255  # what a label PNG can hold
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,16 @@ def load_broden(root: Path, split: str = "all") -> Broden:
     if not (root / "index.csv").is_file():
         msg = (
             f"{root}: no index.csv here, so it is no data set in Broden's format; "
-            "check dataset.root, or make the data set with 'snakemake data'"
+            "check dataset.root, or make it with 'snakemake --cores all' (rules mini, fetch)"
         )
         raise DatasetError(msg)
     categories = tuple(row["name"] for _, row in _read_table(root / "category.csv", ("name",)))
     if not categories:
         msg = f"{root / 'category.csv'}: no category is listed; add a row for each column of labels"
+        raise DatasetError(msg)
+    doubled = [name for n, name in enumerate(categories) if name in categories[:n]]
+    if doubled:
+        msg = f"{root / 'category.csv'}: category {doubled[0]!r} stands here twice; drop one row"
         raise DatasetError(msg)
     concepts = _read_concepts(root, categories)
     concept_index = np.full(max(c.number for c in concepts) + 1, -1, dtype=np.int64)
@@ -222,8 +227,8 @@ def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray
     unknown = [n for n in present if n and (n >= len(known) or known[n] < 0)]
     if unknown:
         msg = (
-            f"{path}: label number {unknown[0]} is not in {dataset.root / 'label.csv'}; "
-            "add it there or correct the label map"
+            f"{path}: label number {unknown[0]} (red + 256 · green) is not in "
+            f"{dataset.root / 'label.csv'}; add it there or correct the label map"
         )
         raise DatasetError(msg)
     return numbers
@@ -236,21 +241,28 @@ def _read_table(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, di
         raise DatasetError(msg)
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
-        header = next(reader, [])
-        lacking = [name for name in required if name not in header]
-        if lacking:
-            msg = f"{path}:1: no column {lacking[0]!r}; the header is {','.join(header)!r}"
-            raise DatasetError(msg)
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                msg = (
-                    f"{path}:{reader.line_num}: {len(cells)} cells, the header has {len(header)}; "
-                    "a name with a comma must be in double quotes"
-                )
+        try:
+            header = next(reader, [])
+            lacking = [name for name in required if name not in header]
+            if lacking:
+                msg = f"{path}:1: no column {lacking[0]!r}; the header is {','.join(header)!r}"
                 raise DatasetError(msg)
-            yield reader.line_num, dict(zip(header, cells, strict=True))
+            for cells in reader:
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    msg = (
+                        f"{path}:{reader.line_num}: {len(cells)} cells, the header has "
+                        f"{len(header)}; a name with a comma must be in double quotes"
+                    )
+                    raise DatasetError(msg)
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+        except (UnicodeDecodeError, csv.Error) as error:
+            msg = (
+                f"{path}: cannot be read after line {reader.line_num} ({error}); "
+                "save it as CSV in UTF-8, with every double quote closed"
+            )
+            raise DatasetError(msg) from error
 
 
 def _number(path: Path, line: int, row: dict[str, str], column: str, kind: type = int) -> float:
@@ -262,7 +274,7 @@ def _number(path: Path, line: int, row: dict[str, str], column: str, kind: type 
         what = "a whole number" if kind is int else "a number"
         msg = f"{path}:{line}: {column} is {row[column]!r}, expected {what} of at least 0"
         raise DatasetError(msg) from None
-    return value
+    return float(value)
 
 
 def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ...]:
@@ -272,6 +284,9 @@ def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ..
         for line, row in _read_table(path, ("number", "coverage")):
             number = int(_number(path, line, row, "number"))
             covered = coverage.setdefault(number, [-1.0] * len(categories))
+            if covered[g] >= 0:
+                msg = f"{path}:{line}: number {number} stands here twice; drop one row"
+                raise DatasetError(msg)
             covered[g] = _number(path, line, row, "coverage", float)
     path = root / "label.csv"
     concepts: dict[int, Concept] = {}
@@ -279,6 +294,9 @@ def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ..
         number = int(_number(path, line, row, "number"))
         if number == 0:
             continue  # some copies list "unlabelled"; it is no concept
+        if number > MAX_NUMBER:
+            msg = f"{path}:{line}: number is {number}, a label map holds at most {MAX_NUMBER}"
+            raise DatasetError(msg)
         if number in concepts:
             msg = f"{path}:{line}: number {number} stands here twice; give each concept its own"
             raise DatasetError(msg)
@@ -304,6 +322,9 @@ def _read_index(root: Path, categories: tuple[str, ...]) -> dict[int, ImageRow]:
         ih, iw, sh, sw = (int(_number(path, line, row, c)) for c in ("ih", "iw", "sh", "sw"))
         if 0 in (ih, iw, sh, sw):
             msg = f"{path}:{line}: a size of 0 pixels (ih, iw, sh, sw = {ih}, {iw}, {sh}, {sw})"
+            raise DatasetError(msg)
+        if not row["image"]:
+            msg = f"{path}:{line}: image is empty; name a file below images/"
             raise DatasetError(msg)
         cells = [e.strip() for c in categories for e in row[c].split(";") if e.strip()]
         entries = tuple(int(e) if e.isascii() and e.isdigit() else e for e in cells)
@@ -379,7 +400,7 @@ def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x 3"]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert(mode))
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         msg = (
             f"{path}: cannot be decoded ({error}); the file is damaged: "
             "fetch or render the data set again"
