@@ -1,0 +1,402 @@
+"""Building, loading and probing networks."""
+
+import os
+import sys
+import urllib.error
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from dissect_embed.errors import ModelError
+from dissect_embed.models import (
+    build_model,
+    check_layers,
+    hash_weights,
+    layer_shapes,
+    load_state_dict,
+    normalise,
+    probe,
+)
+
+OWN = """
+import torch
+from torch import nn
+
+def small():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 5, 3))
+
+def no_network():
+    return {"conv": nn.Conv2d(3, 4, 3)}
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the module `tests_own_network` importable."""
+    (tmp_path / "tests_own_network.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tests_own_network", raising=False)
+
+
+@pytest.fixture(scope="module")
+def resnet18() -> nn.Module:
+    return build_model("resnet18", "random")
+
+
+def images(n: int = 2, size: int = 48) -> Tensor:
+    rng = np.random.default_rng(0)
+    return normalise(torch.from_numpy(rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)))
+
+
+# ---- building ----
+
+
+def test_random_weights_depend_on_the_seed_alone(own):
+    state = torch.random.get_rng_state()
+    one = hash_weights(build_model("tests_own_network:small", "random", seed=1))
+    torch.rand(3)
+    assert hash_weights(build_model("tests_own_network:small", "random", seed=1)) == one
+    assert hash_weights(build_model("tests_own_network:small", "random", seed=2)) != one
+    torch.random.set_rng_state(state)
+    build_model("tests_own_network:small", "random", seed=3)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_networks_come_in_evaluation_mode_and_change_nothing_in_place(own, resnet18):
+    for model in (resnet18, build_model("tests_own_network:small", "random")):
+        assert not any(module.training for module in model.modules())
+        assert not any(getattr(module, "inplace", False) for module in model.modules())
+
+
+def test_width_of_the_classifier(resnet18):
+    assert resnet18.fc.out_features == 1000
+    assert build_model("resnet18", "random", n_classes=7).fc.out_features == 7
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnet81", r"no classifier 'resnet81'; did you mean resnet18, .*'package"),
+        ("zzzz", r"no classifier 'zzzz'; did you mean resnet18"),
+        ("no_such_module:net", r"cannot import 'no_such_module:net' \(No module named"),
+        ("tests_own_network:huge", r"cannot import .*no attribute 'huge'"),
+        ("tests_own_network:no_network", r"no_network returned dict, expected a torch\.nn\.Module"),
+    ],
+)  # fmt: skip
+def test_unknown_networks(own, name, message):
+    with pytest.raises(ModelError, match=rf"model\.name: .*{message}"):
+        build_model(name, "random")
+
+
+@pytest.mark.parametrize("weights", ["IMAGENET1K_V7", "trained", "randon"])
+def test_unknown_weights(weights):
+    message = (
+        rf"model\.weights: resnet18 has no weights '{weights}'; choose one of IMAGENET1K_V1, "
+        r".*random, or the path of a state_dict"
+    )
+    with pytest.raises(ModelError, match=message):
+        build_model("resnet18", weights)
+
+
+def test_own_network_has_no_named_weights(own):
+    with pytest.raises(
+        ModelError, match="small has no weights 'IMAGENET1K_V1'; choose one of rand"
+    ):
+        build_model("tests_own_network:small", "IMAGENET1K_V1")
+
+
+def test_named_weights_are_fetched_and_their_hash_is_checked(monkeypatch):
+    other = build_model("resnet18", "random", seed=5)
+    asked = []
+
+    def answer(url: str, **options: object) -> dict[str, Tensor]:
+        asked.append((url, options["check_hash"]))
+        return other.state_dict()
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", answer)
+    model = build_model("resnet18", "IMAGENET1K_V1")
+    assert hash_weights(model) == hash_weights(other)
+    assert asked == [(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url, True)]
+
+
+def test_named_weights_without_a_network(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        reason = "unreachable"
+        raise urllib.error.URLError(reason)
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", fail)
+    message = (
+        r"cannot be fetched from https://.*resnet18.*unreachable.*give its path as model\.weig"
+    )
+    with pytest.raises(ModelError, match=message):
+        build_model("resnet18", "IMAGENET1K_V1")
+
+
+# ---- state_dicts ----
+
+
+def saved(content: object, path: Path) -> str:
+    torch.save(content, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_weights_from_a_file(own, tmp_path, wrap):
+    model = build_model("tests_own_network:small", "random", seed=1)
+    state = model.state_dict()
+    content = {"state_dict": state, "epoch": 3} if wrap else state
+    loaded = build_model("tests_own_network:small", saved(content, tmp_path / "weights.pt"))
+    assert hash_weights(loaded) == hash_weights(model)
+
+
+def test_classifier_is_as_wide_as_the_file_says(tmp_path):
+    seven = build_model("resnet18", "random", n_classes=7)
+    loaded = build_model("resnet18", saved(seven.state_dict(), tmp_path / "seven.pth"))
+    assert hash_weights(loaded) == hash_weights(seven)
+
+
+def test_missing_weights(tmp_path):
+    for name in (str(tmp_path / "none"), "none.pth"):
+        with pytest.raises(
+            ModelError, match=r"none.*: no such file; model\.weights is a state_dict"
+        ):
+            build_model("resnet18", name)
+
+
+class Runs:
+    """A pickle that makes a folder when it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_a_file_that_would_run_code_is_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"a": Runs(tmp_path / "ran")}, path)
+    message = (
+        r"weights\.pt: cannot be read as weights \(Weights only load failed.*save a state_dict"
+    )
+    with pytest.raises(ModelError, match=message):
+        load_state_dict(path)
+    assert not (tmp_path / "ran").exists()
+    torch.load(path, weights_only=False)
+    assert (tmp_path / "ran").exists()  # it does run, where it is let
+
+
+def test_damaged_weights(own, tmp_path):
+    path = tmp_path / "weights.pt"
+    saved(build_model("tests_own_network:small", "random").state_dict(), path)
+    content = path.read_bytes()
+    for damaged in (b"", b"no weights", content[: len(content) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(
+            ModelError, match=r"weights\.pt: cannot be read as weights \(.+\); save"
+        ):
+            build_model("tests_own_network:small", str(path))
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ([torch.zeros(2)], "list"),
+        ({"state_dict": 3}, "int"),
+        ({"epoch": 3, "model": {"weight": torch.zeros(2)}}, "dict"),
+    ],
+)
+def test_files_that_hold_something_else(tmp_path, content, found):
+    path = saved(content, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match=rf"other\.pt: expected tensors by name, found {found}"):
+        build_model("resnet18", path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda state: state.pop("0.weight"),
+            r"it lacks '0\.weight' \(1 missing, 0 unknown, 0 of another shape\)",
+        ),
+        (
+            lambda state: state.update({"4.bias": torch.zeros(3)}),
+            r"'4\.bias', which the network lacks \(0 missing, 1 unknown, 0 of another shape\)",
+        ),
+        (
+            lambda state: state.update({"0.bias": torch.zeros(3)}),
+            r"'0\.bias' is \(3,\), expected \(4,\) \(0 missing, 0 unknown, 1 of another shape\)",
+        ),
+    ],
+)
+def test_weights_of_another_network(own, tmp_path, change, message):
+    state = dict(build_model("tests_own_network:small", "random").state_dict())
+    change(state)
+    path = saved(state, tmp_path / "other.pt")
+    message = rf"other\.pt: these are no weights of tests_own_network:small: .*{message}; check mod"
+    with pytest.raises(ModelError, match=message):
+        build_model("tests_own_network:small", path)
+
+
+def test_old_files_without_batch_counters_are_read(tmp_path, resnet18):
+    state = {k: v for k, v in resnet18.state_dict().items() if "num_batches" not in k}
+    assert len(state) < len(resnet18.state_dict())
+    path = saved(state, tmp_path / "old.pth")
+    assert hash_weights(build_model("resnet18", path)) == hash_weights(resnet18)
+
+
+def test_hash_follows_every_parameter_and_buffer():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    hashes = [hash_weights(model)]
+    for value in model.state_dict().values():
+        value.view(-1)[-1:] += 1
+        hashes.append(hash_weights(model))
+    assert len(set(hashes)) == 1 + len(model.state_dict()) == 8
+    assert hash_weights(model.half()) not in hashes
+
+
+# ---- input ----
+
+
+def test_normalise_by_hand():
+    pixels = torch.tensor([[[[0, 255, 128]]]], dtype=torch.uint8)
+    expected = [(0 - 0.485) / 0.229, (1 - 0.456) / 0.224, (128 / 255 - 0.406) / 0.225]
+    torch.testing.assert_close(normalise(pixels), torch.tensor(expected).view(1, 3, 1, 1))
+
+
+def test_normalise_puts_the_channels_first():
+    pixels = torch.arange(2 * 4 * 5 * 3, dtype=torch.uint8).view(2, 4, 5, 3)
+    found = normalise(pixels)
+    assert found.shape == (2, 3, 4, 5)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    one = normalise(pixels[1:, 2:3, 3:4])
+    torch.testing.assert_close(found[1:, :, 2:3, 3:4], one, rtol=0, atol=0)
+
+
+# ---- layers ----
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (["layer5"], r"ResNet has no layer 'layer5'; did you mean layer\d"),
+        (["layer1", "layr2.0.conv1"], r"no layer 'layr2\.0\.conv1'; did you mean layer2\.0\.conv1"),
+        (["qqqq"], r"no layer 'qqqq'; there are conv1, bn1, relu, .*layer4, avgpool, fc"),
+        ([""], "no layer ''; there are conv1"),
+        (["layer1", "layer2", "layer1"], "'layer1' is named twice; name each layer once"),
+        ([], "no layer is named"),
+    ],
+)
+def test_unknown_layers(resnet18, layers, message):
+    message = rf"model\.layers: .*{message}"
+    with pytest.raises(ModelError, match=message):
+        check_layers(resnet18, layers)
+    with pytest.raises(ModelError, match=message):
+        layer_shapes(resnet18, layers, (48, 48))
+    with pytest.raises(ModelError, match=message), probe(resnet18, layers):
+        pass
+    assert n_hooks(resnet18) == 0
+
+
+def test_layer_shapes(resnet18):
+    layers = ["layer4", "conv1", "layer1.0.conv2", "avgpool"]
+    assert layer_shapes(resnet18, layers, (64, 96)) == {
+        "layer4": (512, 2, 3),
+        "conv1": (64, 32, 48),
+        "layer1.0.conv2": (64, 16, 24),
+        "avgpool": (512, 1, 1),
+    }
+
+
+def test_layers_without_maps(resnet18):
+    message = r"output of 'fc' is \(1, 1000\), expected \(image, unit, y, x\); choose a layer with"
+    with pytest.raises(ModelError, match=message):
+        layer_shapes(resnet18, ["layer1", "fc"], (48, 48))
+
+
+class Odd(nn.Module):
+    """Has a layer that gives two tensors, and one that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.MaxPool2d(2, return_indices=True)
+        self.unused = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x)[0]
+
+
+@pytest.mark.parametrize(("layer", "found"), [("pool", "tuple"), ("unused", "NoneType")])
+def test_layers_with_odd_output(layer, found):
+    with pytest.raises(ModelError, match=rf"the output of '{layer}' is {found}, expected"):
+        layer_shapes(Odd(), [layer], (8, 8))
+
+
+def test_images_too_small_for_the_network():
+    model = nn.Sequential(nn.Conv2d(3, 4, 9))
+    with pytest.raises(
+        ModelError, match=r"Sequential: cannot take images of 8 × 7 pixels \(.*resiz"
+    ):
+        layer_shapes(model, ["0"], (8, 7))
+
+
+# ---- probing ----
+
+
+def n_hooks(model: nn.Module) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_probe_reads_what_the_layer_puts_out(resnet18):
+    with torch.inference_mode(), probe(resnet18, ["conv1", "layer1"]) as outputs:
+        assert outputs == {}
+        assert n_hooks(resnet18) == 2
+        resnet18(images())
+        first = dict(outputs)
+        resnet18(images() + 1)
+        assert not torch.equal(outputs["layer1"], first["layer1"])
+    torch.testing.assert_close(first["conv1"], resnet18.conv1(images()))
+
+
+def test_probe_removes_its_hooks(resnet18):
+    with probe(resnet18, ["layer1", "layer2"]) as outputs:
+        pass
+    resnet18(images(1))
+    assert outputs == {}
+    assert n_hooks(resnet18) == 0
+
+    def fail() -> None:
+        with probe(resnet18, ["layer1"]):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert n_hooks(resnet18) == 0
+
+
+def test_activations_do_not_overwrite_the_layer_before_them(resnet18):
+    with torch.no_grad(), probe(resnet18, ["conv1", "bn1", "relu"]) as outputs:
+        resnet18(images())
+    assert outputs["bn1"].min() < 0
+    with torch.no_grad():
+        expected = resnet18.bn1(outputs["conv1"])
+    torch.testing.assert_close(outputs["bn1"], expected)
+    torch.testing.assert_close(outputs["relu"], outputs["bn1"].clamp_min(0))
+
+
+@pytest.mark.xfail(
+    raises=AssertionError,
+    strict=True,
+    reason="probe keeps the tensor to which `out += identity` adds",
+)
+def test_residual_sums_do_not_overwrite_the_layer_before_them(resnet18):
+    layers = ["layer1.0.conv2", "layer1.0.bn2", "layer1.0"]
+    with torch.no_grad(), probe(resnet18, layers) as outputs:
+        resnet18(images())
+    with torch.no_grad():
+        expected = resnet18.layer1[0].bn2(outputs["layer1.0.conv2"])
+    torch.testing.assert_close(outputs["layer1.0.bn2"], expected)
