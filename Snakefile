@@ -1,5 +1,7 @@
 # The map of the pipeline: config, rules, targets. Try `snakemake --cores all`.
+import yaml
 from dissect_embed.cache import SCHEMA_VERSIONS
+from dissect_embed.settings import read_types
 from snakemake.utils import min_version, validate
 
 min_version("9.20")
@@ -8,10 +10,12 @@ min_version("9.20")
 configfile: "pipelines/config/mini.yaml"
 
 
+with open(workflow.source_path("pipelines/schemas/config.schema.yaml")) as schema:
+    config.update(read_types(config, yaml.safe_load(schema)))
 validate(config, "pipelines/schemas/config.schema.yaml")
 
 RESULTS = f"results/{config['run']}"
-# What every stage checks its inputs against.
+# Rules that ask for 16 threads get the cores there are. What every stage checks its inputs against:
 EXPECT = [
     f"--expect=dataset.name={config['dataset']['name']}",
     f"--expect=dataset.split={config['dataset']['split']}",

@@ -222,7 +222,7 @@ def check_disk_space(path: Path, needed: int) -> int:
     return free
 
 
-def format_bytes(n: float) -> str:
+def format_bytes(n_bytes: int) -> str:
     """Return a number of bytes for people: 1.5 GB.
 
     Examples
@@ -230,11 +230,12 @@ def format_bytes(n: float) -> str:
     >>> format_bytes(1_530_000_000)
     '1.5 GB'
     """
+    amount = float(n_bytes)
     for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} TB"
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
 
 
 def write_scale(group: h5py.Group, name: str, values: Any) -> h5py.Dataset:

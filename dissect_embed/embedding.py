@@ -37,7 +37,7 @@ from dissect_embed.cache import (
     write_scale,
 )
 from dissect_embed.errors import ArtefactError
-from dissect_embed.parallel import map_in_threads, one_torch_thread
+from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
 
 
@@ -130,8 +130,8 @@ def train_vectors(
                 p, symmetric = fresh, fresh + fresh.mT
             norm = vectors.norm(dim=2, keepdim=True).clamp_min(1e-12)
             unit = vectors / norm
-            cosine = unit @ unit.mT
-            weight = cosine.exp()
+            # In place: a fresh matrix a step costs more in page faults than the exponential.
+            weight = (unit @ unit.mT).exp_()
             row = weight.sum(dim=2, keepdim=True)
             # Rows of p sum to 1, so the loss is mean log r - (1/C) Σ p·cosine.
             pulled = symmetric @ unit
@@ -217,6 +217,7 @@ def write_embedding(
     FloatingPointError
         If training diverges.
     """
+    keep_freed_memory()
     schedule = schedule or Schedule()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     settings: dict[str, Any] = {"dim": dim, "target": target, "seeds": list(seeds)}

@@ -12,7 +12,7 @@ rule train:
         f"{RESULTS}/logs/train.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         root=subpath(input.index, parent=True),
         model=config["model"]["name"],
@@ -36,7 +36,7 @@ rule activations:
         f"{RESULTS}/logs/activations.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         dataset=subpath(input.index, parent=True),
         name=config["dataset"]["name"],

@@ -11,7 +11,7 @@ if config["dataset"]["name"] == "mini":
             "logs/mini.benchmark.tsv"
         conda:
             "../environment.yml"
-        threads: workflow.cores
+        threads: 16
         params:
             root=subpath(output.index, parent=True),
             images=config["dataset"].get("images", 2000),

@@ -13,7 +13,7 @@ rule dissect:
         f"{RESULTS}/logs/dissect.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         root=subpath(input.index, parent=True),
         split=config["dataset"]["split"],

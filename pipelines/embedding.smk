@@ -12,7 +12,7 @@ rule similarity:
         f"{RESULTS}/logs/similarity.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         expect=EXPECT,
         schema_version=SCHEMA_VERSIONS["similarity"],
@@ -37,7 +37,7 @@ rule embed:
         f"{RESULTS}/logs/embed.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         settings=[
             f"--{key.replace('_', '-')}={value}"
@@ -72,7 +72,7 @@ rule controls:
         f"{RESULTS}/logs/controls.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         expect=EXPECT,
     shell:
@@ -94,7 +94,7 @@ rule score:
         f"{RESULTS}/logs/score.benchmark.tsv"
     conda:
         "../environment.yml"
-    threads: workflow.cores
+    threads: 16
     params:
         expect=EXPECT,
     shell:

@@ -1,6 +1,7 @@
 """Fixtures: a data set tiny enough to read, and the whole of a run on it."""
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,16 @@ CONCEPTS = [
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
     """Six images of 32 × 32 pixels with label maps of 16 × 16, in Broden's format."""
-    root = tmp_path / "tiny"
+    return write_tiny(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def make_tiny() -> Callable[[Path], Path]:
+    """Return the function that makes such a data set anywhere."""
+    return write_tiny
+
+
+def write_tiny(root: Path) -> Path:
     (root / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
     rows = []
