@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGKILL in every stage: nothing half-written has a final name, a second run is whole."""
+"""Ctrl-C and SIGKILL in every stage: nothing half-written is left, a second run is whole."""
 
 import multiprocessing
 import os
@@ -54,13 +54,14 @@ def content(path: Path) -> object:
     if path.suffix != ".h5":
         return path.read_bytes()
     found: dict[str, object] = {}
+
+    def keep(name: str, item: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = (str(item.dtype), item[()].tolist())
+
     with h5py.File(path) as file:
+        file.visititems(keep)
         found["fingerprint"] = file.attrs["fingerprint"]
-        file.visititems(
-            lambda name, item: (
-                found.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
-            )
-        )
     return found
 
 
