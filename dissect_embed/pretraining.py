@@ -8,12 +8,13 @@ as fast.
 import functools
 import json
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -49,31 +50,34 @@ def train_model(
     in the file too, under ``provenance``.
     """
     keep_freed_memory()
-    images, present = _load(train)
-    model = build_model(name, "random", seed=seed, n_classes=present.shape[1]).train()
+    present = _load_presence(train)
+    n_images, n_concepts = present.shape
+    model = build_model(name, "random", seed=seed, n_classes=n_concepts).train()
     model = model.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
-    steps = epochs * -(-len(images) // batch_size)
+    steps = epochs * -(-n_images // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
     criterion = nn.BCEWithLogitsLoss()
     generator = torch.Generator().manual_seed(seed)
     loss_sum = 0.0
-    with tqdm(total=epochs * len(images), desc="train", unit=" images", disable=None) as bar:
+    with tqdm(total=epochs * n_images, desc="train", unit=" images", disable=None) as bar:
         for epoch in range(epochs):
             loss_sum = 0.0
-            for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
-                x = normalise(images[chosen])
+            order = torch.randperm(n_images, generator=generator)
+            images = _read_batches(train, [train.rows[n] for n in order.tolist()], batch_size)
+            for chosen, batch in zip(order.split(batch_size), images, strict=True):
+                x = normalise(batch)
                 flip = torch.rand(len(x), generator=generator) < 0.5
                 x[flip] = x[flip].flip(3)
-                loss = criterion(model(x), present[chosen])
+                loss = criterion(model(x), present[chosen].float())
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 schedule.step()
                 loss_sum += loss.item() * len(x)
                 bar.update(len(x))
-            logger.info("epoch %d: loss %.4f", epoch, loss_sum / len(images))
-    provenance = {"loss": loss_sum / len(images), "epochs": epochs, "seed": seed, "val_map": None}
+            logger.info("epoch %d: loss %.4f", epoch, loss_sum / n_images)
+    provenance = {"loss": loss_sum / n_images, "epochs": epochs, "seed": seed, "val_map": None}
     if val is not None:
         provenance["val_map"] = _mean_average_precision(model.eval(), val)
         logger.info("val: mean average precision %.3f", provenance["val_map"])
@@ -84,13 +88,13 @@ def train_model(
 
 
 def average_precision(
-    scores: Float[np.ndarray, " image"], present: Float[np.ndarray, " image"]
+    scores: Float[np.ndarray, " image"], present: Bool[np.ndarray, " image"]
 ) -> float:
     """Return the mean precision at the rank of each positive.
 
     Examples
     --------
-    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([1.0, 0.0, 1.0]))  # (1 + 2/3) / 2
+    >>> average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True]))  # (1 + 2/3) / 2
     0.8333333333333333
     """
     hits = present[np.argsort(-scores, kind="stable")]
@@ -99,10 +103,10 @@ def average_precision(
 
 
 def _mean_average_precision(model: nn.Module, val: Broden) -> float:
-    images, present = _load(val)
+    truth = _load_presence(val).numpy()
     with torch.inference_mode():
-        scores = torch.cat([model(normalise(x)) for x in images.split(64)]).numpy()
-    truth = present.numpy()
+        batches = _read_batches(val, val.rows, 64)
+        scores = torch.cat([model(normalise(batch)) for batch in batches]).numpy()
     return float(
         np.mean(
             [average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))]
@@ -110,17 +114,21 @@ def _mean_average_precision(model: nn.Module, val: Broden) -> float:
     )
 
 
-def _load(
-    dataset: Broden,
-) -> tuple[UInt8[Tensor, "image y x 3"], Float[Tensor, "image concept"]]:
-    """Return all images at half their size, and which concepts are present in each."""
-    halves = batched_map(functools.partial(_read_half, dataset), dataset.rows, 64)
-    images = torch.from_numpy(np.concatenate([np.stack(batch) for batch in halves]))
-    present = torch.zeros(len(dataset.rows), len(dataset.concepts))
+def _load_presence(dataset: Broden) -> Bool[Tensor, "image concept"]:
+    """Return which concepts are present in each image."""
+    present = torch.zeros((len(dataset.rows), len(dataset.concepts)), dtype=torch.bool)
     regions = map_in_threads(functools.partial(read_regions, dataset), dataset.rows)
-    for n, labels in enumerate(regions):
-        present[n, labels.member_concept] = 1
-    return images, present
+    for n, labels in enumerate(tqdm(regions, "labels", len(present), unit=" images", disable=None)):
+        present[n, labels.member_concept] = True
+    return present
+
+
+def _read_batches(
+    dataset: Broden, rows: Sequence[ImageRow], batch_size: int
+) -> Iterator[UInt8[Tensor, "image y x 3"]]:
+    """Yield batches of images at half their size; decoding is cheap, holding all of them is not."""
+    for images in batched_map(functools.partial(_read_half, dataset), rows, batch_size):
+        yield torch.from_numpy(np.stack(images))
 
 
 def _read_half(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:

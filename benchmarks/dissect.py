@@ -1,0 +1,96 @@
+"""How much dissection costs above the bare forward pass: time, memory, growth.
+
+    python benchmarks/dissect.py DATASET [--images 500] [--weights random] [--repeat 3]
+
+Prints a row a stage: seconds, milliseconds an image, and the ratio to the bare forward pass of the
+same network on the same images, already decoded in memory, with as many threads. Rounds of all
+stages alternate with the forward pass, and the medians are compared, since this kind of machine is
+shared.
+"""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dissect_embed.activations import write_activations
+from dissect_embed.datasets.broden import load_broden, read_image
+from dissect_embed.dissection import write_profiles
+from dissect_embed.folding import fold_batch_norm
+from dissect_embed.models import build_model, normalise
+from dissect_embed.parallel import keep_freed_memory
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+def seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def main(
+    dataset: Path,
+    images: Annotated[int, typer.Option(help="The first so many images.")] = 500,
+    weights: Annotated[str, typer.Option(help="'random' or a state_dict.")] = "random",
+    repeat: int = 3,
+    batch_size: int = 64,
+) -> None:
+    keep_freed_memory()
+    data = load_broden(dataset)
+    data = dataclasses.replace(data, rows=data.rows[:images])
+    model = build_model("resnet18", weights)
+    plain = build_model("resnet18", weights).to(memory_format=torch.channels_last)
+    folded = build_model("resnet18", weights)
+    fold_batch_norm(folded, LAYERS)
+    folded = folded.to(memory_format=torch.channels_last)
+    decoded = torch.from_numpy(np.stack([read_image(data, row) for row in data.rows]))
+    config = {"dataset": {}, "model": {}, "layers": list(LAYERS), "activations": {}}
+
+    def forward(network: torch.nn.Module) -> None:
+        with torch.inference_mode():
+            for batch in decoded.split(batch_size):
+                network(normalise(batch))
+
+    with tempfile.TemporaryDirectory() as folder:
+        cache, profiles = Path(folder, "activations.h5"), Path(folder, "profiles.h5")
+        stages: dict[str, Callable[[], object]] = {
+            "bare forward pass": lambda: forward(plain),
+            "bare forward pass, batch norm folded": lambda: forward(folded),
+            "activations.h5 (decode, forward, write)": lambda: write_activations(
+                cache, data, model, LAYERS, config=config, batch_size=batch_size
+            ),
+            "profiles.h5 (thresholds, counts, IoU)": lambda: write_profiles(profiles, cache, data),
+        }
+        times: dict[str, list[float]] = {name: [] for name in stages}
+        for _ in range(repeat):
+            for name, stage in stages.items():
+                times[name].append(seconds(stage))
+    names = list(times)
+    times["whole dissection"] = [
+        a + b for a, b in zip(times[names[2]], times[names[3]], strict=True)
+    ]
+    bare = statistics.median(times[names[0]])
+    table = Table(
+        title=f"{dataset.name}: {len(data.rows)} images, {torch.get_num_threads()} threads"
+    )
+    for column in ("stage", "s", "ms an image", "ratio"):
+        table.add_column(column, justify="left" if column == "stage" else "right")
+    for name, values in times.items():
+        median = statistics.median(values)
+        cells = f"{median:.1f}", f"{median / len(data.rows) * 1e3:.1f}", f"{median / bare:.2f}"
+        table.add_row(name, *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
