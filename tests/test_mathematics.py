@@ -1,5 +1,6 @@
 """Thresholds, counts, similarity, eq. 1 and KL: by hand, and against slow references."""
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -9,8 +10,14 @@ from hypothesis import strategies as st
 from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
 from dissect_embed.datasets.broden import Regions
 from dissect_embed.dissection import compute_iou
-from dissect_embed.embedding import Schedule, embedding_loss, initial_vectors, train_vectors
-from dissect_embed.scoring import kl_divergence, permutation_controls
+from dissect_embed.embedding import (
+    Schedule,
+    embedding_loss,
+    initial_vectors,
+    minibatch_targets,
+    train_vectors,
+)
+from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
 from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
 from dissect_embed.thresholds import allowed_above, compute_thresholds
 
@@ -168,3 +175,25 @@ def test_controls_find_perfect_vectors_and_not_random_ones():
     assert ours["rank_correlation"].value == pytest.approx(1, abs=1e-5)
     assert ours["rank_correlation"].p == 0.01
     assert other["rank_correlation"].p > 0.02
+
+
+def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
+    """As published, and at the mean of all p: within the spread over seeds, all along training."""
+    generator = torch.Generator().manual_seed(0)
+    common = torch.rand(8, 1, 5, 5, generator=generator)
+    maps = torch.relu(
+        torch.randn(96, 24, 5, 5, generator=generator) + 3 * common[torch.arange(24) % 8, 0]
+    )
+    with h5py.File(tmp_path / "maps.h5", "w") as file:
+        stored = file.create_dataset("maps", data=maps.half().numpy())
+        mean = (similarity_sum(maps.half()) / len(maps)).float()
+        start = initial_vectors(24, 8, range(5))
+        schedule = Schedule(epochs=30, steps_per_epoch=3, lr=1.0, milestones=(20,))
+        curves = [
+            score_vectors(mean.double(), train_vectors(start, p, schedule).trajectory)
+            for p in (lambda step: mean, minibatch_targets(stored, 32, 0, "cpu"))
+        ]
+    spread = curves[0].std(dim=0)
+    assert curves[0][:, -1].mean() < curves[0][:, 0].mean() / 3
+    assert not torch.equal(*curves)
+    assert ((curves[1] - curves[0]).mean(dim=0).abs() <= spread).all()
