@@ -178,7 +178,7 @@ def test_controls_find_perfect_vectors_and_not_random_ones():
 
 
 def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
-    """As published, and at the mean of all p: within the spread over seeds, all along training."""
+    """As published, and at the mean of all p: within a hundredth of the spread over seeds."""
     generator = torch.Generator().manual_seed(0)
     common = torch.rand(8, 1, 5, 5, generator=generator)
     maps = torch.relu(
@@ -188,7 +188,7 @@ def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
         stored = file.create_dataset("maps", data=maps.half().numpy())
         mean = (similarity_sum(maps.half()) / len(maps)).float()
         start = initial_vectors(24, 8, range(5))
-        schedule = Schedule(epochs=30, steps_per_epoch=3, lr=1.0, milestones=(20,))
+        schedule = Schedule(epochs=30, steps_per_epoch=3, lr=3.0, milestones=(20,))
         curves = [
             score_vectors(mean.double(), train_vectors(start, p, schedule).trajectory)
             for p in (lambda step: mean, minibatch_targets(stored, 32, 0, "cpu"))
@@ -196,4 +196,4 @@ def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
     spread = curves[0].std(dim=0)
     assert curves[0][:, -1].mean() < curves[0][:, 0].mean() / 3
     assert not torch.equal(*curves)
-    assert ((curves[1] - curves[0]).mean(dim=0).abs() <= spread).all()
+    assert ((curves[1] - curves[0]).mean(dim=0).abs() < 0.01 * spread).all()
