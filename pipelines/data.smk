@@ -16,7 +16,6 @@ if config["dataset"]["name"] == "mini":
             root=subpath(output.index, parent=True),
             images=config["dataset"].get("images", 2000),
         shell:
-            "rm -rf {params.root:q} && "
             "dissect-embed mini --images {params.images} --output {params.root:q} --log {log:q}"
 
 elif "sources" in config["dataset"]:
@@ -41,6 +40,5 @@ elif "sources" in config["dataset"]:
                 else ""
             ),
         shell:
-            "rm -rf {params.root:q} && "
             "dissect-embed fetch {params.sources:q} --archive {params.archive:q} "
             "--output {params.root:q} --sha256 {params.sha256:q} {params.rows} --log {log:q}"

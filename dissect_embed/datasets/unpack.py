@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from dissect_embed.datasets.fetch import BLOCK, byte_bar, check_room
+from dissect_embed.datasets.folders import check_replaceable, move_into_place
 from dissect_embed.errors import DatasetError, DiskSpaceError
 
 MAX_RATIO = 100  # unpacked ÷ packed; photographs and tables stay far below
@@ -35,20 +36,19 @@ def unpack_zip(archive: Path, root: Path) -> Path:
     archive
         A zip file with exactly one top folder, which holds `index.csv`.
     root
-        What that folder becomes; must not exist, or be an empty folder.
+        What that folder becomes; an empty one, or one that was unpacked before, is replaced.
 
     Raises
     ------
     DatasetError
-        `root` exists; the archive is damaged, encrypted, or has another layout; an entry would
-        land outside `root`, is a link, or unpacks to more than an honest archive can hold.
+        `root` holds something else; the archive is damaged, encrypted, or has another layout; an
+        entry would land outside `root`, is a link, or unpacks to more than an honest archive can
+        hold.
     DiskSpaceError
         The files do not fit on the disk.
     """
     part = root.with_name(f"{root.name}.part")
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        message = f"{root}: exists already; delete it to unpack {archive} again"
-        raise DatasetError(message)
+    check_replaceable(root)
     root.parent.mkdir(parents=True, exist_ok=True)
     if part.exists():
         shutil.rmtree(part)
@@ -58,9 +58,7 @@ def unpack_zip(archive: Path, root: Path) -> Path:
             # Files take whole blocks of the disk, which shows where there are many small ones.
             check_room(root, sum(-(-entry.file_size // 4096) * 4096 for entry in entries))
             _extract(source, entries, part)
-        if root.exists():
-            root.rmdir()
-        return part.rename(root)
+        move_into_place(part, root, {"archive": archive.name, "bytes": archive.stat().st_size})
     except DAMAGED as error:
         message = f"{archive}: not a whole zip archive ({error}); delete it and fetch it again"
         raise DatasetError(message) from error
@@ -73,6 +71,7 @@ def unpack_zip(archive: Path, root: Path) -> Path:
         raise DatasetError(message) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+    return root
 
 
 def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:

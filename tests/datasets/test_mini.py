@@ -302,7 +302,10 @@ def test_existing_folder_is_left_alone(tmp_path: Path):
     root = tmp_path / "mini"
     root.mkdir()
     (root / "index.csv").write_text("mine")
-    with pytest.raises(DatasetError, match=r"mini: exists already.*delete it first"):
+    with pytest.raises(
+        DatasetError,
+        match=r"mini: exists already.*not made by.*delete it",
+    ):
         render_mini(root, n_images=1, n_jobs=1)
     assert (root / "index.csv").read_text() == "mine"
 
@@ -329,6 +332,9 @@ def test_interrupted_run_leaves_no_final_name(tmp_path: Path, monkeypatch: pytes
     assert len(read_table(root / "index.csv")) == 1
     assert not (root / "images" / "leftover.jpg").exists()
     assert [p.name for p in root.parent.iterdir()] == ["mini"]
+    (root / "index.csv").unlink()  # as Snakemake does before it makes a file again
+    render_mini(root, n_images=2, n_jobs=1)
+    assert len(read_table(root / "index.csv")) == 2
 
 
 def test_progress_is_quiet_without_a_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]):

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dissect_embed.datasets.folders import NOTE
 from dissect_embed.datasets.unpack import unpack_zip
 from dissect_embed.errors import DatasetError, DiskSpaceError
 
@@ -33,6 +34,7 @@ def test_unpacks_the_top_folder_under_the_new_name(tmp_path):
     root = tmp_path / "deep" / "broden"
     assert unpack_zip(archive, root) == root
     found = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.*")}
+    assert found.pop(NOTE).startswith(b"{")
     assert found == {name.removeprefix("b/"): content for name, content in BRODEN.items()}
     assert [path.name for path in root.parent.iterdir()] == ["broden"]
 
@@ -43,7 +45,10 @@ def test_leftover_part_and_empty_root_are_no_obstacle(tmp_path):
     (tmp_path / "broden.part").mkdir()
     (tmp_path / "broden.part" / "stale.csv").touch()
     unpack_zip(zipped(tmp_path, BRODEN), root)
-    assert sorted(path.name for path in root.iterdir()) == ["images", "index.csv"]
+    assert sorted(path.name for path in root.iterdir()) == ["images", "index.csv", NOTE]
+    (root / "index.csv").unlink()
+    unpack_zip(tmp_path / "archive.zip", root)
+    assert (root / "index.csv").exists()
     assert not (tmp_path / "broden.part").exists()
 
 
@@ -51,7 +56,10 @@ def test_existing_root_is_not_touched(tmp_path):
     root = tmp_path / "broden"
     root.mkdir()
     (root / "mine.txt").touch()
-    with pytest.raises(DatasetError, match="broden: exists already; delete it to unpack"):
+    with pytest.raises(
+        DatasetError,
+        match=r"broden: exists already.*not made by.*delete it",
+    ):
         unpack_zip(zipped(tmp_path, BRODEN), root)
     assert [path.name for path in root.iterdir()] == ["mine.txt"]
 

@@ -12,6 +12,8 @@ from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
+from dissect_embed import __version__
+from dissect_embed.datasets.folders import check_replaceable, move_into_place
 from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
 from dissect_embed.datasets.mini.scenes import LabelMap, render_picture
 from dissect_embed.errors import DatasetError
@@ -27,7 +29,7 @@ class _Entry(NamedTuple):
 
 
 def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -1) -> None:
-    """Render mini-Broden into a new folder.
+    """Render mini-Broden into a folder.
 
     Images are 224 x 224 pixels, labels 112 x 112. The folder is made under another name beside
     `root` and renamed when it is whole; what an interrupted run left there is removed.
@@ -35,7 +37,7 @@ def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -
     Parameters
     ----------
     root
-        The folder to make; it must not exist.
+        The folder to make; an empty one, or one that was rendered before, is replaced.
     n_images
         How many images. Image i is the same however many there are.
     seed
@@ -46,14 +48,12 @@ def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -
     Raises
     ------
     DatasetError
-        If `root` exists, or `n_images` is less than 1.
+        If `root` holds something else, or `n_images` is less than 1.
     """
     if n_images < 1:
         message = f"mini-Broden of {n_images} images: expected at least 1; raise the number."
         raise DatasetError(message)
-    if root.exists():
-        message = f"{root}: exists already, so mini-Broden is not rendered there; delete it first."
-        raise DatasetError(message)
+    check_replaceable(root)
     part = root.with_name(root.name + ".part")
     if part.exists():
         shutil.rmtree(part)
@@ -63,7 +63,7 @@ def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -
     )
     entries = list(tqdm(work, total=n_images, desc="render mini", unit="image", disable=None))
     _write_tables(part, entries)
-    part.rename(root)
+    move_into_place(part, root, {"images": n_images, "seed": seed, "version": __version__})
 
 
 def _render_entry(images: Path, index: int, seed: int) -> _Entry:
