@@ -89,6 +89,13 @@ def test_an_error_on_the_way_leaves_what_was_there(tmp_path):
         assert path.read_bytes() == before
 
 
+def test_a_new_file_takes_the_place_of_the_old_one(tmp_path):
+    path = write(tmp_path / "profiles.h5")
+    write(path, note="new")
+    with open_artefact(path, "profiles") as file:
+        assert file.attrs["note"] == "new"
+
+
 def test_what_a_killed_run_left_is_overwritten(tmp_path):
     path = tmp_path / "profiles.h5"
     (tmp_path / "profiles.h5.part").write_bytes(b"half a file")
