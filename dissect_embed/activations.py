@@ -3,14 +3,16 @@
 ``/images (N,)`` names the images. ``/layers/<layer>/activations (N, C, h, w)`` holds the activation
 maps, in float16 by default: its rounding (3 to 4 digits) moves an IoU by less than 0.002, and the
 file is half the size. ``/layers/<layer>/peak (N, C)`` holds each map's largest value, in float32:
-a unit whose peak on an image is at most its threshold cannot fire there.
+a unit whose peak on an image is at most its threshold cannot fire there. ``/layers/<layer>/top``
+holds how often each unit takes each of its highest values (``thresholds.TopCounts``), from which
+its quantile follows without reading the maps again.
 """
 
 import copy
 import functools
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +34,15 @@ from dissect_embed.datasets.broden import Broden, read_image
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.folding import fold_batch_norm
 from dissect_embed.models import hash_weights, layer_shapes, normalise, probe
-from dissect_embed.parallel import batched_map, keep_freed_memory
+from dissect_embed.parallel import batched_map, keep_freed_memory, map_in_threads
+from dissect_embed.thresholds import TopCounts, guess_floor
 
 logger = logging.getLogger(__name__)
 
 # Chunks of this size were read and written fastest (benchmarks/README.md).
 CHUNK_BYTES = 400_000
+# Images, spread over the data set, from which the highest values of each unit are guessed.
+SAMPLE = 16
 # Zstandard and LZ4 need the package hdf5plugin, to write and to read.
 COMPRESSIONS = ("none", "gzip", "lz4", "zstd")
 
@@ -192,30 +197,63 @@ def _fill(
     n_threads: int | None,
 ) -> None:
     groups = {layer: file[f"layers/{layer}"] for layer in dtypes}
-    read = functools.partial(read_image, dataset)
+    spread = np.unique(np.linspace(0, len(dataset.rows) - 1, SAMPLE).astype(int))
+    sample = next(_forward(dataset, model, dtypes, spread.tolist(), SAMPLE, device, n_threads))
+    top = {layer: TopCounts(guess_floor(maps)) for layer, (maps, _) in sample[1].items()}
+
+    def store(batch: _Batch) -> int:
+        start, kept = batch
+        for layer, (maps, peak) in kept.items():
+            groups[layer]["activations"][start : start + len(maps)] = maps
+            groups[layer]["peak"][start : start + len(maps)] = peak
+            top[layer].add(maps)
+        return len(maps)
+
+    numbers = range(len(dataset.rows))
+    batches = _forward(dataset, model, dtypes, numbers, batch_size, device, n_threads)
+    with tqdm(total=len(numbers), desc="activations", unit=" images", disable=None) as bar:
+        # One thread stores a batch while the network works at the next.
+        for done in map_in_threads(store, batches, n_threads=1):
+            bar.update(done)
+    for layer, counts in top.items():
+        _write_top(groups[layer], counts)
+
+
+# The place of a batch's first image, and (maps, peak) of each layer.
+_Batch = tuple[int, dict[str, tuple[np.ndarray, np.ndarray]]]
+
+
+def _forward(
+    dataset: Broden,
+    model: nn.Module,
+    dtypes: Mapping[str, np.dtype],
+    numbers: Sequence[int],
+    batch_size: int,
+    device: str,
+    n_threads: int | None,
+) -> Iterator[_Batch]:
+    """Yield what the layers put out on some images of a data set, as it is stored."""
+    rows = [dataset.rows[n] for n in numbers]
     start = 0
-    with (
-        torch.inference_mode(),
-        probe(model, list(dtypes)) as outputs,
-        tqdm(total=len(dataset.rows), desc="activations", unit=" images", disable=None) as bar,
-    ):
-        for images in batched_map(read, dataset.rows, batch_size, n_threads=n_threads):
-            model(normalise(torch.from_numpy(np.stack(images)).to(device)))
-            stop = start + len(images)
-            for layer, dtype in dtypes.items():
-                maps, peak = _to_disk_format(outputs[layer], layer, dtype, dataset, start)
-                groups[layer]["activations"][start:stop] = maps
-                groups[layer]["peak"][start:stop] = peak
-            bar.update(len(images))
-            start = stop
+    with probe(model, list(dtypes)) as outputs:
+        read = functools.partial(read_image, dataset)
+        for images in batched_map(read, rows, batch_size, n_threads=n_threads):
+            names = [row.image for row in rows[start : start + len(images)]]
+            with torch.inference_mode():
+                model(normalise(torch.from_numpy(np.stack(images)).to(device)))
+                kept = {
+                    layer: _to_disk_format(outputs[layer], layer, dtype, names)
+                    for layer, dtype in dtypes.items()
+                }
+            yield start, kept
+            start += len(images)
 
 
 def _to_disk_format(
     output: Float[Tensor, "image unit y x"],
     layer: str,
     dtype: np.dtype,
-    dataset: Broden,
-    start: int,
+    names: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return maps in the type they are stored in, and the peak of what is stored."""
     kind = torch.float16 if dtype == np.float16 else torch.float32
@@ -229,10 +267,34 @@ def _to_disk_format(
             raise _Float16Overflow(layer)
         image, unit = (int(i) for i in bad.nonzero()[0])
         msg = (
-            f"{layer}: unit {unit} is NaN or infinite on {dataset.rows[start + image].image}; "
+            f"{layer}: unit {unit} is NaN or infinite on {names[image]}; "
             "check the weights (model.weights) and this image"
         )
         raise ArtefactError(msg)
     # From channels last to the file's order, and to its type, in one copy.
     kept = torch.empty(output.shape, dtype=kind, device=output.device).copy_(output)
     return kept.cpu().numpy(), peak.cpu().numpy()
+
+
+def _write_top(group: h5py.Group, top: TopCounts) -> None:
+    """Write the counts that are not zero, by unit and key."""
+    counts = top.counts
+    unit, place = counts.nonzero()
+    folder = group.create_group("top")
+    folder["floor"], folder["least"] = top.floor.astype(np.int32), top.least.astype(np.int32)
+    for name, values in (
+        ("unit", unit.astype(np.int32)),
+        ("key", (place + top.floor[unit]).astype(np.int32)),
+        ("count", counts[unit, place]),
+    ):
+        folder.create_dataset(name, data=values, compression="gzip", compression_opts=1)
+
+
+def read_top(group: h5py.Group) -> TopCounts:
+    """Return the counts of a layer's highest values, as ``write_activations`` stored them."""
+    folder = group["top"]
+    floor, unit, key = (folder[name][:].astype(np.int64) for name in ("floor", "unit", "key"))
+    place = key - floor[unit]
+    counts = np.zeros((len(floor), int(place.max(initial=0)) + 1), dtype=np.int64)
+    counts[unit, place] = folder["count"][:]
+    return TopCounts(floor, folder["least"][:].astype(np.int64), counts)

@@ -37,7 +37,7 @@ from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 # Raise a version when the numbers in such a file change their meaning or their layout. The
 # Snakefile passes it to the rules, so that files of an older version are made again.
-SCHEMA_VERSIONS = {"activations": 1, "profiles": 1, "similarity": 1, "embedding": 1}
+SCHEMA_VERSIONS = {"activations": 2, "profiles": 1, "similarity": 1, "embedding": 1}
 
 # The stage that makes each file, named in the remedy of an error.
 RULES = {

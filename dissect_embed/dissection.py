@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
+from dissect_embed.activations import read_top
 from dissect_embed.cache import (
     check_expected,
     check_made_from,
@@ -28,7 +29,7 @@ from dissect_embed.cache import (
 )
 from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
 from dissect_embed.datasets.broden import Broden, read_regions
-from dissect_embed.parallel import map_in_threads, one_torch_thread
+from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 from dissect_embed.thresholds import compute_thresholds
 
 # Images read at once: some 25 MB of ResNet18's activations in float16.
@@ -86,6 +87,7 @@ def write_profiles(
     DatasetError
         If a label map is damaged.
     """
+    keep_freed_memory()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with open_artefact(activations_path, "activations") as source:
         check_expected(source, expected or {})
@@ -98,8 +100,7 @@ def write_profiles(
         }
         layers = layer_names(source)
         thresholds = {
-            layer: _thresholds_of(source[f"layers/{layer}/activations"], layer, quantile)
-            for layer in layers
+            layer: _thresholds_of(source[f"layers/{layer}"], layer, quantile) for layer in layers
         }
         label_pixels, counts = _count(source, dataset, thresholds, device, n_threads)
     with create_artefact(path, "profiles", config, made_from) as file:
@@ -118,18 +119,17 @@ def write_profiles(
                 label_axes(group.create_dataset(name, data=values), axes, scales | {"unit": unit})
 
 
-def _thresholds_of(maps: h5py.Dataset, layer: str, quantile: float) -> Float[np.ndarray, " unit"]:
-    n_images = len(maps)
-    spread = np.unique(np.linspace(0, n_images - 1, BATCH).astype(int))
-    sample = np.concatenate([maps[i : i + 1] for i in spread])
-    n_values = n_images * maps.shape[2] * maps.shape[3]
+def _thresholds_of(group: h5py.Group, layer: str, quantile: float) -> Float[np.ndarray, " unit"]:
+    maps = group["activations"]
+    n_images, _, height, width = maps.shape
 
     def batches() -> Iterator[np.ndarray]:
         starts = range(0, n_images, BATCH)
         for start in tqdm(starts, desc=f"{layer} thresholds", unit=" batches", disable=None):
             yield maps[start : start + BATCH]
 
-    return compute_thresholds(batches, sample, n_values, quantile)
+    n_values = n_images * height * width
+    return compute_thresholds(batches, n_values, quantile, read_top(group), maps.dtype)
 
 
 def _count(

@@ -24,7 +24,7 @@ from dissect_embed.cache import (
     read_config,
     write_scale,
 )
-from dissect_embed.parallel import map_in_threads, one_torch_thread
+from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 
 # Images read at once.
 BATCH = 64
@@ -87,6 +87,7 @@ def write_similarity(
     ArtefactError
         If the activations are damaged or were not made as ``expected`` says.
     """
+    keep_freed_memory()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with open_artefact(activations_path, "activations") as source:
         check_expected(source, expected or {})

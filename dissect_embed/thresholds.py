@@ -3,9 +3,11 @@
 Network Dissection calls a unit active where it exceeds the 99.5 % quantile of its own activations.
 Estimates of that quantile are off by a percent or so; here it is the exact order statistic, found
 without sorting: floating-point numbers of one sign are ordered as their bits are when read as
-integers, so the few thousand values that float16 can take above a floor are counted in a histogram,
-a bin a value. The floor comes from a sample and only saves time: where it turns out too high, the
-units concerned are counted again from the bottom.
+integers (*keys*), so the few thousand values that float16 can take above a floor are counted, a bin
+a value. Such counts add up over batches, shards and hosts.
+
+The floor is guessed from a sample and only saves time: where it turns out too high, the units
+concerned are counted again from the bottom.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,17 +15,103 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-# Counts are flushed into the histogram when so many values are waiting.
-FLUSH = 4_000_000
+# The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
+TOP_SHARE = 0.02
+# Waiting values are sorted into their bins when they are so many.
+FLUSH = 2_000_000
+LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
+
+
+class TopCounts:
+    """How often each unit takes each value from a floor up.
+
+    Attributes
+    ----------
+    floor
+        ``(C,)`` int64: the lowest key that is counted; the 16 upper bits for float32.
+    least
+        ``(C,)`` int64: the lowest key seen.
+    """
+
+    def __init__(
+        self,
+        floor: Int[np.ndarray, " unit"],
+        least: Int[np.ndarray, " unit"] | None = None,
+        counts: Int[np.ndarray, "unit bin"] | None = None,
+    ) -> None:
+        n_units = len(floor)
+        self.floor = floor.astype(np.int64)
+        self.least = np.full(n_units, HIGHEST, dtype=np.int64) if least is None else least
+        self._counts = np.zeros((n_units, 1), dtype=np.int64) if counts is None else counts
+        self._waiting: list[Int[np.ndarray, " value"]] = []
+        self._n_waiting = 0
+
+    @property
+    def counts(self) -> Int[np.ndarray, "unit bin"]:
+        """The count of each key; bin 0 is the floor."""
+        self._flush()
+        return self._counts
+
+    def add(self, maps: Float[np.ndarray, "image unit *grid"]) -> None:
+        """Count the values of some images; float16 or float32, finite."""
+        keys = _high(maps).reshape(*maps.shape[:2], -1)
+        n_units, n_positions = keys.shape[1:]
+        self.least = np.minimum(self.least, keys.min(axis=(0, 2)))
+        # Most units stay below their floor on most images: those maps are passed over at once.
+        rows = np.flatnonzero(keys.max(axis=2) >= self.floor)
+        chosen = keys.reshape(-1, n_positions)[rows]
+        floor = self.floor.clip(LOWEST, HIGHEST).astype(np.int16)
+        found = np.flatnonzero(chosen >= floor[rows % n_units, None])
+        unit = rows[found // n_positions] % n_units
+        self._waiting.append((unit << 16) + (chosen.ravel()[found] - self.floor[unit]))
+        self._n_waiting += len(found)
+        if self._n_waiting > FLUSH:
+            self._flush()
+
+    def merge(self, other: "TopCounts") -> None:
+        """Add the counts of other images: exact from the higher of the two floors up."""
+        floor = np.maximum(self.floor, other.floor)
+        n_bins = max(self.counts.shape[1], other.counts.shape[1])
+        total = np.zeros((len(floor), n_bins), dtype=np.int64)
+        for part in (self, other):
+            for unit, skipped in enumerate(floor - part.floor):
+                kept = part.counts[unit, skipped:]
+                total[unit, : len(kept)] += kept
+        self.floor, self.least, self._counts = floor, np.minimum(self.least, other.least), total
+
+    def _flush(self) -> None:
+        if not self._n_waiting:
+            return
+        waiting = np.concatenate(self._waiting)
+        unit, place = waiting >> 16, waiting & 0xFFFF
+        n_bins = max(self._counts.shape[1], int(place.max()) + 1)
+        n_units = len(self.floor)
+        fresh = np.bincount(unit * n_bins + place, minlength=n_units * n_bins)
+        fresh = fresh.reshape(n_units, n_bins)
+        fresh[:, : self._counts.shape[1]] += self._counts
+        self._counts, self._waiting, self._n_waiting = fresh, [], 0
+
+
+def guess_floor(sample: Float[np.ndarray, "image unit *grid"]) -> Int[np.ndarray, " unit"]:
+    """Guess the key of each unit that some 2 % of its values reach, from some of its maps.
+
+    Not below the smallest positive number: most values of a unit after a ReLU are zeros, which
+    ``find_thresholds`` knows without counting them.
+    """
+    keys = np.moveaxis(_high(sample), 1, 0).reshape(sample.shape[1], -1).astype(np.int64)
+    rank = min(keys.shape[1] - 1, int(TOP_SHARE * keys.shape[1]) + 8)
+    floor = -np.partition(-keys, rank, axis=1)[:, rank]
+    return np.maximum(floor, 1) if keys.size and keys.min() >= 0 else floor
 
 
 def compute_thresholds(
     batches: Callable[[], Iterable[np.ndarray]],
-    sample: Float[np.ndarray, "image unit *grid"],
     n_values: int,
     quantile: float,
+    top: TopCounts,
+    dtype: np.dtype,
 ) -> Float[np.ndarray, " unit"]:
     """Return for each unit the smallest of its values that at most a share of them exceed.
 
@@ -32,39 +120,42 @@ def compute_thresholds(
     Parameters
     ----------
     batches
-        Called for each pass over the data; yields the activation maps, (images, units, …), float16
-        or float32, finite.
-    sample
-        Some of the maps, to guess where to start counting. It decides the time taken, nothing else.
+        Called for each further pass over the data, which is rarely needed; yields the activation
+        maps, (images, units, …), float16 or float32, finite.
     n_values
         The values a unit has in all, images times positions.
     quantile
         The share of values that may exceed the threshold.
+    top
+        The counts of all the data.
+    dtype
+        That of the maps.
 
     Examples
     --------
     >>> maps = np.arange(1000, dtype=np.float16).reshape(10, 1, 10, 10)
-    >>> compute_thresholds(lambda: [maps], maps[:2], 1000, quantile=0.005)
+    >>> top = TopCounts(guess_floor(maps[:2]))
+    >>> top.add(maps)
+    >>> compute_thresholds(lambda: [maps], 1000, 0.005, top, maps.dtype)
     array([994.], dtype=float32)
     """
     allowed = allowed_above(n_values, quantile)
-    n_units = sample.shape[1]
-    floor = _guess_floor(sample, quantile)
-    high = np.zeros(n_units, dtype=np.int64)  # the 16 upper bits of the threshold's key
-    above = np.zeros(n_units, dtype=np.int64)  # values with greater upper bits
-    pending = np.ones(n_units, dtype=bool)
-    while pending.any():
-        histogram = _count_from(batches(), floor, pending)
-        place, greater, found = _find_rank(histogram, allowed)
-        resolved = pending & found
-        high[resolved] = floor[resolved] + place[resolved]
-        above[resolved] = greater[resolved]
-        pending &= ~found
-        floor[pending] = np.iinfo(np.int16).min
-    if sample.dtype == np.float16:
+    high, above, found = _find_rank(top.counts, allowed)
+    high += top.floor
+    # Nothing lies between the floor and the lowest value, so that one has all the rest.
+    at_least = ~found & (top.least >= top.floor - 1)
+    high[at_least] = top.least[at_least]
+    above[at_least] = top.counts.sum(axis=1)[at_least]
+    missed = np.flatnonzero(~found & ~at_least)
+    if len(missed):
+        again = TopCounts(np.full(len(missed), LOWEST))
+        for maps in batches():
+            again.add(maps[:, missed])
+        high[missed], above[missed], _ = _find_rank(again.counts, allowed)
+        high[missed] += LOWEST
+    if dtype == np.float16:
         return _from_key(high.astype(np.int16)).astype(np.float32)
-    histogram = _count_low_bits(batches(), high)
-    low, _, _ = _find_rank(histogram, allowed - above)
+    low, _, _ = _find_rank(_count_low_bits(batches(), high), allowed - above)
     return _from_key((high * 65536 + low).astype(np.int32))
 
 
@@ -97,44 +188,10 @@ def _from_key(keys: Int[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
     return bits.view(np.float16 if keys.dtype == np.int16 else np.float32)
 
 
-def _high(values: Float[np.ndarray, "image unit *grid"]) -> Int[np.ndarray, "image unit value"]:
+def _high(values: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
     """Return the 16 upper bits of the keys: all of them for float16."""
-    keys = _key(values).reshape(*values.shape[:2], -1)
+    keys = _key(values)
     return keys if keys.dtype == np.int16 else (keys >> 16).astype(np.int16)
-
-
-def _guess_floor(
-    sample: Float[np.ndarray, "image unit *grid"], quantile: float
-) -> Int[np.ndarray, " unit"]:
-    """Guess a key that certainly more than the allowed share of a unit's values reach."""
-    keys = np.moveaxis(_high(sample), 1, 0).reshape(sample.shape[1], -1)
-    rank = min(keys.shape[1] - 1, int(4 * quantile * keys.shape[1]) + 8)
-    return -np.partition(-keys.astype(np.int32), rank, axis=1)[:, rank]
-
-
-def _count_from(
-    batches: Iterable[np.ndarray],
-    floor: Int[np.ndarray, " unit"],
-    wanted: np.ndarray,
-) -> Int[np.ndarray, "unit bin"]:
-    """Count each key from the floor up; bin 0 is the floor. Units not wanted stay at zero."""
-    n_units = len(floor)
-    n_bins = int(np.iinfo(np.int16).max - floor[wanted].min()) + 1
-    start = np.where(wanted, floor, np.iinfo(np.int16).max).astype(np.int16)
-    histogram = np.zeros(n_units * n_bins, dtype=np.int64)
-    waiting: list[np.ndarray] = []
-    for maps in batches:
-        keys = _high(maps)
-        n_positions = keys.shape[2]
-        found = np.flatnonzero(keys >= start[:, None])
-        unit = found // n_positions % n_units
-        waiting.append(unit * n_bins + (keys.ravel()[found] - floor[unit]))
-        if sum(len(w) for w in waiting) > FLUSH:
-            histogram += np.bincount(np.concatenate(waiting), minlength=len(histogram))
-            waiting = []
-    if waiting:
-        histogram += np.bincount(np.concatenate(waiting), minlength=len(histogram))
-    return histogram.reshape(n_units, n_bins)
 
 
 def _count_low_bits(
@@ -154,7 +211,7 @@ def _count_low_bits(
 
 def _find_rank(
     histogram: Int[np.ndarray, "unit bin"], allowed: Int[np.ndarray, " unit"] | int
-) -> tuple[Int[np.ndarray, " unit"], Int[np.ndarray, " unit"], np.ndarray]:
+) -> tuple[Int[np.ndarray, " unit"], Int[np.ndarray, " unit"], Bool[np.ndarray, " unit"]]:
     """Return each unit's lowest bin with at most ``allowed`` values above it that is not empty.
 
     Also how many values lie above that bin, and whether there is such a bin.

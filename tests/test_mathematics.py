@@ -19,7 +19,7 @@ from dissect_embed.embedding import (
 )
 from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
 from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
-from dissect_embed.thresholds import allowed_above, compute_thresholds
+from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor
 
 
 def slow_threshold(values: np.ndarray, quantile: float) -> float:
@@ -38,16 +38,43 @@ def test_thresholds_equal_the_slow_reference(seed, single, signed):
     maps[:, 0] = np.round(maps[:, 0])  # ties
     maps[:, 1] *= rng.random() < 0.8  # dead in some
     for quantile in (0.005, 0.05, 0.5):
-        fast = compute_thresholds(lambda: [maps[:2], maps[2:]], maps[:1], 80, quantile)
+        fast = thresholds_of([maps[:2], maps[2:]], maps[:1], quantile)
         slow = [slow_threshold(maps[:, k], quantile) for k in range(3)]
         np.testing.assert_array_equal(fast, np.array(slow, dtype=np.float32))
 
 
-def test_a_floor_that_is_too_high_is_found_out():
-    maps = np.arange(4000, dtype=np.float32).reshape(40, 1, 10, 10).astype(np.float16)
-    sample = np.full((1, 1, 10, 10), 60000, dtype=np.float16)
-    found = compute_thresholds(lambda: [maps], sample, 4000, 0.005)
-    assert found[0] == slow_threshold(maps, 0.005)
+def thresholds_of(parts, sample, quantile):
+    """Count each part by itself and merge the counts."""
+    top = None
+    for part in parts:
+        one = TopCounts(guess_floor(sample))
+        one.add(part)
+        if top is None:
+            top = one
+        else:
+            top.merge(one)
+    n_values = sum(part[:, 0].size for part in parts)
+    return compute_thresholds(lambda: parts, n_values, quantile, top, parts[0].dtype)
+
+
+def test_floors_decide_nothing_but_time():
+    rng = np.random.default_rng(0)
+    maps = np.maximum(rng.normal(size=(6, 4, 5, 5)), 0).astype(np.float16)
+    maps[:, 1] = 0  # dead
+    maps[:, 2] = 0
+    maps[0, 2, 0, :2] = (1, 2)  # fires less often than the quantile allows: its threshold is 0
+    maps[:, 3] = 7  # constant
+    slow = [slow_threshold(maps[:, k], 0.02) for k in range(4)]
+    assert slow[1:] == [0, 0, 7]
+    for low, high in ((1, 1), (-32768, 5), (14000, 15000), (30000, 30000), (30000, -32768)):
+        top = TopCounts(np.full(4, low))
+        top.add(maps[:2])
+        other = TopCounts(np.full(4, high))
+        other.add(maps[2:4])
+        other.add(maps[4:])
+        top.merge(other)
+        found = compute_thresholds(lambda: [maps[:5], maps[5:]], 150, 0.02, top, maps.dtype)
+        np.testing.assert_array_equal(found, np.array(slow, dtype=np.float32))
 
 
 def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_category, n_categories):
