@@ -286,6 +286,31 @@ def figure4(scores: Path, profiles: Path, output: Out, log: Log = None) -> None:
 
 
 @app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(help="An HDF5 file of a run, e.g. profiles.h5.")],
+    concept: Annotated[
+        str | None,
+        typer.Option(help="Units (profiles.h5) or images (activations.h5) that have it."),
+    ] = None,
+    unit: Annotated[
+        str | None,
+        typer.Option(help="LAYER:UNIT. Its concepts (profiles.h5) or top images (activations.h5)."),
+    ] = None,
+    dataset: Annotated[
+        Path | None, typer.Option(help="The labels, for --concept on activations.h5.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Rows of an answer, by default 10.")
+    ] = None,
+) -> None:
+    """Say what a file is and holds, or what it knows of a unit or a concept."""
+    from dissect_embed.inspection import print_inspection
+
+    _start(None)
+    print_inspection(file, concept=concept, unit=unit, dataset=dataset, top=top)
+
+
+@app.command()
 def summary(run: Annotated[Path, typer.Argument(help="results/<run>")]) -> None:
     """Print where a run's files are, and a line a layer."""
     from dissect_embed.scoring import summarise

@@ -1,0 +1,133 @@
+"""Print what the layers of a file hold, a row a layer."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+
+import h5py
+from rich.console import Console
+
+from dissect_embed.cache import format_bytes, layer_names, read_strings
+from dissect_embed.inspection.files import format_shape
+from dissect_embed.inspection.summaries import (
+    read_activation_summaries,
+    read_concepts,
+    read_detector_iou,
+    read_embedding_summaries,
+    read_profile_summaries,
+    read_similarity_summaries,
+    sample_places,
+)
+from dissect_embed.inspection.tables import describe, number, print_heading, print_table, share
+
+# P is kept in float64, summed from float32: its rows' sums are good to some six digits.
+ROW_ERROR = 1e-4
+
+# What prints a summary, once everything was read.
+Printer = Callable[[Console], None]
+
+
+def _activations(file: h5py.File, n_concepts: int) -> Printer:
+    summaries = read_activation_summaries(file)
+    images = file["images"].asstr()
+    n_images = len(images)
+    first, last = images[0], images[-1]
+    n_sample = len(sample_places(n_images))
+    columns = ("layer", "units>", "map>", "dead>", "lowest*>", "highest>", "zero*>", "bytes>")
+    rows = [
+        (
+            layer, f"{s.n_units:,}", format_shape(s.map_size), s.n_dead, number(s.low),
+            number(s.high), f"{100 * s.zero_share:.1f} %", format_bytes(s.n_bytes),
+        )
+        for layer, s in summaries.items()
+    ]  # fmt: skip
+
+    def show(console: Console) -> None:
+        print_heading(console, f"{n_images:,} images, {first} to {last}")
+        print_table(console, columns, rows)
+        console.print(f"dead: 0 on every image. * from {n_sample} images, evenly spaced.")
+
+    return show
+
+
+def _profiles(file: h5py.File, n_concepts: int) -> Printer:
+    summaries = read_profile_summaries(file)
+    concepts = read_concepts(file)
+    categories = read_strings(file["categories"])
+    detector_iou = read_detector_iou(file)
+    layers, unique, top = [], [], []
+    for layer, s in summaries.items():
+        detectors = (s.n_detectors, share(s.n_detectors, s.n_units))
+        thresholds = (number(s.low), number(s.high))
+        layers.append((layer, f"{s.n_units:,}", *thresholds, s.n_dead, *detectors))
+        counts = Counter(concepts[c.concept][1] for c in s.concepts)
+        by_category = {name: counts[name] for name in categories if counts[name]}
+        unique.append((layer, len(s.concepts), describe(by_category) or "-"))
+        for place, c in enumerate(s.concepts[:n_concepts]):
+            found = (c.n_units, f"{c.best_iou:.4f}", f"{layer}:{c.best_unit}")
+            top.append((layer if place == 0 else "", *concepts[c.concept], *found))
+
+    def show(console: Console) -> None:
+        title = f"{len(concepts):,} concepts; a detector has an IoU of at least {detector_iou:g}"
+        print_heading(console, title)
+        columns = ("layer", "units>", "threshold>", "to>", "dead>", "detectors>", "share>")
+        print_table(console, columns, layers)
+        print_heading(console, "Unique detector concepts")
+        print_table(console, ("layer", "concepts>", "by category"), unique)
+        print_heading(console, f"The {n_concepts} concepts of most detectors, by layer")
+        best = ("units>", "best IoU>", "best unit")
+        print_table(console, ("layer", "concept", "category", *best), top)
+
+    return show
+
+
+def _similarity(file: h5py.File, n_concepts: int) -> Printer:
+    rows = []
+    for layer, s in read_similarity_summaries(file).items():
+        flat = math.log(s.n_units)
+        # A NaN is no 1 either.
+        sums = "1" if s.row_error < ROW_ERROR else f"off by {s.row_error:.2g}"
+        entropy = (f"{s.entropy:.4f}", f"{flat:.4f}")
+        flatness = f"{100 * s.entropy / flat:.2f} %" if s.n_units > 1 else "-"
+        values = (number(s.low), number(s.high), number(1 / s.n_units))
+        rows.append((layer, f"{s.n_units:,}", sums, *values, *entropy, flatness))
+    columns = ("layer", "units>", "row sums>", "lowest>", "highest>", "1/C>", "entropy>")
+
+    def show(console: Console) -> None:
+        print_heading(console, "P: lowest and highest off its diagonal; entropy in nats")
+        print_table(console, (*columns, "log C>", "share>"), rows)
+
+    return show
+
+
+def _embedding(file: h5py.File, n_concepts: int) -> Printer:
+    summaries = read_embedding_summaries(file)
+    seeds = file["seeds"][:].tolist()
+    first = layer_names(file)[0]
+    _, n_epochs, _, dim = file[f"layers/{first}/trajectory"].shape
+    rows = [
+        (
+            layer, method, f"{s.n_units:,}", number(s.first_loss, 5), number(s.last_loss, 5),
+            f"{s.low_norm:.3f}", f"{s.high_norm:.3f}", s.n_bad or "none",
+        )
+        for (layer, method), s in summaries.items()
+    ]  # fmt: skip
+    columns = ("layer", "method", "units>", "first loss>", "last loss>", "norm>", "to>", "NaN>")
+
+    def show(console: Console) -> None:
+        plural = "s" if len(seeds) > 1 else ""
+        print_heading(console, f"{dim} dimensions, {n_epochs - 1} epochs, seed{plural} "
+                               f"{', '.join(map(str, seeds))}")  # fmt: skip
+        print_table(console, columns, rows)
+        console.print("Loss in nats, an epoch's mean, over seeds. NaN: or infinite, anywhere.")
+
+    return show
+
+
+# By schema: read a file's summary, with so many top concepts a layer.
+OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
+    "activations": _activations,
+    "profiles": _profiles,
+    "similarity": _similarity,
+    "embedding": _embedding,
+}

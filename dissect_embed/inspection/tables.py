@@ -1,0 +1,99 @@
+"""Lay plain data out as text: 80 columns in a terminal, whole lines where it goes to a file."""
+
+import io
+import math
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def open_console() -> Console:
+    """Return a console for standard output that shows names as they are.
+
+    What is no terminal gets lines of any length and no colour, so that nothing is cut or wrapped
+    for whoever searches the file. A character that the terminal's encoding lacks shows as "?".
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    width = None if sys.stdout.isatty() else 100_000
+    # Without markup, "[a]" and ":dog:" in a name stay what they are.
+    return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+def print_heading(console: Console, text: str) -> None:
+    """Print what a table below is about."""
+    console.print()
+    console.print(Text(text, style="bold"))
+
+
+def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows below the names of their columns.
+
+    Parameters
+    ----------
+    columns
+        A name that ends in ``>`` sets its column flush right: numbers.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        if name.endswith(">"):
+            table.add_column(name[:-1], justify="right", no_wrap=True)
+        else:
+            table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console.print(table)
+
+
+def print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
+    """Print names and what they stand for, side by side."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(overflow="fold", style="bold")
+    grid.add_column(overflow="fold")
+    for pair in pairs:
+        grid.add_row(*pair)
+    console.print(grid)
+
+
+def describe(value: object) -> str:
+    """Return a setting on one line, floats with at most six digits.
+
+    Examples
+    --------
+    >>> describe({"lr": 0.1, "milestones": [50, 75], "weights": None})
+    'lr 0.1, milestones 50 75, weights -'
+    """
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {describe(v)}" for key, v in value.items())
+    if isinstance(value, list | tuple):
+        return " ".join(map(describe, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "-" if value is None else str(value)
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a number with some significant digits; a dash where there is none.
+
+    Examples
+    --------
+    >>> number(0.0019531), number(20000.0), number(float("nan"))
+    ('0.001953', '20000', '-')
+    """
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if 10**digits <= abs(value) < 10**9 else f"{value:.{digits}g}"
+
+
+def share(part: int, whole: int) -> str:
+    """Return a part in percent.
+
+    Examples
+    --------
+    >>> share(1, 8)
+    '12.5 %'
+    """
+    return f"{100 * part / whole:.1f} %"

@@ -1,0 +1,577 @@
+"""`inspect`: what a file is, its layers in a few numbers, and the questions it answers."""
+
+import io
+import json
+import re
+import sys
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from dissect_embed import cache
+from dissect_embed.activations import write_activations
+from dissect_embed.cli import main
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.dissection import write_profiles
+from dissect_embed.embedding import Schedule, write_embedding
+from dissect_embed.errors import ArtefactError, DatasetError
+from dissect_embed.inspection import print_inspection
+from dissect_embed.inspection.files import read_header
+from dissect_embed.inspection.queries import (
+    ConceptOverlap,
+    UnitOverlap,
+    choose_units,
+    count_concept_pixels,
+    match_concepts,
+    parse_unit,
+    profile_unit,
+    rank_units,
+    top_images,
+)
+from dissect_embed.inspection.summaries import (
+    summarise_activations,
+    summarise_embedding,
+    summarise_profiles,
+    summarise_similarity,
+)
+from dissect_embed.inspection.tables import number
+from dissect_embed.similarity import write_similarity
+
+
+def inspect(path, *, width=100_000, **options) -> str:
+    """Return what would be printed, in a terminal of some width."""
+    printed = io.StringIO()
+    terminal = Console(file=printed, width=width, markup=False, emoji=False, highlight=False)
+    print_inspection(path, console=terminal, **options)
+    return printed.getvalue()
+
+
+def cells(text: str, start: str) -> list[str]:
+    """Return the cells of the one row that starts with some text."""
+    rows = [line for line in text.splitlines() if line.strip().startswith(start)]
+    assert len(rows) == 1, text
+    return re.split(r" {2,}", rows[0].strip())
+
+
+@pytest.fixture
+def run(tiny, tmp_path):
+    """All files of a run on the tiny data set, made by the stages from a network of 3 + 5 units."""
+    torch.manual_seed(0)
+    network = nn.Sequential()
+    network.add_module("low", nn.Sequential(nn.Conv2d(3, 3, 4, 4), nn.ReLU()))
+    network.add_module("high", nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU()))
+    with torch.no_grad():
+        network.high[0].weight[4] = network.high[0].bias[4] = 0  # a dead unit
+    data = load_broden(tiny)
+    folder = tmp_path / "run"
+    config = {
+        "dataset": {"name": "tiny", "split": "all"},
+        "model": {"name": "own", "weights": "random"},
+        "layers": ["low", "high"],
+    }
+    paths = {name: folder / f"{name}.h5" for name in cache.SCHEMA_VERSIONS}
+    write_activations(
+        paths["activations"], data, network, ["low", "high"], config=config, compression="gzip",
+        weights_provenance={"loss": 0.20351625058, "epochs": 3, "val_map": None},
+    )  # fmt: skip
+    write_profiles(paths["profiles"], paths["activations"], data)
+    write_similarity(paths["similarity"], paths["activations"])
+    write_embedding(
+        paths["embedding"], paths["similarity"], paths["profiles"], dim=4, seeds=(3, 8),
+        schedule=Schedule(epochs=2, steps_per_epoch=1),
+    )  # fmt: skip
+    return paths
+
+
+# IoU and intersection of three units with four concepts; unit 2 is dead.
+IOU = np.array([[0.1, 0.0, 0.3, 0.02], [0.05, 0.0, 0.2, 0.03], [0.0, 0.0, 0.0, 0.0]])
+INTERSECTION = np.array([[10, 0, 30, 2], [5, 0, 20, 3], [0, 0, 0, 0]])
+ACTIVATION = np.array([[60, 7], [50, 8], [0, 0]])
+
+
+def write_own_profiles(path, names, *, iou=IOU, intersection=INTERSECTION):
+    categories = ["object" if n % 2 == 0 else "part" for n in range(len(names))]
+    config = {"layers": ["a"], "dissection": {"quantile": 0.005, "detector_iou": 0.04}}
+    with cache.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
+        cache.write_scale(file, "categories", ["object", "part"])
+        cache.write_scale(file, "labels/name", names)
+        file.create_dataset("labels/category", data=categories, dtype=h5py.string_dtype())
+        file["labels/pixels"] = np.arange(len(names)) * 1000
+        cache.write_scale(file, "layers/a/unit", np.arange(3))
+        file["layers/a/threshold"] = np.array([1.5, 2.5, 0], dtype=np.float32)
+        file["layers/a/activation"] = ACTIVATION
+        file["layers/a/iou"] = iou
+        file["layers/a/intersection"] = intersection
+    return path
+
+
+def write_own_activations(path):
+    config = {"layers": ["a"], "dataset": {"name": "own", "split": "all"}}
+    with cache.create_artefact(path, "activations", config, {"dataset": "y"}) as file:
+        cache.write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
+        cache.write_scale(file, "layers/a/unit", np.arange(2))
+        file["layers/a/activations"] = np.zeros((4, 2, 1, 1), dtype=np.float16)
+        file["layers/a/peak"] = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
+    return path
+
+
+def test_a_unit_is_dead_where_it_is_zero_and_not_where_it_is_negative():
+    # The last unit fires outside the sample, which is the first image.
+    peak = np.array([[0, 0, 2, 0], [0, 0, 5, 1]], dtype=np.float32)
+    sample = np.array([[[[0, 0]], [[-1, 0]], [[0, 2]], [[0, 0]]]], dtype=np.float16)
+    found = summarise_activations(peak, sample)
+    assert (found.n_units, found.map_size, found.n_dead) == (4, (1, 2), 1)
+    assert (found.low, found.high) == (-1, 5)
+    assert found.zero_share == pytest.approx(6 / 8)
+    assert found.n_bytes == 8 * (2 * 2 + 4)
+
+
+def test_detectors_are_counted_by_their_best_concept():
+    iou = np.array([[0.04, 0.01], [0.5, 0.1], [0.03, 0.0399], [0, 0.6], [0, 0], [0, 0]])
+    # Unit 3 fires seldom, unit 4 only where nothing is labelled; neither is dead as unit 5 is.
+    threshold = np.array([1, 2, 1, 0, 3, 0], dtype=np.float32)
+    activation = np.array([[1], [1], [1], [1], [0], [0]])
+    found = summarise_profiles(threshold, activation, iou, 0.04)
+    assert (found.low, found.high, found.n_dead, found.n_detectors) == (0, 3, 1, 3)
+    assert found.concepts == [(0, 2, 0.5, 1), (1, 1, 0.6, 3)]
+    # Without a least IoU, a unit that overlaps nothing detects nothing all the same.
+    assert summarise_profiles(threshold, activation, iou * 0, 0.0).n_detectors == 0
+
+
+def test_similarity_says_how_flat_it_is():
+    flat = summarise_similarity(np.full((4, 4), 0.25))
+    assert flat.entropy == pytest.approx(np.log(4))
+    assert (flat.low, flat.high, flat.row_error) == (0.25, 0.25, 0)
+    steep = summarise_similarity(np.array([[0.9, 0.1], [0.4, 0.7]]))
+    assert (steep.low, steep.high) == (0.1, 0.4)
+    assert steep.row_error == pytest.approx(0.1)
+    entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1) + 0.4 * np.log(0.4) + 0.7 * np.log(0.7)) / 2
+    assert steep.entropy == pytest.approx(entropy)
+    assert np.isnan(summarise_similarity(np.ones((1, 1))).high)
+    assert np.isnan(summarise_similarity(np.full((2, 2), np.nan)).row_error)
+
+
+def test_embedding_reports_losses_norms_and_nan():
+    vectors = np.array([[[3.0, 4.0], [0.0, 1.0]], [[0.0, 2.0], [1.0, 0.0]]])
+    trajectory = np.stack([vectors, vectors], axis=1)
+    trajectory[0, 0, 0, 0] = np.nan
+    loss = np.array([[4.0, 2.0, 1.0], [6.0, 3.0, 2.0]])
+    assert summarise_embedding(trajectory, vectors, loss) == (2, 5.0, 1.5, 1.0, 5.0, 1)
+    assert np.isnan(summarise_embedding(trajectory, vectors, loss[:, :0]).first_loss)
+
+
+def test_numbers_are_short():
+    assert [number(x) for x in (0.0, 1.0, 65504.0, 1e12, 0.00123456)] == [
+        "0", "1", "65504", "1e+12", "0.001235",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("b:3", "f.h5: no layer 'b'; it has a.1, c$"),
+        ("a.1:4", "f.h5: a.1 has the units 0 to 3, not 4$"),
+        ("a.1", "--unit a.1: expected LAYER:UNIT, for example a.1:0$"),
+        (":1", "expected LAYER:UNIT"),
+        ("a.1:-1", "expected LAYER:UNIT"),
+        ("a.1:1_0", "expected LAYER:UNIT"),
+    ],
+)
+def test_a_unit_that_is_not_there_is_named(text, message):
+    with pytest.raises(ArtefactError, match=message):
+        parse_unit(text, {"a.1": 4, "c": 2}, "f.h5")
+
+
+def test_the_last_unit_is_there():
+    assert parse_unit("a.1:3", {"a.1": 4}, "f.h5") == ("a.1", 3)
+    assert parse_unit("a:b:1", {"a:b": 2}, "f.h5") == ("a:b", 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "places"),
+    [
+        ("dog", [1]),  # exactly, though two others are the same but for case and ending
+        ("DOG", [0, 1]),
+        ("Street", [3]),
+        ("street-s", [4]),
+        ("red", [2]),
+        ("RED-S", [2]),
+        ("twin", [5, 6]),
+    ],
+)
+def test_concepts_are_matched_exactly_first(wanted, places):
+    names = ["Dog", "dog", "red-c", "street", "street-s", "twin", "twin", "dog-s"]
+    assert match_concepts(names, wanted, "f.h5") == places
+
+
+def test_an_unknown_concept_names_its_neighbours():
+    names = [f"thing {n}" for n in range(1198)] + ["Table", "pool table"]
+    with pytest.raises(ArtefactError, match=r"f\.h5: none of its 1,200 .*'tabel'; did .* Table\?$"):
+        match_concepts(names, "tabel", "f.h5")
+    with pytest.raises(ArtefactError, match="did you mean pool table"):
+        match_concepts(names[-1:], "pool", "f.h5")
+    with pytest.raises(ArtefactError, match=r"'zzz'; no name is near$"):
+        match_concepts(names, "zzz", "f.h5")
+    with pytest.raises(ArtefactError) as found:
+        match_concepts(names, "thing", "f.h5")
+    assert str(found.value).count("thing ") == 8
+
+
+def test_units_that_have_a_concept_are_ranked():
+    low = (np.array([[0.1, 0.3], [0.05, 0.0], [0.0, 0.0]]), np.array([[1, 3], [5, 0], [0, 0]]))
+    high = (np.array([[0.01, 0.0], [0.03, 0.2], [0.04, 0.2]]), np.array([[7, 0], [8, 9], [6, 2]]))
+    ranked = rank_units({"low": low, "high": high}, 0)
+    assert ranked[:2] == [
+        UnitOverlap("low", 0, 0.1, 1, 1, 0.3),
+        UnitOverlap("low", 1, 0.05, 5, 0, 0.05),
+    ]
+    assert [(u.layer, u.unit) for u in ranked[2:]] == [("high", 2), ("high", 1), ("high", 0)]
+    # high 0 has it as its best concept, high 2 just reaches 0.04, high 1 neither.
+    chosen = [(u.layer, u.unit) for u in choose_units(ranked, 0, 0.04)]
+    assert chosen == [("low", 0), ("low", 1), ("high", 2), ("high", 0)]
+
+
+def test_a_unit_has_a_best_concept_in_each_category():
+    found = profile_unit(
+        1.5, IOU[0], INTERSECTION[0], np.array([60, 7, 9]), ["object", "part"] * 2,
+        ["object", "part", "scene"],
+    )  # fmt: skip
+    first = ConceptOverlap(2, 0.3, 30)
+    assert found.overlaps == [first, ConceptOverlap(0, 0.1, 10), ConceptOverlap(3, 0.02, 2)]
+    assert found.categories == [
+        ("object", 60, first), ("part", 7, ConceptOverlap(3, 0.02, 2)), ("scene", 9, None),
+    ]  # fmt: skip
+
+
+def test_top_images_of_equal_peaks_keep_their_order():
+    assert top_images(np.array([2.0, 0.0, 2.0, 5.0]), 3) == [3, 0, 2]
+
+
+def test_concepts_are_counted_in_pixels(tiny):
+    data = load_broden(tiny)
+    # Sky covers n + 2 rows of 16 pixels, but image 2 has no objects; day-s holds everywhere.
+    expected = [[32, 256], [48, 256], [0, 256], [80, 256], [96, 256], [112, 256]]
+    counts = count_concept_pixels(data, [2, 3], n_threads=2)
+    np.testing.assert_array_equal(counts, expected)
+    np.testing.assert_array_equal(counts[:, ::-1], count_concept_pixels(data, [3, 2], n_threads=1))
+
+
+def test_activations_are_inspected(run, tiny):
+    text = inspect(run["activations"])
+    header = read_header(run["activations"])
+    assert cells(text, "what")[1].startswith(f"activations, version {header.version}, ")
+    assert cells(text, "fingerprint")[1] == header.fingerprint[:12]
+    dataset = load_broden(tiny).fingerprint[:12]
+    assert cells(text, "made from")[1].startswith(f"dataset {dataset}, weights ")
+    assert cells(text, "weights_provenance")[1] == "loss 0.203516, epochs 3, val_map -"
+    assert cells(text, "dataset")[1] == "name tiny, split all"
+    assert cells(text, "layers  ")[1] == "low high"
+    with h5py.File(run["activations"]) as file:
+        maps = file["layers/high/activations"][:]
+        on_disk = cache.format_bytes(file["layers/high/activations"].id.get_storage_size())
+    assert [f"activations  6×5×8×8  float16  {on_disk}  6×5×8×8 chunks, gzip".split()] == [
+        line.split() for line in text.splitlines() if "6×5×8×8 chunks" in line
+    ]
+    zero = f"{100 * (maps == 0).mean():.1f} %"
+    dead = int((maps == 0).all(axis=(0, 2, 3)).sum())
+    assert dead >= 1
+    size = cache.format_bytes(6 * 5 * (64 * 2 + 4))
+    expected = ["high", "5", "8×8", str(dead), "0", number(float(maps.max())), zero, size]
+    assert cells(text, "high  ") == expected
+    assert "6 images, 0.jpg to 5.jpg" in text
+    names = {d.name for d in header.datasets}
+    assert {"images", "layers/high/peak", "layers/low/activations"} <= names
+    assert not {"layers/high/unit", "layers/low/unit"} & names  # they count from 0
+
+
+def test_profiles_are_inspected(run, tmp_path):
+    assert cells(inspect(run["profiles"]), "made from")[1].startswith("activations ")
+    text = inspect(write_own_profiles(tmp_path / "own.h5", ["dog", "leg", "cat", "paw"]))
+    assert "4 concepts; a detector has an IoU of at least 0.04" in text
+    rows = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+    assert ["a", "3", "0", "2.5", "1", "2", "66.7 %"] in rows
+    assert ["a", "1", "object 1"] in rows
+    assert ["a", "cat", "object", "2", "0.3000", "a:0"] in rows
+
+
+def test_similarity_is_inspected(run):
+    text = inspect(run["similarity"])
+    with h5py.File(run["similarity"]) as file:
+        target = file["layers/high/target"][:]
+    assert cells(text, "high")[:3] == ["high", "5", "1"]
+    entropy = -(target * np.log(target)).sum() / 5
+    assert cells(text, "high")[5:8] == ["0.2", f"{entropy:.4f}", "1.6094"]
+
+
+def test_a_broken_similarity_shows(run):
+    with h5py.File(run["similarity"], "r+") as file:
+        file["layers/high/target"][0, 0] += 0.5
+        file["layers/low/target"][0, 0] = np.nan
+    assert cells(inspect(run["similarity"]), "high")[2] == "off by 0.5"
+    assert cells(inspect(run["similarity"]), "low ")[2] == "off by nan"
+
+
+def test_an_embedding_is_inspected(run):
+    text = inspect(run["embedding"])
+    assert "4 dimensions, 2 epochs, seeds 3, 8" in text
+    assert cells(text, "seeds")[:3] == ["seeds", "2", "int64"]
+    with h5py.File(run["embedding"], "r+") as file:
+        loss = file["supervised/layers/high/loss"][:].mean(axis=0)
+        norm = np.linalg.norm(file["supervised/layers/high/vectors"][:], axis=2)
+        file["layers/low/trajectory"][0, 0, 0] = np.nan
+    row = cells(text, "high   supervised")
+    assert row[2:5] == ["5", number(loss[0], 5), number(loss[1], 5)]
+    assert row[5:] == [f"{norm.min():.3f}", f"{norm.max():.3f}", "none"]
+    assert cells(inspect(run["embedding"]), "low    ours")[-1] == "4"
+
+
+def test_units_of_a_concept(tmp_path):
+    path = write_own_profiles(tmp_path / "own.h5", ["dog", "leg", "[b]cat", "paw"])
+    text = inspect(path, concept="[B]CAT")
+    assert "[b]cat (object): 2 units\n" in text
+    assert cells(text, "a:0") == ["a:0", "0.3000", "30", "itself", "0.3000"]
+    assert cells(text, "a:1") == ["a:1", "0.2000", "20", "itself", "0.2000"]
+    text = inspect(path, concept="dog", top=1)
+    assert "dog (object): 2 units, the first 1\n" in text
+    assert cells(text, "a:0") == ["a:0", "0.1000", "10", "[b]cat", "0.3000"]
+    assert "a:1" not in text
+    text = inspect(path, concept="paw")
+    assert "paw (part): no unit; this one is nearest" in text
+    assert cells(text, "a:1")[1] == "0.0300"
+    assert "leg (part): no unit overlaps it at all" in inspect(path, concept="leg")
+
+
+def test_concepts_of_a_unit(tmp_path):
+    path = write_own_profiles(tmp_path / "own.h5", ["dog", "leg", ":cat:", "paw"])
+    text = inspect(path, unit="a:0", top=2)
+    assert "a:0, threshold 1.5\n" in text
+    assert "Its best IoU, 0.3000, is at least the 0.04 of a detector." in text
+    lines = [re.split(" {2,}", line.strip()) for line in text.splitlines()]
+    assert [":cat:", "object", "0.3000", "30", "2,000"] in lines
+    assert ["dog", "object", "0.1000", "10", "0"] in lines
+    assert ["paw", "part", "0.0200", "2", "3,000"] not in lines  # the third
+    assert ["object", ":cat:", "0.3000", "30", "60"] in lines
+    assert ["part", "paw", "0.0200", "2", "7"] in lines
+    dead = inspect(path, unit="a:2")
+    assert "It overlaps no concept." in dead
+    assert "0.0000, is below the 0.04" in dead
+    assert cells(dead, "part") == ["part", "-", "-", "-", "0"]
+
+
+def test_top_images_of_a_unit(tmp_path):
+    path = write_own_activations(tmp_path / "activations.h5")
+    text = inspect(path, unit="a:1", top=3)
+    assert "a:1, highest peaks: 3 of 4 images" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[3:6] == [["4", "q.jpg"], ["2", "r.jpg"], ["2", "s.jpg"]]
+    assert "unknown here: no profiles.h5 lies beside" in text
+
+
+def test_top_images_know_the_threshold_beside(tmp_path):
+    path = write_own_activations(tmp_path / "activations.h5")
+    beside = write_own_profiles(tmp_path / "profiles.h5", ["dog", "leg", "cat", "paw"])
+    text = inspect(path, unit="a:1")
+    assert "profiles.h5 was made from other activations" in text
+    with h5py.File(path) as file, h5py.File(beside, "r+") as profiles:
+        made_from = {"activations": str(file.attrs["fingerprint"])}
+        profiles.attrs["made_from"] = json.dumps(made_from)
+        profiles["layers/a/threshold"][1] = 2  # two of the peaks are just 2: not above
+    text = inspect(path, unit="a:1")
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[3:5] == [["4", "q.jpg", "yes"], ["2", "r.jpg", "no"]]
+    assert "Above its threshold, 2, on 1 of 4 images (25.0 %)." in text
+    beside.write_bytes(beside.read_bytes()[:600])
+    assert re.search(r"unknown: .*profiles\.h5: no HDF5 file", inspect(path, unit="a:1"))
+
+
+def test_images_that_contain_a_concept(run, tiny):
+    text = inspect(run["activations"], concept="SKY", dataset=tiny, top=3)
+    assert "sky (object): on 5 of 6 images, the first 3" in text
+    lines = [line.split() for line in text.splitlines()]
+    assert lines[3:] == [
+        ["112", "43.8", "%", "5.jpg"],
+        ["96", "37.5", "%", "4.jpg"],
+        ["80", "31.2", "%", "3.jpg"],
+    ]
+    with pytest.raises(ArtefactError, match=r"label\.csv: none of its 4 .*did you mean sky"):
+        inspect(run["activations"], concept="sku", dataset=tiny)
+    (tiny / "images/4_object.png").write_bytes(b"no image")
+    with pytest.raises(ArtefactError, match="made from another dataset than"):
+        inspect(run["activations"], concept="sky", dataset=tiny)
+
+
+def test_damage_in_the_data_set_is_not_blamed_on_the_file(run, tiny):
+    label = tiny / "images/4_object.png"
+    label.write_bytes(b"x" * label.stat().st_size)  # of the same size: the fingerprint stays
+    with pytest.raises(DatasetError, match=r"4_object\.png: cannot be decoded"):
+        inspect(run["activations"], concept="sky", dataset=tiny)
+
+
+MISAPPLIED = [
+    ("profiles", {"concept": "sky", "unit": "low:0"}, "two questions"),
+    ("similarity", {"concept": "sky"}, "similarity cannot answer --concept; ask"),
+    ("embedding", {"unit": "low:0"}, "embedding cannot answer --unit; ask"),
+    ("activations", {"concept": "sky"}, "add --dataset FOLDER"),
+    ("activations", {"dataset": "d"}, "--dataset goes with --concept"),
+    ("activations", {"dataset": "d", "unit": "low:0"}, "--dataset goes with --concept"),
+    ("profiles", {"dataset": "d", "concept": "sky"}, "--dataset goes with --concept on activ"),
+    ("similarity", {"dataset": "d"}, "--dataset goes with --concept"),
+    ("embedding", {"top": 3}, "--top goes with --concept or --unit"),
+    ("activations", {"top": 3}, "--top goes with --concept or --unit"),
+    ("profiles", {"unit": "low:3"}, "low has the units 0 to 2, not 3"),
+    ("activations", {"unit": "mid:3"}, "no layer 'mid'; it has low, high"),
+]
+
+
+def test_options_that_do_not_apply_are_named(run, tmp_path):
+    for schema, options, message in MISAPPLIED:
+        given = {k: tmp_path / v if k == "dataset" else v for k, v in options.items()}
+        with pytest.raises(ArtefactError, match=message) as found:
+            inspect(run[schema], **given)
+        assert "\n" not in str(found.value)
+
+
+def test_an_unreadable_filter_names_the_remedy(tmp_path):
+    path = write_own_activations(tmp_path / "activations.h5")
+    with h5py.File(path, "r+") as file:
+        file["layers/a/raw"] = file["layers/a/activations"][:]
+        del file["layers/a/activations"]
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((4, 2, 1, 1))
+        # No filter has this number; marked optional, HDF5 lets it be named without being there.
+        properties.set_filter(40000, h5py.h5z.FLAG_OPTIONAL, ())
+        maps = h5py.h5d.create(
+            file["layers/a"].id, b"activations", h5py.h5t.IEEE_F16LE,
+            h5py.h5s.create_simple((4, 2, 1, 1)), properties,
+        )  # fmt: skip
+        maps.write_direct_chunk((0, 0, 0, 0), bytes(16))
+    text = inspect(path)
+    assert "4×2×1×1 chunks, filter 40000" in text
+    assert "pip install hdf5plugin" in text
+    assert "zero*" not in text
+    assert "q.jpg" in inspect(path, unit="a:1")  # the peaks are readable
+
+
+def test_another_version_is_described_and_not_interpreted(run):
+    with h5py.File(run["similarity"], "r+") as file:
+        file.attrs["schema_version"] = 77
+    text = inspect(run["similarity"])
+    known = cache.SCHEMA_VERSIONS["similarity"]
+    assert "similarity, version 77" in text
+    assert f"No summary: this program reads version {known}; update it." in text
+    assert "entropy" not in text
+    with h5py.File(run["profiles"], "r+") as file:
+        file.attrs["schema_version"] = 0
+    assert "; run 'snakemake --forcerun dissect'." in inspect(run["profiles"])
+    with pytest.raises(ArtefactError, match="found profiles version 0"):
+        inspect(run["profiles"], concept="sky")
+
+
+def test_a_view_of_missing_files_is_told(tmp_path):
+    path = write_own_activations(tmp_path / "activations.h5")
+    layout = h5py.VirtualLayout((4, 2, 1, 1), np.float16)
+    for n, name in enumerate(("here.h5", "gone.h5")):
+        layout[2 * n : 2 * n + 2] = h5py.VirtualSource(name, "x", (2, 2, 1, 1))
+    with h5py.File(tmp_path / "here.h5", "w") as file:
+        file["x"] = np.ones((2, 2, 1, 1), dtype=np.float16)
+    with h5py.File(path, "r+") as file:
+        del file["layers/a/activations"]
+        file.create_virtual_dataset("layers/a/activations", layout)
+    text = inspect(path)
+    assert "view of 2 files" in text
+    assert "layers/a/activations: gone.h5 missing beside the file; its images read as z" in text
+    assert "here.h5 missing" not in text
+
+
+def test_damaged_and_foreign_files_are_named(run, tmp_path):
+    with pytest.raises(ArtefactError, match=r"nothing\.h5: no such file"):
+        inspect(tmp_path / "nothing.h5")
+    (tmp_path / "text.h5").write_text("no")
+    with pytest.raises(ArtefactError, match=r"text\.h5: no HDF5 file"):
+        inspect(tmp_path / "text.h5")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(ArtefactError, match=r"foreign\.h5: not a file that .* has no schema"):
+        inspect(tmp_path / "foreign.h5")
+    with h5py.File(run["similarity"], "r+") as file:
+        del file["layers/high/target"]
+    with pytest.raises(ArtefactError, match=r"similarity\.h5: damaged .*--forcerun similarity"):
+        inspect(run["similarity"])
+    with h5py.File(run["profiles"], "r+") as file:
+        file.attrs["software"] = "{"
+    with pytest.raises(ArtefactError, match=r"profiles\.h5: damaged .*--forcerun dissect"):
+        inspect(run["profiles"])
+    with h5py.File(run["embedding"], "r+") as file:
+        file.attrs["schema"] = "recipes"
+    with pytest.raises(ArtefactError, match="schema 'recipes'"):
+        inspect(run["embedding"])
+
+
+def test_a_damaged_chunk_is_named(run):
+    with h5py.File(run["activations"]) as file:
+        chunk = file["layers/low/activations"].id.get_chunk_info(0)
+    content = bytearray(run["activations"].read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
+    run["activations"].write_bytes(content)
+    with pytest.raises(ArtefactError, match=r"activations\.h5: damaged or incomplete"):
+        inspect(run["activations"])
+
+
+def test_1200_long_names_fit_80_columns_and_are_whole_in_a_file(tmp_path):
+    names = [f"concept-{n}-" + "x" * 60 + f"-end{n}" for n in range(1200)]
+    rng = np.random.default_rng(0)
+    iou = rng.random((3, 1200))
+    path = write_own_profiles(
+        tmp_path / "own.h5", names, iou=iou, intersection=(iou * 1e7).astype(np.int64)
+    )
+    for options in ({}, {"concept": names[7]}, {"unit": "a:0"}):
+        narrow = inspect(path, width=80, **options)
+        # The path and a title may be longer than a line: they are folded too.
+        assert max(map(len, narrow.splitlines())) <= 80
+        assert "…" not in narrow
+        wide = inspect(path, **options)
+        assert wide.count("\n") < 80
+        shown = set(re.findall(r"concept-\d+-x*-end\d+", wide))
+        assert shown <= set(names)
+        assert len(shown) >= 3
+    assert names[int(iou[0].argmax())] in wide
+
+
+def test_the_command_prints_plain_text(run, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["dissect-embed", "inspect", str(run["profiles"])])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    printed = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "\x1b" not in printed
+    assert str(run["profiles"]) in printed
+    assert "Unique detector concepts" in printed
+    options = ["--unit", "high:9", "--top", "2"]
+    monkeypatch.setattr(sys, "argv", ["dissect-embed", "inspect", str(run["profiles"]), *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert "high has the units 0 to 4, not 9" in told
+
+
+def test_names_are_printed_as_they_are(tmp_path, capsys):
+    names = ["[b]dog[/b]", "leg", ":cat:", "paw"]
+    print_inspection(write_own_profiles(tmp_path / "own.h5", names), unit="a:0")
+    printed = capsys.readouterr().out
+    assert "[b]dog[/b]" in printed
+    assert ":cat:" in printed
+
+
+def test_a_terminal_without_unicode_gets_question_marks(tmp_path, monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    print_inspection(write_own_activations(tmp_path / "activations.h5"))
+    sys.stdout.flush()
+    assert b"4?2?1?1" in written.getvalue()
