@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 # Chunks of this size were read and written fastest (benchmarks/README.md).
 CHUNK_BYTES = 400_000
 # Images, spread over the data set, from which the highest values of each unit are guessed.
-SAMPLE = 16
+SAMPLE = 32
 # Zstandard and LZ4 need the package hdf5plugin, to write and to read.
 COMPRESSIONS = ("none", "gzip", "lz4", "zstd")
 
@@ -91,9 +91,12 @@ def write_activations(
     ArtefactError
         If an activation is NaN or infinite; layer, unit and image are named.
     ModelError, DatasetError, DiskSpaceError
-        If a layer cannot be read, an image is damaged, or the disk is too small.
+        If a layer cannot be read, the batch size is below 1, an image is damaged, or the disk is too small.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if batch_size < 1:
+        msg = f"activations.batch_size: {batch_size}, expected at least 1"
+        raise ModelError(msg)
     keep_freed_memory()
     dtypes = {layer: np.dtype(dtype) for layer in layers}
     made_from = {"dataset": dataset.fingerprint, "weights": hash_weights(model)}

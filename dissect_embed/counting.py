@@ -14,7 +14,7 @@ without rounding. The integers are therefore the same on every device and in any
 float32 activations the comparison may round in the last bit of float64.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import gcd
 
 import numpy as np
@@ -108,34 +108,33 @@ def _masked_pixels(
     maps: Float[Tensor, "image unit y x"],
     thresholds: Float[Tensor, " unit"],
     region: Int[Tensor, "image label_y label_x"],
-) -> list[tuple[Int[Tensor, " pixel"], Int[Tensor, " pixel"]]]:
-    """Return (unit, region) of every pixel of every mask, in pieces."""
-    height, width = maps.shape[2:]
-    rows = _enlarge(height, region.shape[1], maps.device)
-    columns = _enlarge(width, region.shape[2], maps.device)
+) -> Iterator[tuple[Int[Tensor, " pixel"], Int[Tensor, " pixel"]]]:
+    """Yield (unit, region) of every pixel of every mask, in pieces."""
+    n_units, height, width = maps.shape[1:]
+    label_height, label_width = region.shape[1:]
+    rows = _enlarge(height, label_height, maps.device)
+    columns = _enlarge(width, label_width, maps.device)
+    flat, flat_region = maps.flatten(), region.flatten()
     cells = _active_cells(maps, thresholds)
     step = max(1, MAX_PIXELS // (rows.weight.shape[1] * columns.weight.shape[1]))
-    pieces = []
     for piece in cells.split(step):
         image, unit, y, x = piece.unbind(1)
-        y0, y1 = (y - 1).clamp_min(0), y.clamp_max(height - 1)
+        above = ((image * n_units + unit) * height + (y - 1).clamp_min(0)) * width
+        below = ((image * n_units + unit) * height + y.clamp_max(height - 1)) * width
         x0, x1 = (x - 1).clamp_min(0), x.clamp_max(width - 1)
-        right = columns.weight[x][:, None, :]  # weight of the right corner, of `columns.whole`
-        top = maps[image, unit, y0, x0].double()[:, None, None] * (columns.whole - right)
-        top += maps[image, unit, y0, x1].double()[:, None, None] * right
-        bottom = maps[image, unit, y1, x0].double()[:, None, None] * (columns.whole - right)
-        bottom += maps[image, unit, y1, x1].double()[:, None, None] * right
-        down = rows.weight[y][:, :, None]
-        values = top * (rows.whole - down)
-        values += bottom * down
+        right = columns.weight[x]  # of the corner on the right; columns.whole in all
+        left = columns.whole - right
+        top = flat[above + x0].double()[:, None] * left + flat[above + x1].double()[:, None] * right
+        bottom = flat[below + x0].double()[:, None] * left
+        bottom += flat[below + x1].double()[:, None] * right
         limit = thresholds[unit].double() * (rows.whole * columns.whole)
-        fires = values > limit[:, None, None]
-        fires &= rows.inside[y][:, :, None] & columns.inside[x][:, None, :]
+        # (whole - down)·top + down·bottom > limit, with one product a pixel.
+        needed = limit[:, None] - rows.whole * top
+        fires = rows.weight[y][:, :, None] * (bottom - top)[:, None, :] > needed[:, None, :]
+        fires &= (rows.inside[y][:, :, None]) & (columns.inside[x][:, None, :])
         cell, r, c = fires.nonzero().unbind(1)
-        pixel_y = rows.first[y[cell]] + r
-        pixel_x = columns.first[x[cell]] + c
-        pieces.append((unit[cell], region[image[cell], pixel_y, pixel_x]))
-    return pieces
+        corner = (image * label_height + rows.first[y]) * label_width + columns.first[x]
+        yield unit[cell], flat_region[corner[cell] + r * label_width + c]
 
 
 def _active_cells(
@@ -148,12 +147,17 @@ def _active_cells(
     """
     n_images, n_units, height, width = maps.shape
     limit = thresholds.to(maps.dtype)[:, None, None]
-    image, unit, y, x = (maps > limit).nonzero().unbind(1)
+    if maps.dtype == torch.float16 and bool((limit >= 0).all()):
+        # Above a number that is not negative, float16 is ordered as its bits are, and processors
+        # compare those much faster. Adding zero turns -0.0 into 0.0.
+        fires = maps.view(torch.int16) > (limit + 0).view(torch.int16)
+    else:
+        fires = maps > limit
     shape = (n_images, n_units, height + 1, width + 1)
     active = torch.zeros(shape, dtype=torch.bool, device=maps.device)
     for dy in (0, 1):
         for dx in (0, 1):
-            active[image, unit, y + dy, x + dx] = True
+            active[:, :, dy : dy + height, dx : dx + width] |= fires
     return active.nonzero()
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 # The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
-TOP_SHARE = 0.02
+TOP_SHARE = 0.03
 # Waiting values are sorted into their bins when they are so many.
 FLUSH = 2_000_000
 LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
@@ -95,7 +95,7 @@ class TopCounts:
 
 
 def guess_floor(sample: Float[np.ndarray, "image unit *grid"]) -> Int[np.ndarray, " unit"]:
-    """Guess the key of each unit that some 2 % of its values reach, from some of its maps.
+    """Guess the key of each unit that some 3 % of its values reach, from some of its maps.
 
     Not below the smallest positive number: most values of a unit after a ReLU are zeros, which
     ``find_thresholds`` knows without counting them.

@@ -103,12 +103,22 @@ def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_categor
 
 
 @pytest.mark.parametrize(
-    ("grid", "shape"), [((3, 3), (12, 12)), ((4, 2), (8, 16)), ((8, 8), (8, 8))]
+    ("grid", "shape", "thresholds"),
+    [
+        ((3, 3), (12, 12), (0.5, 1.0, 0.0, 9.0)),
+        ((4, 2), (8, 16), (0.5, 1.0, -0.0, 9.0)),
+        ((8, 8), (8, 8), (0.5, 1.0, 0.0, 9.0)),
+        ((4, 4), (10, 7), (0.5, -0.25, -0.0, 9.0)),
+    ],
 )
-def test_counts_equal_the_slow_reference(grid, shape):
+def test_counts_equal_the_slow_reference(grid, shape, thresholds):
     rng = np.random.default_rng(1)
-    maps = np.maximum(rng.normal(size=(3, 4, *grid)), 0).astype(np.float16)
-    thresholds = np.array([0.5, 1.0, 0.0, 9.0], dtype=np.float32)
+    maps = rng.normal(size=(3, 4, *grid))
+    if min(thresholds) == 0:
+        maps = np.maximum(maps, 0)  # after a ReLU
+    maps[0, 2, 0] = -0.0
+    maps = maps.astype(np.float16)
+    thresholds = np.array(thresholds, dtype=np.float32)
     concept_category = np.array([0, 0, 1])
     regions, label_sets = [], []
     for n in range(3):
@@ -224,3 +234,24 @@ def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
     assert curves[0][:, -1].mean() < curves[0][:, 0].mean() / 3
     assert not torch.equal(*curves)
     assert ((curves[1] - curves[0]).mean(dim=0).abs() < 0.01 * spread).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_counts_on_a_gpu_are_those_on_the_cpu():
+    rng = np.random.default_rng(0)
+    maps = torch.from_numpy(np.maximum(rng.normal(size=(4, 16, 7, 7)), 0).astype(np.float16))
+    thresholds = torch.from_numpy(rng.random(16).astype(np.float32))
+    region = rng.integers(0, 3, (4, 56, 56))
+    regions = [Regions(r, np.array([0, 1, 1]), np.array([0, 0, 1]), 3) for r in region]
+    counts = [
+        count_overlaps(
+            maps.to(device),
+            thresholds.to(device),
+            LabelBatch(regions, np.array([0, 1]), 2, device),
+            2,
+        )
+        for device in ("cpu", "cuda")
+    ]
+    for on_cpu, on_gpu in zip(*counts, strict=True):
+        assert torch.equal(on_cpu, on_gpu.cpu())
