@@ -23,11 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from dissect_embed.activations import write_activations
-from dissect_embed.datasets.broden import load_broden, read_image
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.pixels import read_image
 from dissect_embed.dissection import write_profiles
 from dissect_embed.folding import fold_batch_norm
-from dissect_embed.models import build_model, normalise
+from dissect_embed.models import build_model
 from dissect_embed.parallel import keep_freed_memory
+from dissect_embed.probing import normalise
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 

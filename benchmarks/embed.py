@@ -18,12 +18,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dissect_embed.datasets.broden import load_broden, read_image
-from dissect_embed.embedding import Schedule, initial_vectors, train_vectors
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.pixels import read_image
 from dissect_embed.folding import fold_batch_norm
-from dissect_embed.models import build_model, normalise, probe
+from dissect_embed.models import build_model
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
+from dissect_embed.probing import normalise, probe
 from dissect_embed.similarity import similarity_sum
+from dissect_embed.vectors import Schedule, initial_vectors, train_vectors
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 STEPS = 200

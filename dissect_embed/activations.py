@@ -23,24 +23,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dissect_embed.cache import (
-    check_disk_space,
-    create_artefact,
-    format_bytes,
-    label_axes,
-    write_scale,
-)
-from dissect_embed.datasets.broden import Broden, read_image
+from dissect_embed.cache import create_artefact, label_axes, write_scale
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.datasets.pixels import read_image
+from dissect_embed.disk import check_disk_space, format_bytes
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.folding import fold_batch_norm
-from dissect_embed.models import hash_weights, layer_shapes, normalise, probe
+from dissect_embed.models import hash_weights
 from dissect_embed.parallel import batched_map, keep_freed_memory, map_in_threads
-from dissect_embed.thresholds import TopCounts, guess_floor
+from dissect_embed.probing import layer_shapes, normalise, probe
+from dissect_embed.thresholds import TopCounts, guess_floor, write_top
 
 logger = logging.getLogger(__name__)
 
 # Chunks of this size were read and written fastest (benchmarks/README.md).
-CHUNK_BYTES = 400_000
+CHUNK_BYTES = 410_000
 # Images, spread over the data set, from which the highest values of each unit are guessed.
 SAMPLE = 32
 # Zstandard and LZ4 need the package hdf5plugin, to write and to read.
@@ -91,7 +88,8 @@ def write_activations(
     ArtefactError
         If an activation is NaN or infinite; layer, unit and image are named.
     ModelError, DatasetError, DiskSpaceError
-        If a layer cannot be read, the batch size is below 1, an image is damaged, or the disk is too small.
+        If a layer cannot be read, the batch size is below 1, an image is damaged, or the disk is
+        too small.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if batch_size < 1:
@@ -142,7 +140,7 @@ def chunk_shape(shape: tuple[int, int, int], itemsize: int, n_images: int) -> tu
     Examples
     --------
     >>> chunk_shape((64, 56, 56), 2, 1000), chunk_shape((512, 7, 7), 2, 1000)
-    ((1, 64, 56, 56), (7, 512, 7, 7))
+    ((1, 64, 56, 56), (8, 512, 7, 7))
     """
     units, height, width = shape
     map_bytes = height * width * itemsize
@@ -219,7 +217,7 @@ def _fill(
         for done in map_in_threads(store, batches, n_threads=1):
             bar.update(done)
     for layer, counts in top.items():
-        _write_top(groups[layer], counts)
+        write_top(groups[layer], counts)
 
 
 # The place of a batch's first image, and (maps, peak) of each layer.
@@ -277,27 +275,3 @@ def _to_disk_format(
     # From channels last to the file's order, and to its type, in one copy.
     kept = torch.empty(output.shape, dtype=kind, device=output.device).copy_(output)
     return kept.cpu().numpy(), peak.cpu().numpy()
-
-
-def _write_top(group: h5py.Group, top: TopCounts) -> None:
-    """Write the counts that are not zero, by unit and key."""
-    counts = top.counts
-    unit, place = counts.nonzero()
-    folder = group.create_group("top")
-    folder["floor"], folder["least"] = top.floor.astype(np.int32), top.least.astype(np.int32)
-    for name, values in (
-        ("unit", unit.astype(np.int32)),
-        ("key", (place + top.floor[unit]).astype(np.int32)),
-        ("count", counts[unit, place]),
-    ):
-        folder.create_dataset(name, data=values, compression="gzip", compression_opts=1)
-
-
-def read_top(group: h5py.Group) -> TopCounts:
-    """Return the counts of a layer's highest values, as ``write_activations`` stored them."""
-    folder = group["top"]
-    floor, unit, key = (folder[name][:].astype(np.int64) for name in ("floor", "unit", "key"))
-    place = key - floor[unit]
-    counts = np.zeros((len(floor), int(place.max(initial=0)) + 1), dtype=np.int64)
-    counts[unit, place] = folder["count"][:]
-    return TopCounts(floor, folder["least"][:].astype(np.int64), counts)

@@ -23,7 +23,6 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +32,7 @@ import h5py
 import numpy as np
 
 from dissect_embed import __version__
+from dissect_embed.disk import full_disk_message
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 # Raise a version when the numbers in such a file change their meaning or their layout. The
@@ -63,7 +63,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     On an error the temporary file is removed, and what stood at ``path`` stays.
     """
-    part = path.with_name(path.name + ".part")
+    part = _part_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield part
@@ -88,14 +88,10 @@ def create_artefact(
     DiskSpaceError
         If the disk ran full on the way.
     """
+    _refuse_second_writer(path)
     with atomic_path(path) as part:
         try:
-            file = h5py.File(part, "w")
-        except BlockingIOError as error:
-            msg = f"{path}: another process is writing it; wait for that one or stop it"
-            raise ArtefactError(msg) from error
-        try:
-            with file:
+            with h5py.File(part, "w") as file:
                 file.attrs["schema"] = schema
                 file.attrs["schema_version"] = SCHEMA_VERSIONS[schema]
                 file.attrs["config"] = json.dumps(config, sort_keys=True)
@@ -106,10 +102,10 @@ def create_artefact(
                     "T", "seconds"
                 )
                 yield file
-        except OSError as error:
-            # HDF5 reports a full disk as a bare OSError that quotes ENOSPC.
+        except (OSError, RuntimeError) as error:
+            # HDF5 reports a full disk in words: as an OSError, and as a RuntimeError on closing.
             if "No space left" in str(error):
-                raise DiskSpaceError(_full_disk_message(path)) from error
+                raise DiskSpaceError(full_disk_message(path)) from error
             raise
 
 
@@ -201,43 +197,6 @@ def check_expected(file: h5py.File, expected: Mapping[str, Any]) -> None:
             raise ArtefactError(msg)
 
 
-def check_disk_space(path: Path, needed: int) -> int:
-    """Check that ``needed`` bytes fit where ``path`` will lie, and return the free bytes.
-
-    Raises
-    ------
-    DiskSpaceError
-        If they do not; needed and free are named.
-    """
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        msg = (
-            f"{path}: needs {format_bytes(needed)}, {folder.resolve()} has {format_bytes(free)} "
-            "free; make room, choose fewer layers, or put results/ on another disk"
-        )
-        raise DiskSpaceError(msg)
-    return free
-
-
-def format_bytes(n_bytes: int) -> str:
-    """Return a number of bytes for people: 1.5 GB.
-
-    Examples
-    --------
-    >>> format_bytes(1_530_000_000)
-    '1.5 GB'
-    """
-    amount = float(n_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
-
-
 def write_scale(group: h5py.Group, name: str, values: Any) -> h5py.Dataset:
     """Write a 1-d dataset that names the places of an axis (an HDF5 dimension scale)."""
     values = np.asarray(values)
@@ -269,6 +228,27 @@ def layer_names(file: h5py.File) -> list[str]:
     return [str(name) for name in read_config(file)["layers"]]
 
 
+def _part_path(path: Path) -> Path:
+    return path.with_name(path.name + ".part")
+
+
+def _refuse_second_writer(path: Path) -> None:
+    """Raise if another process holds HDF5's lock on the temporary file.
+
+    To open it for writing anew would not do as a test: HDF5 empties a file before it locks it.
+    """
+    part = _part_path(path)
+    if not part.exists():
+        return
+    try:
+        h5py.File(part, "r+").close()
+    except BlockingIOError as error:
+        msg = f"{path}: another process is writing it; wait for that one or stop it"
+        raise ArtefactError(msg) from error
+    except OSError:
+        pass  # what an interrupted run left: it is written anew
+
+
 def _software() -> dict[str, str]:
     import torch
     import torchvision
@@ -281,9 +261,3 @@ def _software() -> dict[str, str]:
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
     }
-
-
-def _full_disk_message(path: Path) -> str:
-    folder = path.parent.resolve()
-    free = format_bytes(shutil.disk_usage(folder).free)
-    return f"{path}: the disk ran full ({free} free in {folder}); make room and run again"

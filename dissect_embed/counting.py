@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dissect_embed.datasets.broden import Regions
+from dissect_embed.datasets.pixels import Regions
 
 # Cells enlarged at once: bounds memory at some 100 MB for any map.
 MAX_PIXELS = 4_000_000

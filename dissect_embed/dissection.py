@@ -16,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from dissect_embed.activations import read_top
 from dissect_embed.cache import (
     check_expected,
     check_made_from,
@@ -28,9 +27,10 @@ from dissect_embed.cache import (
     write_scale,
 )
 from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
-from dissect_embed.datasets.broden import Broden, read_regions
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.datasets.pixels import read_regions
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
-from dissect_embed.thresholds import compute_thresholds
+from dissect_embed.thresholds import compute_thresholds, read_top
 
 # Images read at once: some 25 MB of ResNet18's activations in float16.
 BATCH = 32

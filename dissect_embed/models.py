@@ -1,4 +1,4 @@
-"""Build a network, load its weights, and read the output of named layers.
+"""Build a network and load its weights.
 
 A network is a name and weights. The name is one of torchvision's classifiers, or
 ``package.module:function`` for a network of your own: the function is called without arguments and
@@ -9,21 +9,13 @@ or the path of a state_dict.
 import difflib
 import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
-from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
-
-# Red, green and blue of ImageNet, on the 0..1 scale: what torchvision's weights expect.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
 
 
 def build_model(
@@ -104,104 +96,6 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y x"]:
-    """Turn decoded images into network input: 0..1, less the mean, over the standard deviation.
-
-    The result lies in memory as channels last, which convolutions on this layout want.
-    """
-    mean = torch.tensor(MEAN, device=images.device) * 255
-    std = torch.tensor(STD, device=images.device) * 255
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
-
-
-def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
-    """Check that all layers are modules of a network.
-
-    Raises
-    ------
-    ModelError
-        If one is not, naming those that come near, or if a layer is named twice.
-    """
-    known = [name for name, _ in model.named_modules() if name]
-    for layer in layers:
-        if layer not in known:
-            near = difflib.get_close_matches(layer, known, n=5, cutoff=0.5)
-            top = [name for name in known if "." not in name]
-            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(top)}"
-            msg = f"model.layers: {type(model).__name__} has no layer {layer!r}; {hint}"
-            raise ModelError(msg)
-    doubled = [layer for n, layer in enumerate(layers) if layer in layers[:n]]
-    if doubled or not layers:
-        what = f"{doubled[0]!r} is named twice" if doubled else "no layer is named"
-        msg = f"model.layers: {what}; name each layer once"
-        raise ModelError(msg)
-
-
-@contextmanager
-def probe(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Collect the outputs of layers: after each forward pass the yielded dict holds them.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU())
-    >>> with probe(net, ["1"]) as outputs:
-    ...     _ = net(torch.zeros(2, 3, 8, 8))
-    ...     tuple(outputs["1"].shape)
-    (2, 5, 6, 6)
-    """
-    check_layers(model, layers)
-    outputs: dict[str, Tensor] = {}
-
-    def keep(layer: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            outputs[layer] = output
-
-        return hook
-
-    modules = dict(model.named_modules())
-    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def layer_shapes(
-    model: nn.Module, layers: Sequence[str], image_size: tuple[int, int]
-) -> dict[str, tuple[int, int, int]]:
-    """Return (units, height, width) of each layer's output for one image.
-
-    Raises
-    ------
-    ModelError
-        If a layer does not exist, or its output is no stack of activation maps.
-    """
-    device = next(model.parameters()).device
-    image = torch.zeros((1, *image_size, 3), dtype=torch.uint8, device=device)
-    with torch.inference_mode(), probe(model, layers) as outputs:
-        try:
-            model(normalise(image))
-        except RuntimeError as error:
-            msg = (
-                f"{type(model).__name__}: cannot take images of {image_size[0]} × {image_size[1]} "
-                f"pixels ({str(error).splitlines()[0]}); resize the data set"
-            )
-            raise ModelError(msg) from error
-    shapes = {}
-    for layer in layers:
-        output = outputs.get(layer)
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            msg = (
-                f"model.layers: the output of {layer!r} is {found}, "
-                "expected (image, unit, y, x); choose a layer with activation maps"
-            )
-            raise ModelError(msg)
-        shapes[layer] = (output.shape[1], output.shape[2], output.shape[3])
-    return shapes
-
-
 def _is_path(weights: str) -> bool:
     return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
 
@@ -211,14 +105,7 @@ def _construct(name: str, seed: int, n_classes: int | None) -> nn.Module:
         torch.manual_seed(seed)
         if ":" in name:
             return _own_network(name)
-        if name not in torchvision.models.list_models(module=torchvision.models):
-            known = torchvision.models.list_models(module=torchvision.models)
-            near = ", ".join(difflib.get_close_matches(name, known, n=5)) or "resnet18, vgg16, …"
-            msg = (
-                f"model.name: torchvision has no classifier {name!r}; did you mean {near}? "
-                "A network of your own is 'package.module:function'"
-            )
-            raise ModelError(msg)
+        _check_name(name)
         options = {} if n_classes is None else {"num_classes": n_classes}
         # Three old networks warn unless told how to initialise themselves.
         if name in ("googlenet", "inception_v3"):
@@ -227,12 +114,28 @@ def _construct(name: str, seed: int, n_classes: int | None) -> nn.Module:
         return model
 
 
+def _check_name(name: str) -> None:
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        near = ", ".join(difflib.get_close_matches(name, known, n=5)) or "resnet18, vgg16, …"
+        msg = (
+            f"model.name: torchvision has no classifier {name!r}; did you mean {near}? "
+            "A network of your own is 'package.module:function'"
+        )
+        raise ModelError(msg)
+
+
 def _own_network(name: str) -> nn.Module:
     module_name, _, function = name.partition(":")
     try:
-        model = getattr(importlib.import_module(module_name), function)()
-    except (ImportError, AttributeError) as error:
+        construct = getattr(importlib.import_module(module_name), function)
+    except (ImportError, AttributeError, ValueError) as error:
         msg = f"model.name: cannot import {name!r} ({error}); expected 'package.module:function'"
+        raise ModelError(msg) from error
+    try:
+        model = construct()
+    except Exception as error:  # whatever the network's own code raises
+        msg = f"model.name: {name}() failed ({error}); it must work without arguments"
         raise ModelError(msg) from error
     if not isinstance(model, nn.Module):
         msg = f"model.name: {name} returned {type(model).__name__}, expected a torch.nn.Module"
@@ -241,10 +144,10 @@ def _own_network(name: str) -> nn.Module:
 
 
 def _fetch(name: str, weights: str) -> nn.Module:
-    try:
+    known: list[str] = []
+    if ":" not in name:
+        _check_name(name)
         known = list(torchvision.models.get_model_weights(name).__members__)
-    except ValueError:
-        known = []
     if weights not in known:
         choices = ", ".join([*known, "random"])
         msg = (

@@ -20,7 +20,6 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from dissect_embed.cache import check_expected, check_made_from, layer_names, open_artefact
-from dissect_embed.embedding import profile_target
 from dissect_embed.errors import ArtefactError
 from dissect_embed.parallel import map_in_threads, one_torch_thread
 from dissect_embed.similarity import cosine_similarity, row_softmax
@@ -31,6 +30,7 @@ from dissect_embed.tables import (
     score_curve,
     write_table,
 )
+from dissect_embed.vectors import profile_target
 
 
 def kl_divergence(

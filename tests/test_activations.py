@@ -24,9 +24,11 @@ from dissect_embed.activations import (
     write_activations,
 )
 from dissect_embed.cache import layer_names, open_artefact, read_made_from, read_strings
-from dissect_embed.datasets.broden import Broden, load_broden, read_image
+from dissect_embed.datasets.broden import Broden, load_broden
+from dissect_embed.datasets.pixels import read_image
 from dissect_embed.errors import ArtefactError, DatasetError, DiskSpaceError, ModelError
-from dissect_embed.models import hash_weights, normalise
+from dissect_embed.models import hash_weights
+from dissect_embed.probing import normalise
 
 LAYERS = ["second", "first"]
 CONFIG = {"model": {"name": "small"}, "layers": LAYERS}
@@ -357,11 +359,12 @@ def test_chunks_are_small_and_divide_the_units(units, height, width, itemsize, n
 @pytest.mark.parametrize(
     ("shape", "itemsize", "n_images", "chunk"),
     [
-        ((128, 28, 28), 2, 1000, (1, 128, 28, 28)),
-        ((256, 14, 14), 2, 1000, (3, 256, 14, 14)),
-        ((512, 7, 7), 2, 1000, (7, 512, 7, 7)),
+        ((64, 56, 56), 2, 1000, (1, 64, 56, 56)),
+        ((128, 28, 28), 2, 1000, (2, 128, 28, 28)),
+        ((256, 14, 14), 2, 1000, (4, 256, 14, 14)),
+        ((512, 7, 7), 2, 1000, (8, 512, 7, 7)),
         ((512, 7, 7), 2, 5, (5, 512, 7, 7)),
-        ((64, 112, 112), 4, 1000, (1, 4, 112, 112)),
+        ((64, 112, 112), 4, 1000, (1, 8, 112, 112)),
         ((3, 600, 600), 4, 10, (1, 1, 600, 600)),
     ],
 )

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dissect_embed.folding import fold_batch_norm
-from dissect_embed.models import build_model, probe
+from dissect_embed.models import build_model
+from dissect_embed.probing import probe
 
 
 def shake(model: nn.Module) -> nn.Module:

@@ -16,8 +16,9 @@ from dissect_embed import cache
 from dissect_embed.activations import write_activations
 from dissect_embed.cli import main
 from dissect_embed.datasets.broden import load_broden
+from dissect_embed.disk import format_bytes
 from dissect_embed.dissection import write_profiles
-from dissect_embed.embedding import Schedule, write_embedding
+from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, DatasetError
 from dissect_embed.inspection import print_inspection
 from dissect_embed.inspection.files import read_header
@@ -40,6 +41,7 @@ from dissect_embed.inspection.summaries import (
 )
 from dissect_embed.inspection.tables import number
 from dissect_embed.similarity import write_similarity
+from dissect_embed.vectors import Schedule
 
 
 def inspect(path, *, width=100_000, **options) -> str:
@@ -272,14 +274,14 @@ def test_activations_are_inspected(run, tiny):
     assert cells(text, "layers  ")[1] == "low high"
     with h5py.File(run["activations"]) as file:
         maps = file["layers/high/activations"][:]
-        on_disk = cache.format_bytes(file["layers/high/activations"].id.get_storage_size())
+        on_disk = format_bytes(file["layers/high/activations"].id.get_storage_size())
     assert [f"activations  6×5×8×8  float16  {on_disk}  6×5×8×8 chunks, gzip".split()] == [
         line.split() for line in text.splitlines() if "6×5×8×8 chunks" in line
     ]
     zero = f"{100 * (maps == 0).mean():.1f} %"
     dead = int((maps == 0).all(axis=(0, 2, 3)).sum())
     assert dead >= 1
-    size = cache.format_bytes(6 * 5 * (64 * 2 + 4))
+    size = format_bytes(6 * 5 * (64 * 2 + 4))
     expected = ["high", "5", "8×8", str(dead), "0", number(float(maps.max())), zero, size]
     assert cells(text, "high  ") == expected
     assert "6 images, 0.jpg to 5.jpg" in text

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
-from dissect_embed.datasets.broden import Regions
+from dissect_embed.datasets.pixels import Regions
 from dissect_embed.dissection import compute_iou
-from dissect_embed.embedding import (
+from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
+from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
+from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor
+from dissect_embed.vectors import (
     Schedule,
     embedding_loss,
     initial_vectors,
     minibatch_targets,
     train_vectors,
 )
-from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
-from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
-from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor
 
 
 def slow_threshold(values: np.ndarray, quantile: float) -> float:

@@ -12,15 +12,8 @@ import torchvision
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
-from dissect_embed.models import (
-    build_model,
-    check_layers,
-    hash_weights,
-    layer_shapes,
-    load_state_dict,
-    normalise,
-    probe,
-)
+from dissect_embed.models import build_model, hash_weights, load_state_dict
+from dissect_embed.probing import check_layers, layer_shapes, normalise, probe
 
 OWN = """
 import torch
@@ -100,6 +93,23 @@ def test_unknown_weights(weights):
     )
     with pytest.raises(ModelError, match=message):
         build_model("resnet18", weights)
+
+
+def test_an_unknown_network_is_not_blamed_on_its_weights():
+    with pytest.raises(ModelError, match=r"model\.name: torchvision has no classifier 'resnet81'"):
+        build_model("resnet81", "IMAGENET1K_V1")
+
+
+def test_own_network_that_wants_arguments(own):
+    with pytest.raises(ModelError, match=r"model\.name: torch\.nn:Conv2d\(\) failed .*arguments"):
+        build_model("torch.nn:Conv2d", "random")
+    with pytest.raises(ModelError, match=r"model\.name: cannot import ':f'.*package\.module"):
+        build_model(":f", "random")
+
+
+def test_a_network_that_asserts_its_image_size():
+    with pytest.raises(ModelError, match=r"VisionTransformer: cannot take images of 64 × 64"):
+        layer_shapes(build_model("vit_b_16", "random"), ["encoder"], (64, 64))
 
 
 def test_own_network_has_no_named_weights(own):
@@ -390,11 +400,6 @@ def test_activations_do_not_overwrite_the_layer_before_them(resnet18):
     torch.testing.assert_close(outputs["relu"], outputs["bn1"].clamp_min(0))
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    strict=True,
-    reason="probe keeps the tensor to which `out += identity` adds",
-)
 def test_residual_sums_do_not_overwrite_the_layer_before_them(resnet18):
     layers = ["layer1.0.conv2", "layer1.0.bn2", "layer1.0"]
     with torch.no_grad(), probe(resnet18, layers) as outputs:

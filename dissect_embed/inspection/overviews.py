@@ -7,7 +7,8 @@ from collections.abc import Callable
 import h5py
 from rich.console import Console
 
-from dissect_embed.cache import format_bytes, layer_names, read_strings
+from dissect_embed.cache import layer_names, read_strings
+from dissect_embed.disk import format_bytes
 from dissect_embed.inspection.files import format_shape
 from dissect_embed.inspection.summaries import (
     read_activation_summaries,

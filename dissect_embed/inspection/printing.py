@@ -4,12 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dissect_embed.cache import (
-    RULES,
-    SCHEMA_VERSIONS,
-    format_bytes,
-    open_artefact,
-)
+from dissect_embed.cache import RULES, SCHEMA_VERSIONS, open_artefact
+from dissect_embed.disk import format_bytes
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.answers import (
     print_concept_images,

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, Num
 from tqdm import tqdm
 
 from dissect_embed.cache import layer_names, read_strings
-from dissect_embed.datasets.broden import Broden, ImageRow, read_regions
+from dissect_embed.datasets.broden import Broden, ImageRow
+from dissect_embed.datasets.pixels import read_regions
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.summaries import read_concepts
 from dissect_embed.parallel import map_in_threads

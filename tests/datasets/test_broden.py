@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dissect_embed.datasets.broden import Broden, load_broden, read_image, read_regions
+from dissect_embed.datasets.broden import Broden, load_broden
+from dissect_embed.datasets.pixels import read_image, read_regions
 from dissect_embed.errors import DatasetError
 
 # The fixture's concepts by place: 0 red-c (number 1), 1 blue-c (2), 2 sky (3), 3 day-s (300).

@@ -1,0 +1,44 @@
+"""The command line: ``dissect-embed STAGE …``. A command parses, calls one function, says so."""
+
+import logging
+import sys
+
+import typer
+
+from dissect_embed.cli import preparation, results, stages
+from dissect_embed.errors import DissectEmbedError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Dissect a vision network, embed its units, and measure how much meaning they hold.",
+)
+# In the order of a run.
+for command in (
+    preparation.mini,
+    preparation.fetch,
+    preparation.train,
+    preparation.activations,
+    stages.dissect,
+    stages.units,
+    stages.similarity,
+    stages.embed,
+    stages.controls,
+    stages.score,
+    results.figure4,
+    results.inspect,
+    results.summary,
+):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line, without a stack trace."""
+    try:
+        app()
+    except (DissectEmbedError, FloatingPointError, OSError) as error:
+        logging.error("error: %s", error)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,112 @@
+"""Commands that turn one file of results into the next."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dissect_embed.cli.options import Data, Expect, Log, Out, Split, log_to, read_expected
+
+
+def dissect(
+    activations: Path,
+    dataset: Data,
+    output: Out,
+    split: Split = "all",
+    quantile: float = 0.005,
+    detector_iou: float = 0.04,
+    expect: Expect = [],  # noqa: B006
+    log: Log = None,
+) -> None:
+    """Score every unit by its IoU with every concept."""
+    from dissect_embed.datasets.broden import load_broden
+    from dissect_embed.dissection import write_profiles
+
+    log_to(log)
+    write_profiles(
+        output, activations, load_broden(dataset, split), quantile=quantile,
+        detector_iou=detector_iou, expected=read_expected(expect),
+    )  # fmt: skip
+    logging.info("%s: done", output)
+
+
+def units(profiles: Path, output: Out, log: Log = None) -> None:
+    """Write a table of the units and their best concepts."""
+    from dissect_embed.units import write_units
+
+    log_to(log)
+    write_units(output, profiles)
+    logging.info("%s: done", output)
+
+
+def similarity(activations: Path, output: Out, expect: Expect = [], log: Log = None) -> None:  # noqa: B006
+    """Measure how alike the units of each layer fire: the mean target P."""
+    from dissect_embed.similarity import write_similarity
+
+    log_to(log)
+    write_similarity(output, activations, expected=read_expected(expect))
+    logging.info("%s: done", output)
+
+
+def embed(
+    similarity: Path,
+    profiles: Path,
+    output: Out,
+    activations: Annotated[Path | None, typer.Option(help="For --target minibatch.")] = None,
+    dim: int = 16,
+    target: str = "mean",
+    epochs: int = 100,
+    steps_per_epoch: int = 100,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    milestone: list[int] = [50, 75, 90],  # noqa: B006
+    seed: list[int] = [0, 1, 2],  # noqa: B006
+    expect: Expect = [],  # noqa: B006
+    log: Log = None,
+) -> None:
+    """Learn a vector for every unit, without labels and supervised."""
+    from dissect_embed.embedding import write_embedding
+    from dissect_embed.vectors import Schedule
+
+    log_to(log)
+    schedule = Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone))
+    write_embedding(
+        output, similarity, profiles, activations_path=activations, dim=dim, target=target,
+        schedule=schedule, seeds=seed, expected=read_expected(expect),
+    )  # fmt: skip
+    logging.info("%s: done", output)
+
+
+def controls(
+    profiles: Path,
+    similarity: Path,
+    embedding: Path,
+    output: Out,
+    expect: Expect = [],  # noqa: B006
+    log: Log = None,
+) -> None:
+    """Set the vectors beside what chance gives: permutations of the units."""
+    from dissect_embed.scoring import write_controls
+
+    log_to(log)
+    write_controls(output, profiles, similarity, embedding, expected=read_expected(expect))
+    logging.info("%s: done", output)
+
+
+def score(
+    profiles: Path,
+    similarity: Path,
+    embedding: Path,
+    controls: Path,
+    output: Out,
+    expect: Expect = [],  # noqa: B006
+    log: Log = None,
+) -> None:
+    """Score the vectors against the profiles along training."""
+    from dissect_embed.scoring import write_scores
+
+    log_to(log)
+    write_scores(output, profiles, similarity, embedding, controls, expected=read_expected(expect))
+    logging.info("%s: done", output)

@@ -1,0 +1,127 @@
+"""Decode images and label maps of a data set in Broden's format."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from dissect_embed.datasets.broden import Broden, ImageRow, format_size
+from dissect_embed.errors import DatasetError
+
+
+def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
+    """Decode one image.
+
+    Raises
+    ------
+    DatasetError
+        If the file is truncated, no image, or of another size than the index says.
+    """
+    path = dataset.root / "images" / row.image
+    pixels = _decode(path, "RGB")
+    if pixels.shape[:2] != row.size:
+        msg = (
+            f"{path}: {format_size(pixels.shape[:2])} pixels, the index says "
+            f"{format_size(row.size)} (ih × iw); correct index.csv or the image"
+        )
+        raise DatasetError(msg)
+    return np.asarray(pixels)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The labels of one image, as regions of pixels that carry the same set of concepts.
+
+    ``region[y, x]`` is the region of a pixel; the pairs ``(member_region[i], member_concept[i])``
+    say which concept holds in which region. A picture with six categories has a hundred regions or
+    so, so counting a mask's pixels a region and then adding regions up to concepts costs one look
+    at each pixel, however many labels it carries; and a concept that two label maps give to the
+    same pixel counts once.
+    """
+
+    region: Int[np.ndarray, "y x"]
+    member_region: Int[np.ndarray, " pair"]
+    member_concept: Int[np.ndarray, " pair"]
+    n_regions: int
+
+    @property
+    def region_pixels(self) -> Int[np.ndarray, " region"]:
+        """The number of pixels of each region."""
+        return np.bincount(self.region.ravel(), minlength=self.n_regions)
+
+
+def read_regions(dataset: Broden, row: ImageRow) -> Regions:
+    """Decode all labels of one image.
+
+    Raises
+    ------
+    DatasetError
+        If a label PNG is truncated, of another size than the index says, or has a number that
+        ``label.csv`` lacks.
+    """
+    height, width = row.label_size
+    region = np.zeros(height * width, dtype=np.int64)
+    n_regions = 1
+    maps: list[tuple[Int[np.ndarray, " region"], Int[np.ndarray, " value"]]] = []
+    whole_image = []
+    for entry in dict.fromkeys(row.entries):
+        if isinstance(entry, int):
+            whole_image.append(dataset.concept_index[entry])
+            continue
+        numbers = read_label_png(dataset, row, entry).ravel()
+        present = np.flatnonzero(np.bincount(numbers))
+        place = np.zeros(present[-1] + 1, dtype=np.int64)
+        place[present] = np.arange(len(present))
+        joint = region * len(present) + place[numbers]
+        used = np.flatnonzero(np.bincount(joint, minlength=n_regions * len(present)))
+        compact = np.zeros(used[-1] + 1, dtype=np.int64)
+        compact[used] = np.arange(len(used))
+        # What earlier maps said of a region holds for every region it was split into.
+        maps = [(values[used // len(present)], concepts) for values, concepts in maps]
+        number_concepts = np.where(present > 0, dataset.concept_index[present], -1)
+        maps.append((used % len(present), number_concepts))
+        region, n_regions = compact[joint], len(used)
+    pairs = [
+        np.stack([np.arange(n_regions), concepts[values]], axis=1) for values, concepts in maps
+    ] + [np.stack([np.arange(n_regions), np.full(n_regions, c)], axis=1) for c in whole_image]
+    members = np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs])
+    members = np.unique(members[members[:, 1] >= 0], axis=0)
+    return Regions(region.reshape(height, width), members[:, 0], members[:, 1], n_regions)
+
+
+def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray, "y x"]:
+    """Decode one label PNG to label numbers, checked against the index and ``label.csv``."""
+    path = dataset.root / "images" / entry
+    pixels = _decode(path, "RGB")
+    if pixels.shape[:2] != row.label_size:
+        msg = (
+            f"{path}: {format_size(pixels.shape[:2])} pixels, the index says "
+            f"{format_size(row.label_size)} (sh × sw); correct index.csv or the label map"
+        )
+        raise DatasetError(msg)
+    numbers = pixels[:, :, 0].astype(np.int64) + 256 * pixels[:, :, 1].astype(np.int64)
+    known = dataset.concept_index
+    # One look at the largest and at the few numbers present is cheaper than one at every pixel.
+    present = np.flatnonzero(np.bincount(numbers.ravel()))
+    unknown = [n for n in present if n and (n >= len(known) or known[n] < 0)]
+    if unknown:
+        msg = (
+            f"{path}: label number {unknown[0]} (red + 256 · green) is not in "
+            f"{dataset.root / 'label.csv'}; add it there or correct the label map"
+        )
+        raise DatasetError(msg)
+    return numbers
+
+
+def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x 3"]:
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert(mode))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        msg = (
+            f"{path}: cannot be decoded ({error}); the file is damaged: "
+            "fetch or render the data set again"
+        )
+        raise DatasetError(msg) from error

@@ -1,0 +1,116 @@
+"""Read what named layers of a network put out."""
+
+import difflib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from dissect_embed.errors import ModelError
+
+# Red, green and blue of ImageNet, on the 0..1 scale: what torchvision's weights expect.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y x"]:
+    """Turn decoded images into network input: 0..1, less the mean, over the standard deviation.
+
+    The result lies in memory as channels last, which convolutions on this layout want.
+    """
+    mean = torch.tensor(MEAN, device=images.device) * 255
+    std = torch.tensor(STD, device=images.device) * 255
+    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
+    """Check that all layers are modules of a network.
+
+    Raises
+    ------
+    ModelError
+        If one is not, naming those that come near, or if a layer is named twice.
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    for layer in layers:
+        if layer not in known:
+            near = difflib.get_close_matches(layer, known, n=5, cutoff=0.5)
+            top = [name for name in known if "." not in name]
+            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(top)}"
+            msg = f"model.layers: {type(model).__name__} has no layer {layer!r}; {hint}"
+            raise ModelError(msg)
+    doubled = [layer for n, layer in enumerate(layers) if layer in layers[:n]]
+    if doubled or not layers:
+        what = f"{doubled[0]!r} is named twice" if doubled else "no layer is named"
+        msg = f"model.layers: {what}; name each layer once"
+        raise ModelError(msg)
+
+
+@contextmanager
+def probe(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Collect the outputs of layers: after each forward pass the yielded dict holds them.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU())
+    >>> with probe(net, ["1"]) as outputs:
+    ...     _ = net(torch.zeros(2, 3, 8, 8))
+    ...     tuple(outputs["1"].shape)
+    (2, 5, 6, 6)
+    """
+    check_layers(model, layers)
+    outputs: dict[str, Tensor] = {}
+
+    def keep(layer: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            # A copy: the next layer may add to the output in place, as residual blocks do.
+            outputs[layer] = output.clone() if isinstance(output, Tensor) else output
+
+        return hook
+
+    modules = dict(model.named_modules())
+    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def layer_shapes(
+    model: nn.Module, layers: Sequence[str], image_size: tuple[int, int]
+) -> dict[str, tuple[int, int, int]]:
+    """Return (units, height, width) of each layer's output for one image.
+
+    Raises
+    ------
+    ModelError
+        If a layer does not exist, or its output is no stack of activation maps.
+    """
+    device = next(model.parameters()).device
+    image = torch.zeros((1, *image_size, 3), dtype=torch.uint8, device=device)
+    with torch.inference_mode(), probe(model, layers) as outputs:
+        try:
+            model(normalise(image))
+        except Exception as error:  # whatever the network's own code raises
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            msg = (
+                f"{type(model).__name__}: cannot take images of {image_size[0]} × {image_size[1]} "
+                f"pixels ({reason}); resize the data set"
+            )
+            raise ModelError(msg) from error
+    shapes = {}
+    for layer in layers:
+        output = outputs.get(layer)
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            msg = (
+                f"model.layers: the output of {layer!r} is {found}, "
+                "expected (image, unit, y, x); choose a layer with activation maps"
+            )
+            raise ModelError(msg)
+        shapes[layer] = (output.shape[1], output.shape[2], output.shape[3])
+    return shapes
