@@ -45,7 +45,7 @@ def main(
     images: Annotated[int, typer.Option(help="The first so many images.")] = 500,
     weights: Annotated[str, typer.Option(help="'random' or a state_dict.")] = "random",
     repeat: int = 3,
-    batch_size: int = 64,
+    batch_size: int = 32,
 ) -> None:
     keep_freed_memory()
     data = load_broden(dataset)

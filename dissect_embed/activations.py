@@ -59,7 +59,7 @@ def write_activations(
     layers: Sequence[str],
     *,
     config: Mapping[str, Any],
-    batch_size: int = 64,
+    batch_size: int = 32,
     dtype: str = "float16",
     compression: str = "none",
     weights_provenance: Mapping[str, Any] | None = None,

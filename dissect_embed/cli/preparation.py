@@ -83,7 +83,7 @@ def activations(
     checkpoint: Annotated[
         Path | None, typer.Option(help="The file made by 'train', for --weights trained.")
     ] = None,
-    batch_size: int = 64,
+    batch_size: int = 32,
     dtype: str = "float16",
     compression: str = "none",
     log: Log = None,
