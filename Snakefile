@@ -36,6 +36,7 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/figures/figure4.svg",
+        f"{RESULTS}/figures/detectors.svg",
         f"{RESULTS}/scores.csv",
         f"{RESULTS}/controls.csv",
         f"{RESULTS}/units.csv",

@@ -21,3 +21,24 @@ rule figure4:
     shell:
         "dissect-embed figure4 {input.scores:q} {input.profiles:q} "
         "--output {output.svg:q} --log {log:q}"
+
+
+rule detectors:
+    input:
+        f"{RESULTS}/profiles.h5",
+    output:
+        svg=report(
+            f"{RESULTS}/figures/detectors.svg",
+            caption="report/detectors.rst",
+            category="Dissection",
+        ),
+        png=f"{RESULTS}/figures/detectors.png",
+        csv=f"{RESULTS}/figures/detectors.csv",
+    log:
+        f"{RESULTS}/logs/detectors.log",
+    benchmark:
+        f"{RESULTS}/logs/detectors.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    shell:
+        "dissect-embed detectors {input:q} --output {output.svg:q} --log {log:q}"

@@ -27,6 +27,7 @@ for command in (
     stages.controls,
     stages.score,
     results.figure4,
+    results.detectors,
     results.inspect,
     results.summary,
 ):

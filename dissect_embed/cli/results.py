@@ -18,6 +18,15 @@ def figure4(scores: Path, profiles: Path, output: Out, log: Log = None) -> None:
     logging.info("%s: done", output)
 
 
+def detectors(profiles: Path, output: Out, log: Log = None) -> None:
+    """Draw the concepts that units detect; OUTPUT names the SVG, PNG and CSV lie beside it."""
+    from dissect_embed.figures.detectors import draw_detectors
+
+    log_to(log)
+    draw_detectors(profiles, output.with_suffix(""))
+    logging.info("%s: done", output)
+
+
 def inspect(
     file: Annotated[Path, typer.Argument(help="An HDF5 file of a run, e.g. profiles.h5.")],
     concept: Annotated[

@@ -1,15 +1,13 @@
 """Figure 4 of [HAN22]: KL(T, S) along training, a panel a layer and one for their mean."""
 
 from pathlib import Path
-from typing import Any
 
-import h5py
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dissect_embed.cache import atomic_path, open_artefact, read_config
+from dissect_embed.cache import open_artefact
+from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 from dissect_embed.tables import SCORE_COLUMNS, read_table, score_curve
 
 # Told apart in grey by lightness and line style as well.
@@ -25,11 +23,10 @@ def draw_figure4(scores_path: Path, profiles_path: Path, stem: Path) -> None:
     rows = read_table(scores_path, SCORE_COLUMNS, "score")
     layers = list(dict.fromkeys(r["layer"] for r in rows))
     with open_artefact(profiles_path, "profiles") as profiles:
-        title = _title(profiles, [layer for layer in layers if layer != "mean"])
+        title = run_title(profiles)
     columns = min(3, len(layers))
     n_rows = -(-len(layers) // columns)
-    settings: Any = {"svg.hashsalt": "dissect-embed", "svg.fonttype": "none", "font.size": 9}
-    with mpl.rc_context(settings):
+    with reproducible_style():
         figure = Figure(figsize=(3.4 * columns, 2.6 * n_rows + 1.1), layout="constrained")
         axes = np.atleast_1d(figure.subplots(n_rows, columns)).ravel()
         for ax, layer in zip(axes, layers, strict=False):
@@ -39,20 +36,7 @@ def draw_figure4(scores_path: Path, profiles_path: Path, stem: Path) -> None:
         figure.suptitle(title, fontsize=10)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
-            with atomic_path(stem.with_suffix(suffix)) as part:
-                figure.savefig(part, format=suffix[1:], dpi=160, metadata=metadata)
-
-
-def _title(profiles: h5py.File, layers: list[str]) -> str:
-    config = read_config(profiles)
-    units = sum(len(profiles[f"layers/{layer}/threshold"]) for layer in layers)
-    concepts = len(profiles["labels/number"])
-    data = config["dataset"]
-    return (
-        f"{config['model']['name']} ({config['model']['weights']}) on {data['name']}, "
-        f"split {data['split']}: {data['images']:,} images, {units:,} units, {concepts:,} concepts"
-    )
+        save_figure(figure, stem)
 
 
 def _draw_panel(ax: Axes, rows: list[dict[str, str]], layer: str) -> None:

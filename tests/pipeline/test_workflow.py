@@ -19,7 +19,7 @@ SETTINGS = (
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
 )
 AFTER_EMBED = {"embed", "controls", "score", "figure4"}
-AFTER_ACTIVATIONS = {"dissect", "units", "similarity", *AFTER_EMBED}
+AFTER_ACTIVATIONS = {"dissect", "detectors", "units", "similarity", *AFTER_EMBED}
 
 
 def snakemake(folder: Path, *arguments: str, settings: tuple[str, ...] = SETTINGS) -> str:
@@ -67,6 +67,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
     assert files >= {
         "activations.h5", "profiles.h5", "units.csv", "similarity.h5", "embedding.h5",
         "scores.csv", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
+        "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",
         "logs/dissect.log", "logs/dissect.benchmark.tsv",
     }  # fmt: skip
 
@@ -83,7 +84,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('model={"weights": "trained"}',), {"train", "activations", *AFTER_ACTIVATIONS}),
         ((), ('embedding={"seeds": [0, 1, 2, 3]}',), AFTER_EMBED),
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
-        ((), ("dissection={quantile: 0.01}",), {"dissect", "units", *AFTER_EMBED}),
+        ((), ("dissection={quantile: 0.01}",), {"dissect", "units", "detectors", *AFTER_EMBED}),
         ((), ("run=other",), {"activations", *AFTER_ACTIVATIONS}),
         (("results/other/profiles.h5",), ("run=other",), {"activations", "dissect"}),
     ],

@@ -1,0 +1,39 @@
+"""What all figures share: the title that says what was run, and files of the same bytes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from dissect_embed.cache import atomic_path, layer_names, read_config
+
+
+def run_title(profiles: h5py.File) -> str:
+    """Return model, weights, data set, N, C and D of ``profiles.h5`` in a line."""
+    config = read_config(profiles)
+    units = sum(len(profiles[f"layers/{layer}/threshold"]) for layer in layer_names(profiles))
+    concepts = len(profiles["labels/number"])
+    data = config["dataset"]
+    return (
+        f"{config['model']['name']} ({config['model']['weights']}) on {data['name']}, "
+        f"split {data['split']}: {data['images']:,} images, {units:,} units, {concepts:,} concepts"
+    )
+
+
+@contextmanager
+def reproducible_style() -> Iterator[None]:
+    """Draw so that the same input gives the same bytes, with text as text in SVG."""
+    settings: Any = {"svg.hashsalt": "dissect-embed", "svg.fonttype": "none", "font.size": 9}
+    with mpl.rc_context(settings):
+        yield
+
+
+def save_figure(figure: Figure, stem: Path) -> None:
+    """Write ``stem.svg`` and ``stem.png``, without dates and versions."""
+    for suffix, metadata in ((".svg", {"Date": None}), (".png", {"Software": None})):
+        with atomic_path(stem.with_suffix(suffix)) as part:
+            figure.savefig(part, format=suffix[1:], dpi=160, metadata=metadata)
