@@ -183,7 +183,7 @@ def _filter(compression: str) -> dict[str, Any]:
     try:
         import hdf5plugin
     except ImportError as error:
-        msg = f"activations.compression: {compression} needs the package hdf5plugin: 'pip install hdf5plugin'"
+        msg = f"activations.compression: {compression} needs 'pip install hdf5plugin'"
         raise ModelError(msg) from error
     return dict(hdf5plugin.Zstd(clevel=1) if compression == "zstd" else hdf5plugin.LZ4())
 

@@ -265,7 +265,7 @@ def test_empty_batches_are_an_error(dataset, out, batch_size):
 def test_compressions_that_need_a_package(dataset, out, monkeypatch):
     monkeypatch.setitem(sys.modules, "hdf5plugin", None)
     for compression in ("lz4", "zstd"):
-        message = f"activations.compression: {compression} needs the package hdf5plugin: 'pip install hdf5plugin'"
+        message = f"activations.compression: {compression} needs 'pip install hdf5plugin'"
         with pytest.raises(ModelError, match=message):
             write(out, dataset, compression=compression)
         assert list(out.parent.iterdir()) == []
