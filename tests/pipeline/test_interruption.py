@@ -31,11 +31,14 @@ def stages(tiny: Path, run: Path) -> dict[str, list[str]]:
         "controls.csv": ["controls", *three],
         "scores.csv": ["score", *three, f"{run}/controls.csv"],
         "figures/figure4.svg": ["figure4", f"{run}/scores.csv", three[0]],
+        "figures/detectors.svg": ["detectors", three[0]],
     }
 
 
 def run_command(arguments: list[str], sent: int | None) -> None:
     """Run the command line; a signal, if any, comes when the file is written but not yet named."""
+    # A shell that starts the tests in the background lets them ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if sent is not None:
         os.fsync = lambda file: os.kill(os.getpid(), sent)
     sys.argv = ["dissect-embed", *arguments]
