@@ -15,6 +15,22 @@ with open(workflow.source_path("pipelines/schemas/config.schema.yaml")) as schem
 validate(config, "pipelines/schemas/config.schema.yaml")
 
 RESULTS = f"results/{config['run']}"
+
+
+# What is said of all images at once is made in parts where there are several shards.
+scattergather:
+    shards=config["shards"],
+
+
+SHARDED = config["shards"] > 1
+PART = "-{scatteritem}" if SHARDED else ""
+
+
+def whole_or_shard(stage):
+    folder = f"{RESULTS}/{stage}"
+    return f"{folder}/shard-{{scatteritem}}.h5" if SHARDED else f"{folder}.h5"
+
+
 # Rules that ask for 16 threads get the cores there are. What every stage checks its inputs against:
 EXPECT = [
     f"--expect=dataset.name={config['dataset']['name']}",

@@ -27,6 +27,7 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.dissection import write_profiles
 from dissect_embed.folding import fold_batch_norm
+from dissect_embed.labels import write_labels
 from dissect_embed.models import build_model
 from dissect_embed.parallel import keep_freed_memory
 from dissect_embed.probing import normalise
@@ -64,23 +65,26 @@ def main(
                 network(normalise(batch))
 
     with tempfile.TemporaryDirectory() as folder:
-        cache, profiles = Path(folder, "activations.h5"), Path(folder, "profiles.h5")
+        cache, labels = Path(folder, "activations.h5"), Path(folder, "labels.h5")
+        profiles = Path(folder, "profiles.h5")
         stages: dict[str, Callable[[], object]] = {
             "bare forward pass": lambda: forward(plain),
             "bare forward pass, batch norm folded": lambda: forward(folded),
+            "labels.h5 (decode)": lambda: write_labels(labels, data),
             "activations.h5 (decode, forward, write)": lambda: write_activations(
-                cache, data, model, LAYERS, config=config, batch_size=batch_size
+                cache, data, model, LAYERS, config=config
             ),
-            "profiles.h5 (thresholds, counts, IoU)": lambda: write_profiles(profiles, cache, data),
+            "profiles.h5 (thresholds, counts, IoU, chance)": lambda: write_profiles(
+                profiles, cache, labels
+            ),
         }
         times: dict[str, list[float]] = {name: [] for name in stages}
         for _ in range(repeat):
             for name, stage in stages.items():
                 times[name].append(seconds(stage))
     names = list(times)
-    times["whole dissection"] = [
-        a + b for a, b in zip(times[names[2]], times[names[3]], strict=True)
-    ]
+    stages_of = [times[name] for name in names[2:]]
+    times["whole dissection"] = [sum(parts) for parts in zip(*stages_of, strict=True)]
     bare = statistics.median(times[names[0]])
     table = Table(
         title=f"{dataset.name}: {len(data.rows)} images, {torch.get_num_threads()} threads"

@@ -6,32 +6,40 @@ file is half the size. ``/layers/<layer>/peak (N, C)`` holds each map's largest 
 a unit whose peak on an image is at most its threshold cannot fire there. ``/layers/<layer>/top``
 holds how often each unit takes each of its highest values (``thresholds.TopCounts``), from which
 its quantile follows without reading the maps again.
+
+Of a layer that is not cached the maps are left out; ``/layers/<layer>/similarity_sum (C, C)`` has
+what the embedding needs of them (``similarity.similarity_sum``). Dissection then runs the network a
+second time.
 """
 
-import copy
-import functools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 
 from dissect_embed.cache import create_artefact, label_axes, write_scale
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.datasets.pixels import read_image
 from dissect_embed.disk import check_disk_space, format_bytes
-from dissect_embed.errors import ArtefactError, ModelError
-from dissect_embed.folding import fold_batch_norm
+from dissect_embed.errors import ModelError
+from dissect_embed.forward import (
+    Float16OverflowError,
+    Maps,
+    Network,
+    forward_maps,
+    prepare_network,
+)
 from dissect_embed.models import hash_weights
-from dissect_embed.parallel import batched_map, keep_freed_memory, map_in_threads
-from dissect_embed.probing import layer_shapes, normalise, probe
+from dissect_embed.parallel import keep_freed_memory
+from dissect_embed.shards import shard_span
+from dissect_embed.similarity import similarity_sum
 from dissect_embed.thresholds import TopCounts, guess_floor, write_top
 
 logger = logging.getLogger(__name__)
@@ -39,17 +47,9 @@ logger = logging.getLogger(__name__)
 # Chunks of this size were read and written fastest (benchmarks/README.md).
 CHUNK_BYTES = 410_000
 # Images, spread over the data set, from which the highest values of each unit are guessed.
-SAMPLE = 32
+SAMPLE = 16
 # Zstandard and LZ4 need the package hdf5plugin, to write and to read.
 COMPRESSIONS = ("none", "gzip", "lz4", "zstd")
-
-
-class _Float16Overflow(Exception):
-    """A layer's values do not fit float16."""
-
-    def __init__(self, layer: str) -> None:
-        super().__init__(layer)
-        self.layer = layer
 
 
 def write_activations(
@@ -59,9 +59,12 @@ def write_activations(
     layers: Sequence[str],
     *,
     config: Mapping[str, Any],
-    batch_size: int = 32,
+    batch_size: int = 16,
     dtype: str = "float16",
     compression: str = "none",
+    precision: str = "float32",
+    cached: Sequence[str] | None = None,
+    shard: str | None = None,
     weights_provenance: Mapping[str, Any] | None = None,
     device: str | None = None,
     n_threads: int | None = None,
@@ -80,6 +83,12 @@ def write_activations(
         ``activations``.
     batch_size
         Images a forward pass.
+    precision
+        ``float32`` or ``bfloat16``: what the network computes in.
+    cached
+        The layers whose maps are stored, by default all.
+    shard
+        ``2-of-7``: only the second of seven parts of the images, each of whole batches.
     weights_provenance
         Notes on where the weights come from, kept as an attribute.
 
@@ -91,19 +100,22 @@ def write_activations(
         If a layer cannot be read, the batch size is below 1, an image is damaged, or the disk is
         too small.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if batch_size < 1:
-        msg = f"activations.batch_size: {batch_size}, expected at least 1"
-        raise ModelError(msg)
     keep_freed_memory()
-    dtypes = {layer: np.dtype(dtype) for layer in layers}
+    cached = layers if cached is None else cached
+    unknown = [layer for layer in cached if layer not in layers]
+    if unknown:
+        msg = f"activations.cache: {unknown[0]!r} is none of the layers ({', '.join(layers)})"
+        raise ModelError(msg)
+    dtypes = dict.fromkeys(layers, dtype)
     made_from = {"dataset": dataset.fingerprint, "weights": hash_weights(model)}
-    model = copy.deepcopy(model).eval()
-    fold_batch_norm(model, layers)
-    model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    shapes = layer_shapes(model, layers, dataset.image_size)
+    network = prepare_network(
+        model, layers, dataset.image_size,
+        batch_size=batch_size, precision=precision, device=device,
+    )  # fmt: skip
+    span = shard_span(len(dataset.rows), batch_size, shard)
+    config = {**config, "shard": shard} if shard else config
     while True:
-        n_bytes = activation_bytes(len(dataset.rows), shapes, dtypes)
+        n_bytes = activation_bytes(len(span), network.shapes, dtypes, cached)
         free = check_disk_space(path, n_bytes)
         logger.info(
             "%s will take %s%s; %s are free",
@@ -114,22 +126,27 @@ def write_activations(
         )
         try:
             with create_artefact(path, "activations", config, made_from) as file:
+                file.attrs["first_image"] = span.start
                 if weights_provenance:
                     file.attrs["weights_provenance"] = json.dumps(weights_provenance)
-                _create_datasets(file, dataset, shapes, dtypes, compression)
-                _fill(file, dataset, model, dtypes, batch_size, device, n_threads)
+                images = [dataset.rows[n].image for n in span]
+                create_layers(file, images, network.shapes, dtypes, cached, _filter(compression))
+                _fill(file, dataset, network, span, dtypes, n_threads)
             return
-        except _Float16Overflow as overflow:
+        except Float16OverflowError as overflow:
             logger.info("%s: values above 65504; starting over with float32", overflow.layer)
-            dtypes[overflow.layer] = np.dtype(np.float32)
+            dtypes[overflow.layer] = "float32"
 
 
 def activation_bytes(
-    n_images: int, shapes: Mapping[str, tuple[int, int, int]], dtypes: Mapping[str, np.dtype]
+    n_images: int,
+    shapes: Mapping[str, tuple[int, int, int]],
+    dtypes: Mapping[str, str],
+    cached: Sequence[str],
 ) -> int:
     """Return the bytes that the activations and peaks of some layers take, uncompressed."""
     return n_images * sum(
-        units * (height * width * dtypes[layer].itemsize + 4)
+        units * (4 + (height * width * np.dtype(dtypes[layer]).itemsize if layer in cached else 0))
         for layer, (units, height, width) in shapes.items()
     )
 
@@ -150,29 +167,28 @@ def chunk_shape(shape: tuple[int, int, int], itemsize: int, n_images: int) -> tu
     return min(images, n_images), chunk_units, height, width
 
 
-def _create_datasets(
+def create_layers(
     file: h5py.File,
-    dataset: Broden,
+    images: Sequence[str],
     shapes: Mapping[str, tuple[int, int, int]],
-    dtypes: Mapping[str, np.dtype],
-    compression: str,
+    dtypes: Mapping[str, str],
+    cached: Sequence[str],
+    options: Mapping[str, Any],
 ) -> None:
-    n_images = len(dataset.rows)
-    images = write_scale(file, "images", [row.image for row in dataset.rows])
+    """Lay out ``activations.h5``: names and empty arrays. ``options`` are HDF5's, for the maps."""
+    image = write_scale(file, "images", images)
     for layer, shape in shapes.items():
         group = file.create_group(f"layers/{layer}")
-        units = write_scale(group, "unit", np.arange(shape[0]))
-        scales = {"image": images, "unit": units}
-        maps = group.create_dataset(
-            "activations",
-            (n_images, *shape),
-            dtypes[layer],
-            chunks=chunk_shape(shape, dtypes[layer].itemsize, n_images),
-            **_filter(compression),
-        )
-        label_axes(maps, ("image", "unit", "y", "x"), scales)
-        peak = group.create_dataset("peak", (n_images, shape[0]), np.float32)
+        group.attrs["shape"], group.attrs["dtype"] = shape, dtypes[layer]
+        scales = {"image": image, "unit": write_scale(group, "unit", np.arange(shape[0]))}
+        peak = group.create_dataset("peak", (len(images), shape[0]), np.float32)
         label_axes(peak, ("image", "unit"), scales)
+        if layer in cached:
+            chunks = chunk_shape(shape, np.dtype(dtypes[layer]).itemsize, len(images))
+            maps = group.create_dataset(
+                "activations", (len(images), *shape), dtypes[layer], chunks=chunks, **options
+            )
+            label_axes(maps, ("image", "unit", "y", "x"), scales)
 
 
 def _filter(compression: str) -> dict[str, Any]:
@@ -191,87 +207,46 @@ def _filter(compression: str) -> dict[str, Any]:
 def _fill(
     file: h5py.File,
     dataset: Broden,
-    model: nn.Module,
-    dtypes: Mapping[str, np.dtype],
-    batch_size: int,
-    device: str,
+    network: Network,
+    span: range,
+    dtypes: Mapping[str, str],
     n_threads: int | None,
 ) -> None:
     groups = {layer: file[f"layers/{layer}"] for layer in dtypes}
-    spread = np.unique(np.linspace(0, len(dataset.rows) - 1, SAMPLE).astype(int))
-    sample = next(_forward(dataset, model, dtypes, spread.tolist(), SAMPLE, device, n_threads))
-    top = {layer: TopCounts(guess_floor(maps)) for layer, (maps, _) in sample[1].items()}
+    spread = np.unique(np.linspace(span.start, span.stop - 1, SAMPLE).astype(int)).tolist()
+    # Small batches, so that no core is left without one.
+    small = network._replace(batch_size=4)
+    samples = list(
+        forward_maps(small, dataset, spread, dtypes, lambda _, maps: maps, n_threads=n_threads)
+    )
+    top = {
+        layer: TopCounts(guess_floor(torch.cat([sample[layer].maps for sample in samples])))
+        for layer in dtypes
+    }
+    del samples
+    sums: dict[str, torch.Tensor] = {}
+    one_at_a_time = threading.Lock()
 
-    def store(batch: _Batch) -> int:
-        start, kept = batch
-        for layer, (maps, peak) in kept.items():
-            groups[layer]["activations"][start : start + len(maps)] = maps
-            groups[layer]["peak"][start : start + len(maps)] = peak
-            top[layer].add(maps)
-        return len(maps)
+    def store(start: int, kept: dict[str, Maps]) -> int:
+        parts = {
+            k: similarity_sum(v.maps) for k, v in kept.items() if "activations" not in groups[k]
+        }
+        with one_at_a_time:
+            for layer, (maps, peak) in kept.items():
+                place = slice(start, start + len(maps))
+                groups[layer]["peak"][place] = peak.cpu().numpy()
+                top[layer].add(maps)
+                if layer in parts:
+                    sums[layer] = sums[layer] + parts[layer] if layer in sums else parts[layer]
+                else:
+                    groups[layer]["activations"][place] = maps.cpu().numpy()
+        return len(peak)
 
-    numbers = range(len(dataset.rows))
-    batches = _forward(dataset, model, dtypes, numbers, batch_size, device, n_threads)
-    with tqdm(total=len(numbers), desc="activations", unit=" images", disable=None) as bar:
-        # One thread stores a batch while the network works at the next.
-        for done in map_in_threads(store, batches, n_threads=1):
+    stored = forward_maps(network, dataset, span, dtypes, store, n_threads=n_threads)
+    with tqdm(total=len(span), desc="activations", unit=" images", disable=None) as bar:
+        for done in stored:
             bar.update(done)
     for layer, counts in top.items():
         write_top(groups[layer], counts)
-
-
-# The place of a batch's first image, and (maps, peak) of each layer.
-_Batch = tuple[int, dict[str, tuple[np.ndarray, np.ndarray]]]
-
-
-def _forward(
-    dataset: Broden,
-    model: nn.Module,
-    dtypes: Mapping[str, np.dtype],
-    numbers: Sequence[int],
-    batch_size: int,
-    device: str,
-    n_threads: int | None,
-) -> Iterator[_Batch]:
-    """Yield what the layers put out on some images of a data set, as it is stored."""
-    rows = [dataset.rows[n] for n in numbers]
-    start = 0
-    with probe(model, list(dtypes)) as outputs:
-        read = functools.partial(read_image, dataset)
-        for images in batched_map(read, rows, batch_size, n_threads=n_threads):
-            names = [row.image for row in rows[start : start + len(images)]]
-            with torch.inference_mode():
-                model(normalise(torch.from_numpy(np.stack(images)).to(device)))
-                kept = {
-                    layer: _to_disk_format(outputs[layer], layer, dtype, names)
-                    for layer, dtype in dtypes.items()
-                }
-            yield start, kept
-            start += len(images)
-
-
-def _to_disk_format(
-    output: Float[Tensor, "image unit y x"],
-    layer: str,
-    dtype: np.dtype,
-    names: Sequence[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return maps in the type they are stored in, and the peak of what is stored."""
-    kind = torch.float16 if dtype == np.float16 else torch.float32
-    # Rounding keeps the order, so the peak of what is stored is the stored peak.
-    peak = output.amax(dim=(2, 3)).to(kind).float()
-    # The extremes tell of NaN (which amax and amin pass on) and of infinities at once.
-    trough = output.amin(dim=(2, 3)).to(kind)
-    if not bool(torch.isfinite(peak).all() & torch.isfinite(trough).all()):
-        bad = ~torch.isfinite(output).flatten(2).all(dim=2)
-        if not bad.any():
-            raise _Float16Overflow(layer)
-        image, unit = (int(i) for i in bad.nonzero()[0])
-        msg = (
-            f"{layer}: unit {unit} is NaN or infinite on {names[image]}; "
-            "check the weights (model.weights) and this image"
-        )
-        raise ArtefactError(msg)
-    # From channels last to the file's order, and to its type, in one copy.
-    kept = torch.empty(output.shape, dtype=kind, device=output.device).copy_(output)
-    return kept.cpu().numpy(), peak.cpu().numpy()
+    for layer, total in sums.items():
+        groups[layer]["similarity_sum"] = total.cpu().numpy()

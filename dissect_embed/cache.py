@@ -25,6 +25,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,20 @@ from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 # Raise a version when the numbers in such a file change their meaning or their layout. The
 # Snakefile passes it to the rules, so that files of an older version are made again.
-SCHEMA_VERSIONS = {"activations": 2, "profiles": 1, "similarity": 1, "embedding": 1}
+SCHEMA_VERSIONS = {
+    "labels": 1,
+    "activations": 3,
+    "thresholds": 1,
+    "profiles": 2,
+    "similarity": 1,
+    "embedding": 1,
+}
 
 # The stage that makes each file, named in the remedy of an error.
 RULES = {
+    "labels": "labels",
     "activations": "activations",
+    "thresholds": "thresholds",
     "profiles": "dissect",
     "similarity": "similarity",
     "embedding": "embed",
@@ -137,7 +147,28 @@ def open_artefact(path: Path, schema: str) -> Iterator[h5py.File]:
                 f"found {found[0]} version {found[1]}; {remedy}"
             )
             raise ArtefactError(msg)
+        for part in json.loads(file.attrs.get("parts", "[]")):
+            _check_part(path, path.parent / part)
         yield file
+
+
+def _check_part(path: Path, part: Path) -> None:
+    """Check a file that another is a view of: HDF5 shows zeros where one is missing."""
+    try:
+        h5py.File(part, "r").close()
+    except OSError as error:
+        msg = (
+            f"{path}: a view of {part}, which is missing or damaged ({error}); run snakemake "
+            "again, which makes that part anew"
+        )
+        raise ArtefactError(msg) from error
+
+
+def whole_fingerprint(file: h5py.File) -> str:
+    """Return the fingerprint that a file has or, of a shard, that of all shards put together."""
+    config = read_config(file)
+    config.pop("shard", None)
+    return fingerprint(str(file.attrs["schema"]), config, read_made_from(file))
 
 
 def read_config(file: h5py.File) -> dict[str, Any]:
@@ -250,14 +281,11 @@ def _refuse_second_writer(path: Path) -> None:
 
 
 def _software() -> dict[str, str]:
-    import torch
-    import torchvision
-
     return {
         "dissect-embed": __version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "h5py": h5py.__version__,
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torch": metadata.version("torch"),
+        "torchvision": metadata.version("torchvision"),
     }

@@ -5,6 +5,7 @@ exact counts. A unit's row of ``iou`` is its profile, the target semantic vector
 al., arXiv 2211.07647, section 3.4).
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from dissect_embed.cache import (
@@ -24,47 +25,38 @@ from dissect_embed.cache import (
     layer_names,
     open_artefact,
     read_config,
+    whole_fingerprint,
     write_scale,
 )
-from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
+from dissect_embed.counting import (
+    LabelBatch,
+    add_overlaps,
+    count_labels,
+    count_regions,
+    firing_pixels,
+)
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.datasets.pixels import read_regions
-from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
+from dissect_embed.errors import ArtefactError
+from dissect_embed.forward import DTYPES, Maps
+from dissect_embed.labels import Labels, open_labels
+from dissect_embed.null import count_draws, draw_partners
+from dissect_embed.parallel import keep_freed_memory, one_torch_thread
+from dissect_embed.profiles import ConceptTable, LayerCounts, write_profile_file
+from dissect_embed.replay import Replay, map_batches, prepare_replay
 from dissect_embed.thresholds import compute_thresholds, read_top
-
-# Images read at once: some 25 MB of ResNet18's activations in float16.
-BATCH = 32
-
-
-def compute_iou(
-    intersection: Int[np.ndarray, "unit concept"],
-    activation: Int[np.ndarray, "unit category"],
-    label_pixels: Int[np.ndarray, " concept"],
-    concept_category: Int[np.ndarray, " concept"],
-) -> Float[np.ndarray, "unit concept"]:
-    """Return the intersection over union of every unit's mask with every concept.
-
-    The union counts a unit's mask only over the images in which the concept's category is labelled
-    at all ([BAU17] section 2.3). Where there is nothing to unite, the IoU is 0.
-
-    Examples
-    --------
-    Two pixels in common, a mask of 3 and a label of 5 pixels: 2 / (3 + 5 - 2).
-
-    >>> compute_iou(np.array([[2]]), np.array([[3]]), np.array([5]), np.array([0]))
-    array([[0.33333333]])
-    """
-    union = activation[:, concept_category] + label_pixels - intersection
-    return np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
 
 
 def write_profiles(
     path: Path,
     activations_path: Path,
-    dataset: Broden,
+    labels_path: Path,
     *,
     quantile: float = 0.005,
     detector_iou: float = 0.04,
+    null_seed: int = 0,
+    thresholds_path: Path | None = None,
+    model: nn.Module | None = None,
+    dataset: Broden | None = None,
     expected: Mapping[str, Any] | None = None,
     device: str | None = None,
     n_threads: int | None = None,
@@ -77,6 +69,12 @@ def write_profiles(
         The share of a unit's activations that exceed its threshold.
     detector_iou
         The least best-IoU of a unit that counts as a detector; recorded for what reads the file.
+    null_seed
+        Draws the pairs of images that tell what IoU chance gives (``null``).
+    thresholds_path
+        From ``write_thresholds``: needed where the activations are those of a shard.
+    model, dataset
+        Needed for layers that are not cached: the network runs once more.
     expected
         Settings that the activations must have been made with (``cache.check_expected``).
 
@@ -84,126 +82,164 @@ def write_profiles(
     ------
     ArtefactError
         If the activations are damaged or made from something else.
-    DatasetError
-        If a label map is damaged.
     """
     keep_freed_memory()
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with open_artefact(activations_path, "activations") as source:
+    with (
+        open_artefact(activations_path, "activations") as source,
+        open_labels(labels_path) as labels,
+    ):
         check_expected(source, expected or {})
-        check_made_from(source, "dataset", dataset.fingerprint, str(dataset.root))
+        check_made_from(source, "dataset", labels.dataset, str(labels_path))
         config = read_config(source)
+        shard = "shard" in config
         config["dissection"] = {"quantile": quantile, "detector_iou": detector_iou}
-        made_from = {
-            "activations": str(source.attrs["fingerprint"]),
-            "dataset": dataset.fingerprint,
-        }
-        layers = layer_names(source)
-        thresholds = {
-            layer: _thresholds_of(source[f"layers/{layer}"], layer, quantile) for layer in layers
-        }
-        label_pixels, counts = _count(source, dataset, thresholds, device, n_threads)
-    with create_artefact(path, "profiles", config, made_from) as file:
-        scales = _write_labels(file, dataset, label_pixels)
-        for layer in layers:
-            intersection, activation = counts[layer]
-            iou = compute_iou(intersection, activation, label_pixels, dataset.concept_category)
+        config["dissection"]["null_seed"] = null_seed
+        made_from = {"activations": whole_fingerprint(source), "dataset": labels.dataset}
+        replay = prepare_replay(source, model, dataset, device)
+        if thresholds_path:
+            thresholds = _read_thresholds(thresholds_path, source, quantile)
+        elif shard:
+            msg = f"{activations_path}: a shard; name the thresholds of all (--thresholds)"
+            raise ArtefactError(msg)
+        else:
+            thresholds = _find_thresholds(source, quantile, replay, n_threads)
+        pixels, counts = _count(source, labels, thresholds, null_seed, replay, device, n_threads)
+        concepts = ConceptTable(
+            labels.names, labels.numbers, labels.categories, labels.concept_category, pixels
+        )
+        with create_artefact(path, "profiles", config, made_from) as file:
+            write_profile_file(file, concepts, thresholds, counts, shard=shard)
+
+
+def write_thresholds(
+    path: Path,
+    activations_path: Path,
+    *,
+    quantile: float = 0.005,
+    model: nn.Module | None = None,
+    dataset: Broden | None = None,
+    device: str | None = None,
+) -> None:
+    """Write ``thresholds.h5``: what all shards are dissected with.
+
+    Parameters and errors are those of ``write_profiles``.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with open_artefact(activations_path, "activations") as source:
+        config = read_config(source) | {"dissection": {"quantile": quantile}}
+        made_from = {"activations": whole_fingerprint(source)}
+        replay = prepare_replay(source, model, dataset, device)
+        thresholds = _find_thresholds(source, quantile, replay, None)
+    with create_artefact(path, "thresholds", config, made_from) as file:
+        for layer, values in thresholds.items():
             group = file.create_group(f"layers/{layer}")
-            unit = write_scale(group, "unit", np.arange(len(iou)))
-            for name, values, axes in (
-                ("threshold", thresholds[layer], ("unit",)),
-                ("intersection", intersection, ("unit", "concept")),
-                ("activation", activation, ("unit", "category")),
-                ("iou", iou, ("unit", "concept")),
-            ):
-                label_axes(group.create_dataset(name, data=values), axes, scales | {"unit": unit})
+            unit = write_scale(group, "unit", np.arange(len(values)))
+            label_axes(group.create_dataset("threshold", data=values), ("unit",), {"unit": unit})
 
 
-def _thresholds_of(group: h5py.Group, layer: str, quantile: float) -> Float[np.ndarray, " unit"]:
-    maps = group["activations"]
-    n_images, _, height, width = maps.shape
+def _read_thresholds(
+    path: Path, source: h5py.File, quantile: float
+) -> dict[str, Float[np.ndarray, " unit"]]:
+    with open_artefact(path, "thresholds") as file:
+        check_made_from(file, "activations", whole_fingerprint(source), source.filename)
+        check_expected(file, {"dissection.quantile": quantile})
+        return {layer: file[f"layers/{layer}/threshold"][:] for layer in layer_names(source)}
 
-    def batches() -> Iterator[np.ndarray]:
-        starts = range(0, n_images, BATCH)
-        for start in tqdm(starts, desc=f"{layer} thresholds", unit=" batches", disable=None):
-            yield maps[start : start + BATCH]
 
-    n_values = n_images * height * width
-    return compute_thresholds(batches, n_values, quantile, read_top(group), maps.dtype)
+def _find_thresholds(
+    source: h5py.File, quantile: float, replay: Replay | None, n_threads: int | None
+) -> dict[str, Float[np.ndarray, " unit"]]:
+    found = {}
+    for layer in layer_names(source):
+        group = source[f"layers/{layer}"]
+        _, height, width = group.attrs["shape"]
+        n_images = len(group["peak"])
+
+        def take_maps(_: int, kept: dict[str, Maps], layer: str = layer) -> Tensor:
+            return kept[layer].maps
+
+        def batches(layer: str = layer, n_images: int = n_images) -> Iterator[Tensor]:
+            with tqdm(
+                total=n_images, desc=f"{layer} thresholds", unit=" images", disable=None
+            ) as bar:
+                for maps in map_batches(source, [layer], replay, take_maps, n_threads):
+                    bar.update(len(maps))
+                    yield maps
+
+        n_values = int(n_images * height * width)
+        dtype = DTYPES[group.attrs["dtype"]]
+        found[layer] = compute_thresholds(batches, n_values, quantile, read_top(group), dtype)
+    return found
 
 
 def _count(
     source: h5py.File,
-    dataset: Broden,
+    labels: Labels,
     thresholds: Mapping[str, Float[np.ndarray, " unit"]],
+    null_seed: int,
+    replay: Replay | None,
     device: str,
     n_threads: int | None,
-) -> tuple[Int[np.ndarray, " concept"], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Return the pixels of each concept, and (intersection, activation) of each layer."""
-    n_images, n_concepts, n_categories = (
-        len(dataset.rows),
-        len(dataset.concepts),
-        len(dataset.categories),
-    )
+) -> tuple[Int[np.ndarray, " concept"], dict[str, LayerCounts]]:
+    """Return the pixels of each concept, and the counts of each layer."""
+    first, n_images = int(source.attrs["first_image"]), len(source["images"])
+    n_concepts, n_categories = len(labels.names), len(labels.categories)
     limits = {layer: torch.from_numpy(t).to(device) for layer, t in thresholds.items()}
-    label_pixels = torch.zeros(n_concepts, dtype=torch.int64, device=device)
+    draws = {layer: count_draws(len(t)) for layer, t in thresholds.items()}
+    # Row 0 pairs every image with itself.
+    partners = draw_partners(labels.size, max(draws.values()), null_seed)
+    partners = np.concatenate([np.arange(len(labels.size))[None], partners])
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(shape, dtype=torch.int64, device=device)
+
+    pixels = zeros(n_concepts)
     totals = {
         layer: (
-            torch.zeros((n_concepts, len(t)), dtype=torch.int64, device=device),
-            torch.zeros((len(t), n_categories), dtype=torch.int64, device=device),
+            zeros(1 + draws[layer], n_concepts, len(t)),
+            zeros(1 + draws[layer], len(t), n_categories),
         )
         for layer, t in thresholds.items()
     }
 
-    def count_batch(start: int) -> list[tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]]:
-        rows = dataset.rows[start : start + BATCH]
-        maps = {
-            layer: torch.from_numpy(source[f"layers/{layer}/activations"][start : start + BATCH])
-            for layer in thresholds
-        }
-        counts = []
+    one_at_a_time = threading.Lock()
+
+    def count_batch(start: int, kept: dict[str, Maps]) -> int:
+        n = len(next(iter(kept.values())).peak)
+        images = np.arange(first + start, first + start + n)
+        sizes = labels.size[images]
         # Label maps of one size go together; almost always that is the whole batch.
-        for size in dict.fromkeys(row.label_size for row in rows):
-            chosen = [i for i, row in enumerate(rows) if row.label_size == size]
-            regions = [read_regions(dataset, rows[i]) for i in chosen]
-            labels = LabelBatch(regions, dataset.concept_category, n_categories, device)
-            overlaps = {
-                layer: count_overlaps(maps[layer][chosen].to(device), limit, labels, n_concepts)
-                for layer, limit in limits.items()
-            }
-            counts.append((count_labels(labels, n_concepts), overlaps))
-        return counts
+        for size in np.unique(sizes, axis=0):
+            chosen = np.flatnonzero((sizes == size).all(axis=1))
+            batches = [
+                LabelBatch(
+                    [labels.regions(i) for i in row[images[chosen]].tolist()],
+                    labels.concept_category, n_categories, device,
+                )
+                for row in partners
+            ]  # fmt: skip
+            by_region = {}
+            for layer, limit in limits.items():
+                maps, peak = (t if len(chosen) == n else t[chosen] for t in kept[layer])
+                shape = (int(size[0]), int(size[1]))
+                firing = firing_pixels(maps.to(device), peak.to(device), limit, shape)
+                used = batches[: 1 + draws[layer]]
+                by_region[layer] = count_regions(firing, used, len(limit))
+            with one_at_a_time:
+                pixels.add_(count_labels(batches[0], n_concepts))
+                for layer, (intersection, activation) in totals.items():
+                    for draw, counts in enumerate(by_region[layer]):
+                        add_overlaps(batches[draw], counts, intersection[draw], activation[draw])
+        return n
 
     with (
         one_torch_thread(),
         tqdm(total=n_images, desc="dissection", unit=" images", disable=None) as bar,
     ):
-        starts = range(0, n_images, BATCH)
-        for counts in map_in_threads(count_batch, starts, n_threads=n_threads, ahead=n_threads):
-            for pixels, overlaps in counts:
-                label_pixels += pixels
-                for layer, (intersection, activation) in overlaps.items():
-                    totals[layer][0].add_(intersection)
-                    totals[layer][1].add_(activation)
-            bar.update(min(BATCH, n_images - bar.n))
-    return label_pixels.cpu().numpy(), {
-        layer: (both.T.contiguous().cpu().numpy(), fired.cpu().numpy())
+        for n in map_batches(source, list(thresholds), replay, count_batch, n_threads):
+            bar.update(n)
+    return pixels.cpu().numpy(), {
+        layer: LayerCounts(both.mT.contiguous().cpu().numpy(), fired.cpu().numpy())
         for layer, (both, fired) in totals.items()
     }
-
-
-def _write_labels(
-    file: h5py.File, dataset: Broden, label_pixels: Int[np.ndarray, " concept"]
-) -> dict[str, h5py.Dataset]:
-    category = write_scale(file, "categories", dataset.categories)
-    labels = file.create_group("labels")
-    name = write_scale(labels, "name", [c.name for c in dataset.concepts])
-    scales = {"concept": name, "category": category}
-    labels["number"] = np.array([c.number for c in dataset.concepts], dtype=np.int64)
-    labels.create_dataset(
-        "category", data=[c.category for c in dataset.concepts], dtype=h5py.string_dtype()
-    )
-    labels["pixels"] = label_pixels
-    for column in ("number", "category", "pixels"):
-        label_axes(labels[column], ("concept",), scales)
-    return scales

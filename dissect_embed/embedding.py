@@ -94,6 +94,12 @@ def write_embedding(
                 msg = f"{activations_path}: {similarity_path} was made from other activations"
                 raise ArtefactError(msg)
             for layer in layers:
+                if "activations" not in activations[f"layers/{layer}"]:
+                    msg = (
+                        f"{activations_path}: the maps of {layer} are not cached, and target "
+                        "minibatch replays them; set activations.cache to all"
+                    )
+                    raise ArtefactError(msg)
                 maps = activations[f"layers/{layer}/activations"]
                 targets = minibatch_targets(maps, batch_size, seeds[0], device)
                 tasks[f"layers/{layer}"] = (targets, maps.shape[1])

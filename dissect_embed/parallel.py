@@ -1,6 +1,7 @@
 """Work on several cores at once: threads, in order, a little ahead of who consumes the results."""
 
 import ctypes
+import functools
 import os
 import sys
 from collections import deque
@@ -27,6 +28,7 @@ def map_in_threads(
     *,
     n_threads: int | None = None,
     ahead: int | None = None,
+    torch_threads: int = 1,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` for each item, in order.
 
@@ -39,6 +41,8 @@ def map_in_threads(
         By default one for each core.
     ahead
         How many results may wait, by default two a thread: bounds the memory they take.
+    torch_threads
+        The threads that an operation of torch in ``function`` uses, its neighbours using others.
 
     Examples
     --------
@@ -48,7 +52,10 @@ def map_in_threads(
     n_threads = n_threads or available_cores()
     waiting: deque[Future[Result]] = deque()
     remaining = iter(items)
-    with ThreadPoolExecutor(n_threads) as pool:
+    before = torch.get_num_threads()
+    # Set in a thread, the number holds for that thread and those that begin later.
+    start = functools.partial(torch.set_num_threads, torch_threads)
+    with ThreadPoolExecutor(n_threads, initializer=start) as pool:
         try:
             for item in islice(remaining, ahead or 2 * n_threads):
                 waiting.append(pool.submit(function, item))
@@ -60,6 +67,7 @@ def map_in_threads(
         finally:
             for future in waiting:
                 future.cancel()
+            torch.set_num_threads(before)
 
 
 def batched_map(

@@ -1,7 +1,7 @@
 """Read what named layers of a network put out."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y 
     """
     mean = torch.tensor(MEAN, device=images.device) * 255
     std = torch.tensor(STD, device=images.device) * 255
-    return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+    return images.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
@@ -49,9 +49,22 @@ def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
         raise ModelError(msg)
 
 
+def _copy(layer: str, output: Any) -> Any:
+    # The next layer may add to the output in place, as residual blocks do.
+    return output.clone() if isinstance(output, Tensor) else output
+
+
 @contextmanager
-def probe(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def probe(
+    model: nn.Module, layers: Sequence[str], keep: Callable[[str, Any], Any] = _copy
+) -> Iterator[dict[str, Any]]:
     """Collect the outputs of layers: after each forward pass the yielded dict holds them.
+
+    Parameters
+    ----------
+    keep
+        Takes a layer's name and output, and returns what is to be kept of it: no view of it, for
+        the next layer may write to it.
 
     Examples
     --------
@@ -62,17 +75,16 @@ def probe(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tensor]
     (2, 5, 6, 6)
     """
     check_layers(model, layers)
-    outputs: dict[str, Tensor] = {}
+    outputs: dict[str, Any] = {}
 
-    def keep(layer: str) -> Any:
+    def store(layer: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            # A copy: the next layer may add to the output in place, as residual blocks do.
-            outputs[layer] = output.clone() if isinstance(output, Tensor) else output
+            outputs[layer] = keep(layer, output)
 
         return hook
 
     modules = dict(model.named_modules())
-    handles = [modules[layer].register_forward_hook(keep(layer)) for layer in layers]
+    handles = [modules[layer].register_forward_hook(store(layer)) for layer in layers]
     try:
         yield outputs
     finally:

@@ -22,6 +22,7 @@ from dissect_embed.cache import (
     layer_names,
     open_artefact,
     read_config,
+    whole_fingerprint,
     write_scale,
 )
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
@@ -92,18 +93,36 @@ def write_similarity(
     with open_artefact(activations_path, "activations") as source:
         check_expected(source, expected or {})
         config = read_config(source)
-        made_from = {"activations": str(source.attrs["fingerprint"])}
+        n_images = len(source["images"])
+        made_from = {"activations": whole_fingerprint(source)}
         with create_artefact(path, "similarity", config, made_from) as file, one_torch_thread():
+            file.attrs["n_images"] = n_images
             for layer in layer_names(source):
-                maps = source[f"layers/{layer}/activations"]
-                target = _mean_target(maps, layer, device, n_threads)
-                group = file.create_group(f"layers/{layer}")
-                unit = write_scale(group, "unit", np.arange(len(target)))
-                dataset = group.create_dataset("target", data=target)
-                label_axes(dataset, ("unit", "unit"), {"unit": unit})
+                group = source[f"layers/{layer}"]
+                if "activations" in group:
+                    total = _similarity_sum(group["activations"], layer, device, n_threads)
+                else:
+                    total = group["similarity_sum"][:]
+                write_target(file, layer, total, n_images, shard="shard" in config)
 
 
-def _mean_target(
+def write_target(
+    file: h5py.File,
+    layer: str,
+    total: Float[np.ndarray, "unit unit"],
+    n_images: int,
+    *,
+    shard: bool,
+) -> None:
+    """Write the mean target of a layer, and of a shard the sum, which adds up exactly."""
+    group = file.create_group(f"layers/{layer}")
+    unit = write_scale(group, "unit", np.arange(len(total)))
+    for name, values in (("target", total / n_images), *([("sum", total)] if shard else [])):
+        dataset = group.create_dataset(name, data=values)
+        label_axes(dataset, ("unit", "unit"), {"unit": unit})
+
+
+def _similarity_sum(
     maps: h5py.Dataset, layer: str, device: str, n_threads: int | None
 ) -> Float[np.ndarray, "unit unit"]:
     n_images, n_units = maps.shape[:2]
@@ -116,4 +135,4 @@ def _mean_target(
         for part in map_in_threads(sum_batch, range(0, n_images, BATCH), n_threads=n_threads):
             total += part
             bar.update(min(BATCH, n_images - bar.n))
-    return (total / n_images).cpu().numpy()
+    return total.cpu().numpy()

@@ -16,10 +16,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dissect_embed.indexing import flat_nonzero, split_index, take
 
 # The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
-TOP_SHARE = 0.03
+TOP_SHARE = 0.015
 # Waiting values are sorted into their bins when they are so many.
 FLUSH = 2_000_000
 LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
@@ -55,18 +59,22 @@ class TopCounts:
         self._flush()
         return self._counts
 
-    def add(self, maps: Float[np.ndarray, "image unit *grid"]) -> None:
+    def add(self, maps: Float[Tensor, "image unit *grid"]) -> None:
         """Count the values of some images; float16 or float32, finite."""
-        keys = _high(maps).reshape(*maps.shape[:2], -1)
+        keys = _high(maps).flatten(2)
         n_units, n_positions = keys.shape[1:]
-        self.least = np.minimum(self.least, keys.min(axis=(0, 2)))
+        high, low = keys.amax(dim=2), keys.amin(dim=2)
+        self.least = np.minimum(self.least, low.amin(dim=0).cpu().numpy())
         # Most units stay below their floor on most images: those maps are passed over at once.
-        rows = np.flatnonzero(keys.max(axis=2) >= self.floor)
-        chosen = keys.reshape(-1, n_positions)[rows]
-        floor = self.floor.clip(LOWEST, HIGHEST).astype(np.int16)
-        found = np.flatnonzero(chosen >= floor[rows % n_units, None])
-        unit = rows[found // n_positions] % n_units
-        self._waiting.append((unit << 16) + (chosen.ravel()[found] - self.floor[unit]))
+        floor = torch.from_numpy(self.floor.clip(LOWEST, HIGHEST)).to(maps.device)
+        rows = flat_nonzero(high >= floor)
+        _, unit = split_index(rows, n_units)
+        chosen = keys.flatten(0, 1)[rows]
+        limit = take(floor, unit)
+        found = flat_nonzero(chosen >= limit.to(torch.int16)[:, None])
+        row, _ = split_index(found, n_positions)
+        place = take(chosen.flatten(), found).long() - take(limit, row)
+        self._waiting.append(((take(unit, row) << 16) + place).cpu().numpy())
         self._n_waiting += len(found)
         if self._n_waiting > FLUSH:
             self._flush()
@@ -95,24 +103,25 @@ class TopCounts:
         self._counts, self._waiting, self._n_waiting = fresh, [], 0
 
 
-def guess_floor(sample: Float[np.ndarray, "image unit *grid"]) -> Int[np.ndarray, " unit"]:
-    """Guess the key of each unit that some 3 % of its values reach, from some of its maps.
+def guess_floor(sample: Float[Tensor, "image unit *grid"]) -> Int[np.ndarray, " unit"]:
+    """Guess the key of each unit that some 1.5 % of its values reach, from some of its maps.
 
     Not below the smallest positive number: most values of a unit after a ReLU are zeros, which
-    ``find_thresholds`` knows without counting them.
+    ``compute_thresholds`` knows without counting them.
     """
-    keys = np.moveaxis(_high(sample), 1, 0).reshape(sample.shape[1], -1).astype(np.int64)
+    keys = _high(sample).flatten(2).cpu().numpy().astype(np.int64)
+    keys = np.moveaxis(keys, 1, 0).reshape(sample.shape[1], -1)
     rank = min(keys.shape[1] - 1, int(TOP_SHARE * keys.shape[1]) + 8)
     floor = -np.partition(-keys, rank, axis=1)[:, rank]
     return np.maximum(floor, 1) if keys.size and keys.min() >= 0 else floor
 
 
 def compute_thresholds(
-    batches: Callable[[], Iterable[np.ndarray]],
+    batches: Callable[[], Iterable[Tensor]],
     n_values: int,
     quantile: float,
     top: TopCounts,
-    dtype: np.dtype,
+    dtype: torch.dtype,
 ) -> Float[np.ndarray, " unit"]:
     """Return for each unit the smallest of its values that at most a share of them exceed.
 
@@ -134,7 +143,7 @@ def compute_thresholds(
 
     Examples
     --------
-    >>> maps = np.arange(1000, dtype=np.float16).reshape(10, 1, 10, 10)
+    >>> maps = torch.arange(1000).half().reshape(10, 1, 10, 10)
     >>> top = TopCounts(guess_floor(maps[:2]))
     >>> top.add(maps)
     >>> compute_thresholds(lambda: [maps], 1000, 0.005, top, maps.dtype)
@@ -151,10 +160,10 @@ def compute_thresholds(
     if len(missed):
         again = TopCounts(np.full(len(missed), LOWEST))
         for maps in batches():
-            again.add(maps[:, missed])
+            again.add(maps[:, torch.from_numpy(missed).to(maps.device)])
         high[missed], above[missed], _ = _find_rank(again.counts, allowed)
         high[missed] += LOWEST
-    if dtype == np.float16:
+    if dtype == torch.float16:
         return _from_key(high.astype(np.int16)).astype(np.float32)
     low, _, _ = _find_rank(_count_low_bits(batches(), high), allowed - above)
     return _from_key((high * 65536 + low).astype(np.int32))
@@ -195,16 +204,12 @@ def allowed_above(n_values: int, quantile: float) -> int:
     return int(Fraction(str(quantile)) * n_values)
 
 
-def _key(values: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
+def _key(values: Float[Tensor, "*any"]) -> Int[Tensor, "*any"]:
     """Map floats to integers of the same order: -1.5 < -0.0 < 0.0 < 1.5."""
-    bits: Any = np.ascontiguousarray(values).view(
-        np.int16 if values.dtype == np.float16 else np.int32
-    )
-    if bits.size and bits.min() >= 0:
+    bits = values.contiguous().view(torch.int16 if values.dtype == torch.float16 else torch.int32)
+    if bits.numel() and bits.amin() >= 0:
         return bits  # after a ReLU: no sign bit anywhere
-    magnitude = np.iinfo(bits.dtype).max
-    keys: Int[np.ndarray, "*any"] = np.where(bits < 0, bits ^ magnitude, bits)
-    return keys
+    return torch.where(bits < 0, bits ^ torch.iinfo(bits.dtype).max, bits)
 
 
 def _from_key(keys: Int[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
@@ -213,24 +218,27 @@ def _from_key(keys: Int[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
     return bits.view(np.float16 if keys.dtype == np.int16 else np.float32)
 
 
-def _high(values: Float[np.ndarray, "*any"]) -> Int[np.ndarray, "*any"]:
+def _high(values: Float[Tensor, "*any"]) -> Int[Tensor, "*any"]:
     """Return the 16 upper bits of the keys: all of them for float16."""
     keys = _key(values)
-    return keys if keys.dtype == np.int16 else (keys >> 16).astype(np.int16)
+    return keys if keys.dtype == torch.int16 else (keys >> 16).to(torch.int16)
 
 
 def _count_low_bits(
-    batches: Iterable[np.ndarray], high: Int[np.ndarray, " unit"]
+    batches: Iterable[Tensor], high: Int[np.ndarray, " unit"]
 ) -> Int[np.ndarray, "unit bin"]:
     """Count the 16 lower bits of the float32 values whose upper bits are a unit's own."""
     n_units = len(high)
     histogram = np.zeros(n_units * 65536, dtype=np.int64)
     for maps in batches:
-        keys = _key(maps).reshape(len(maps), n_units, -1)
-        found = np.flatnonzero((keys >> 16) == high[:, None])
-        unit = found // keys.shape[2] % n_units
-        low = keys.ravel()[found] & 0xFFFF
-        histogram += np.bincount(unit * 65536 + low, minlength=len(histogram))
+        keys = _key(maps).flatten(2)
+        own = torch.from_numpy(high).to(maps.device)[:, None]
+        found = flat_nonzero((keys >> 16) == own)
+        row, _ = split_index(found, keys.shape[2])
+        _, unit = split_index(row, n_units)
+        low = take(keys.flatten(), found).long() & 0xFFFF
+        index = (unit * 65536 + low).cpu().numpy()
+        histogram += np.bincount(index, minlength=len(histogram))
     return histogram.reshape(n_units, 65536)
 
 

@@ -1,5 +1,16 @@
 # The network, and what its layers put out.
 
+CHECKPOINT = (
+    [f"{RESULTS}/model.pt"] if config["model"]["weights"] == "trained" else []
+)
+NETWORK = [
+    f"--model={config['model']['name']}",
+    f"--weights={config['model']['weights']}",
+    *(f"--checkpoint={path}" for path in CHECKPOINT),
+]
+CACHE = config["activations"]["cache"]
+CACHED = [CACHE] if isinstance(CACHE, str) else CACHE
+
 
 rule train:
     input:
@@ -25,15 +36,13 @@ rule train:
 rule activations:
     input:
         index=f"{config['dataset']['root']}/index.csv",
-        checkpoint=(
-            [f"{RESULTS}/model.pt"] if config["model"]["weights"] == "trained" else []
-        ),
+        checkpoint=CHECKPOINT,
     output:
-        f"{RESULTS}/activations.h5",
+        whole_or_shard("activations"),
     log:
-        f"{RESULTS}/logs/activations.log",
+        f"{RESULTS}/logs/activations{PART}.log",
     benchmark:
-        f"{RESULTS}/logs/activations.benchmark.tsv"
+        f"{RESULTS}/logs/activations{PART}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16
@@ -41,21 +50,39 @@ rule activations:
         dataset=subpath(input.index, parent=True),
         name=config["dataset"]["name"],
         split=config["dataset"]["split"],
-        model=config["model"]["name"],
-        weights=config["model"]["weights"],
+        network=NETWORK,
         layers=[f"--layer={layer}" for layer in config["model"]["layers"]],
-        checkpoint=(
-            f"--checkpoint={RESULTS}/model.pt"
-            if config["model"]["weights"] == "trained"
-            else ""
-        ),
         batch_size=config["activations"]["batch_size"],
         dtype=config["activations"]["dtype"],
         compression=config["activations"]["compression"],
+        precision=config["activations"]["precision"],
+        cache=[f"--cache={layer}" for layer in CACHED],
+        shard="--shard={scatteritem}" if SHARDED else "",
         schema_version=SCHEMA_VERSIONS["activations"],
     shell:
         "dissect-embed activations --dataset {params.dataset:q} --name {params.name:q} "
-        "--split {params.split:q} --model {params.model:q} --weights {params.weights:q} "
-        "{params.checkpoint} {params.layers:q} --batch-size {params.batch_size} "
-        "--dtype {params.dtype} --compression {params.compression} "
-        "--output {output:q} --log {log:q}"
+        "--split {params.split:q} {params.network:q} {params.layers:q} "
+        "--batch-size {params.batch_size} --dtype {params.dtype} "
+        "--compression {params.compression} --precision {params.precision} {params.cache:q} "
+        "{params.shard} --output {output:q} --log {log:q}"
+
+
+if SHARDED:
+
+    rule gather:
+        input:
+            gather.shards(f"{RESULTS}/{{{{stage}}}}/shard-{{scatteritem}}.h5"),
+        output:
+            f"{RESULTS}/{{stage}}.h5",
+        log:
+            f"{RESULTS}/logs/gather-{{stage}}.log",
+        benchmark:
+            f"{RESULTS}/logs/gather-{{stage}}.benchmark.tsv"
+        conda:
+            "../environment.yml"
+        wildcard_constraints:
+            stage="activations|profiles|similarity",
+        params:
+            schema_version=lambda wildcards: SCHEMA_VERSIONS[wildcards.stage],
+        shell:
+            "dissect-embed gather {wildcards.stage} {input:q} --output {output:q} --log {log:q}"

@@ -3,13 +3,13 @@
 
 rule similarity:
     input:
-        f"{RESULTS}/activations.h5",
+        whole_or_shard("activations"),
     output:
-        f"{RESULTS}/similarity.h5",
+        whole_or_shard("similarity"),
     log:
-        f"{RESULTS}/logs/similarity.log",
+        f"{RESULTS}/logs/similarity{PART}.log",
     benchmark:
-        f"{RESULTS}/logs/similarity.benchmark.tsv"
+        f"{RESULTS}/logs/similarity{PART}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16

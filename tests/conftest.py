@@ -28,11 +28,11 @@ def make_tiny() -> Callable[[Path], Path]:
     return write_tiny
 
 
-def write_tiny(root: Path) -> Path:
+def write_tiny(root: Path, n_images: int = 6) -> Path:
     (root / "images").mkdir(parents=True)
     rng = np.random.default_rng(0)
     rows = []
-    for n in range(6):
+    for n in range(n_images):
         pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(root / f"images/{n}.jpg")
         color = np.zeros((16, 16, 3), dtype=np.uint8)

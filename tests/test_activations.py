@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from dissect_embed import activations
+from dissect_embed import activations, forward
 from dissect_embed.activations import (
     CHUNK_BYTES,
     activation_bytes,
@@ -274,14 +274,15 @@ def test_compressions_that_need_a_package(dataset, out, monkeypatch):
 # ---- room ----
 
 SHAPES = {"first": (6, 15, 15), "second": (4, 13, 13)}
-HALF = {layer: np.dtype(np.float16) for layer in SHAPES}
-MIXED = HALF | {"second": np.dtype(np.float32)}
+HALF = {layer: "float16" for layer in SHAPES}
+MIXED = HALF | {"second": "float32"}
 
 
 def test_bytes_by_hand():
     # 6 images · (6 units · (225 · 2 + 4) + 4 units · (169 · 2 + 4)) bytes
-    assert activation_bytes(6, SHAPES, HALF) == 6 * (6 * 454 + 4 * 342) == 24_552
-    assert activation_bytes(6, SHAPES, MIXED) == 24_552 + 6 * 4 * 169 * 2
+    assert activation_bytes(6, SHAPES, HALF, LAYERS) == 6 * (6 * 454 + 4 * 342) == 24_552
+    assert activation_bytes(6, SHAPES, MIXED, LAYERS) == 24_552 + 6 * 4 * 169 * 2
+    assert activation_bytes(6, SHAPES, MIXED, ["first"]) == 6 * (6 * 454 + 4 * 4)
 
 
 @pytest.mark.parametrize(("model", "dtypes"), [(small(), HALF), (small(corner=1e5), MIXED)])
@@ -293,7 +294,7 @@ def test_the_file_takes_the_bytes_that_were_foretold(dataset, out, model, dtypes
             for layer in LAYERS
             for kind in ("activations", "peak")
         )
-    assert taken == activation_bytes(6, SHAPES, dtypes)
+    assert taken == activation_bytes(6, SHAPES, dtypes, LAYERS)
 
 
 def leave_free(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
@@ -309,7 +310,7 @@ def test_room_is_told_before_the_first_image_is_read(dataset, out, monkeypatch, 
         told.append("will take 24.6 kB; 24.6 kB are free" in caplog.text)
         return read_image(*arguments)
 
-    monkeypatch.setattr(activations, "read_image", read)
+    monkeypatch.setattr(forward, "read_image", read)
     write(out, dataset)
     assert len(told) >= 6
     assert all(told)
@@ -317,7 +318,7 @@ def test_room_is_told_before_the_first_image_is_read(dataset, out, monkeypatch, 
 
 def test_too_little_room_is_an_error_before_the_first_image(dataset, out, monkeypatch):
     leave_free(monkeypatch, 24_551)
-    monkeypatch.setattr(activations, "read_image", None)
+    monkeypatch.setattr(forward, "read_image", None)
     with pytest.raises(DiskSpaceError, match=r"activations\.h5: needs 24\.6 kB, .* has 24\.6 kB"):
         write(out, dataset)
     assert not out.parent.exists()

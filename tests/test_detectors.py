@@ -30,6 +30,7 @@ def write_profiles(
         file["labels/number"] = np.arange(1, len(names) + 1)
         file.create_dataset("labels/category", data=category, dtype=h5py.string_dtype())
         file["layers/a/iou"] = np.array(iou)
+        file["layers/a/null/best"] = np.linspace(0, 0.1, 200)[None]
         file["layers/a/threshold"] = np.zeros(len(iou), dtype=np.float32)
     return path
 
@@ -55,7 +56,12 @@ def test_table_of_detectors(tmp_path):
     draw_detectors(write_profiles(tmp_path, IOU), tmp_path / "detectors")
     with (tmp_path / "detectors.csv").open() as file:
         rows = [list(row.values()) for row in csv.DictReader(file)]
-    assert rows == [["a", "part", "1", "1"], ["a", "object", "3", "2"], ["a", "scene", "0", "0"]]
+    chance = "0.0990"  # 2 of the 200 values between 0 and 0.1 lie above
+    assert rows == [
+        ["a", "part", "1", "1", "0", chance],
+        ["a", "object", "3", "2", "2", chance],
+        ["a", "scene", "0", "0", "0", chance],
+    ]
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path):

@@ -17,7 +17,7 @@ from dissect_embed.activations import write_activations
 from dissect_embed.cli import main
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.disk import format_bytes
-from dissect_embed.dissection import write_profiles
+from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, DatasetError
 from dissect_embed.inspection import print_inspection
@@ -40,6 +40,7 @@ from dissect_embed.inspection.summaries import (
     summarise_similarity,
 )
 from dissect_embed.inspection.tables import number
+from dissect_embed.labels import write_labels
 from dissect_embed.similarity import write_similarity
 from dissect_embed.vectors import Schedule
 
@@ -80,7 +81,9 @@ def run(tiny, tmp_path):
         paths["activations"], data, network, ["low", "high"], config=config, compression="gzip",
         weights_provenance={"loss": 0.20351625058, "epochs": 3, "val_map": None},
     )  # fmt: skip
-    write_profiles(paths["profiles"], paths["activations"], data)
+    write_labels(paths["labels"], data)
+    write_thresholds(paths["thresholds"], paths["activations"])
+    write_profiles(paths["profiles"], paths["activations"], paths["labels"])
     write_similarity(paths["similarity"], paths["activations"])
     write_embedding(
         paths["embedding"], paths["similarity"], paths["profiles"], dim=4, seeds=(3, 8),
@@ -116,6 +119,7 @@ def write_own_activations(path):
     with cache.create_artefact(path, "activations", config, {"dataset": "y"}) as file:
         cache.write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
         cache.write_scale(file, "layers/a/unit", np.arange(2))
+        file["layers/a"].attrs["shape"] = (2, 1, 1)
         file["layers/a/activations"] = np.zeros((4, 2, 1, 1), dtype=np.float16)
         file["layers/a/peak"] = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
     return path
@@ -125,7 +129,7 @@ def test_a_unit_is_dead_where_it_is_zero_and_not_where_it_is_negative():
     # The last unit fires outside the sample, which is the first image.
     peak = np.array([[0, 0, 2, 0], [0, 0, 5, 1]], dtype=np.float32)
     sample = np.array([[[[0, 0]], [[-1, 0]], [[0, 2]], [[0, 0]]]], dtype=np.float16)
-    found = summarise_activations(peak, sample)
+    found = summarise_activations(peak, sample, (1, 2))
     assert (found.n_units, found.map_size, found.n_dead) == (4, (1, 2), 1)
     assert (found.low, found.high) == (-1, 5)
     assert found.zero_share == pytest.approx(6 / 8)

@@ -7,9 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dissect_embed.counting import LabelBatch, count_labels, count_overlaps
+from dissect_embed.counting import (
+    LabelBatch,
+    add_overlaps,
+    count_labels,
+    count_regions,
+    firing_pixels,
+)
 from dissect_embed.datasets.pixels import Regions
-from dissect_embed.dissection import compute_iou
+from dissect_embed.profiles import compute_iou
 from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
 from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
 from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor
@@ -45,6 +51,7 @@ def test_thresholds_equal_the_slow_reference(seed, single, signed):
 
 def thresholds_of(parts, sample, quantile):
     """Count each part by itself and merge the counts."""
+    parts, sample = [torch.from_numpy(part) for part in parts], torch.from_numpy(sample)
     top = None
     for part in parts:
         one = TopCounts(guess_floor(sample))
@@ -53,7 +60,7 @@ def thresholds_of(parts, sample, quantile):
             top = one
         else:
             top.merge(one)
-    n_values = sum(part[:, 0].size for part in parts)
+    n_values = sum(part[:, 0].numel() for part in parts)
     return compute_thresholds(lambda: parts, n_values, quantile, top, parts[0].dtype)
 
 
@@ -65,6 +72,7 @@ def test_floors_decide_nothing_but_time():
     maps[0, 2, 0, :2] = (1, 2)  # fires less often than the quantile allows: its threshold is 0
     maps[:, 3] = 7  # constant
     slow = [slow_threshold(maps[:, k], 0.02) for k in range(4)]
+    maps = torch.from_numpy(maps)
     assert slow[1:] == [0, 0, 7]
     for low, high in ((1, 1), (-32768, 5), (14000, 15000), (30000, 30000), (30000, -32768)):
         top = TopCounts(np.full(4, low))
@@ -102,6 +110,19 @@ def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_categor
     return both, fired
 
 
+def count_overlaps(maps, thresholds, labels, n_concepts, shape):
+    """Return (intersection, activation) of a batch."""
+    firing = firing_pixels(maps, maps.amax(dim=(2, 3)).float(), thresholds, shape)
+    (by_region,) = count_regions(firing, [labels], maps.shape[1])
+    n_categories = labels.presence.shape[1]
+    both = torch.zeros((n_concepts, maps.shape[1]), dtype=torch.int64, device=maps.device)
+    fired = torch.zeros((maps.shape[1], n_categories), dtype=torch.int64, device=maps.device)
+    add_overlaps(labels, by_region, both, fired)
+    return both, fired
+
+
+@pytest.mark.parametrize("pixels_at_once", [1, 131_072])
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
 @pytest.mark.parametrize(
     ("grid", "shape", "thresholds"),
     [
@@ -111,13 +132,16 @@ def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_categor
         ((4, 4), (10, 7), (0.5, -0.25, -0.0, 9.0)),
     ],
 )
-def test_counts_equal_the_slow_reference(grid, shape, thresholds):
+def test_counts_equal_the_slow_reference(
+    grid, shape, thresholds, kind, pixels_at_once, monkeypatch
+):
+    monkeypatch.setattr("dissect_embed.counting.CACHED_PIXELS", pixels_at_once)
     rng = np.random.default_rng(1)
     maps = rng.normal(size=(3, 4, *grid))
     if min(thresholds) == 0:
         maps = np.maximum(maps, 0)  # after a ReLU
     maps[0, 2, 0] = -0.0
-    maps = maps.astype(np.float16)
+    maps = maps.astype(np.float16).astype(kind)
     thresholds = np.array(thresholds, dtype=np.float32)
     concept_category = np.array([0, 0, 1])
     regions, label_sets = [], []
@@ -128,7 +152,9 @@ def test_counts_equal_the_slow_reference(grid, shape, thresholds):
         regions.append(Regions(region, *np.array(pairs).T, len(sets)))
         label_sets.append([[sets[r] for r in row] for row in region])
     labels = LabelBatch(regions, concept_category, 2)
-    both, fired = count_overlaps(torch.from_numpy(maps), torch.from_numpy(thresholds), labels, 3)
+    both, fired = count_overlaps(
+        torch.from_numpy(maps), torch.from_numpy(thresholds), labels, 3, shape
+    )
     slow = slow_counts(maps, thresholds, label_sets, shape, 3, concept_category, 2)
     np.testing.assert_array_equal(both.T, slow[0])
     np.testing.assert_array_equal(fired, slow[1])
@@ -137,7 +163,7 @@ def test_counts_equal_the_slow_reference(grid, shape, thresholds):
     one = [
         count_overlaps(
             torch.from_numpy(maps[n : n + 1]), torch.from_numpy(thresholds),
-            LabelBatch(regions[n : n + 1], concept_category, 2), 3,
+            LabelBatch(regions[n : n + 1], concept_category, 2), 3, shape,
         )[0]
         for n in range(3)
     ]  # fmt: skip
@@ -250,6 +276,7 @@ def test_counts_on_a_gpu_are_those_on_the_cpu():
             thresholds.to(device),
             LabelBatch(regions, np.array([0, 1]), 2, device),
             2,
+            (56, 56),
         )
         for device in ("cpu", "cuda")
     ]

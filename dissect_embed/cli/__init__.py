@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dissect_embed.cli import preparation, results, stages
+from dissect_embed.cli import dissecting, embedding, preparation, results
 from dissect_embed.errors import DissectEmbedError
 
 app = typer.Typer(
@@ -19,13 +19,16 @@ for command in (
     preparation.mini,
     preparation.fetch,
     preparation.train,
-    preparation.activations,
-    stages.dissect,
-    stages.units,
-    stages.similarity,
-    stages.embed,
-    stages.controls,
-    stages.score,
+    dissecting.labels,
+    dissecting.activations,
+    dissecting.thresholds,
+    dissecting.dissect,
+    dissecting.gather,
+    dissecting.units,
+    embedding.similarity,
+    embedding.embed,
+    embedding.controls,
+    embedding.score,
     results.figure4,
     results.detectors,
     results.inspect,

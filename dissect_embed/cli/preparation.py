@@ -3,12 +3,11 @@
 import json
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from dissect_embed.cli.options import Data, Layers, Log, Out, Split, log_to
-from dissect_embed.errors import ModelError
+from dissect_embed.cli.options import Data, Log, Out, log_to
 
 
 def mini(
@@ -70,59 +69,3 @@ def train(
         val = None  # no split to hold out: the provenance says so
     done = train_model(output, model, split, val, epochs=epochs, seed=seed)
     logging.info("%s: %s", output, json.dumps(done))
-
-
-def activations(
-    dataset: Data,
-    output: Out,
-    layer: Layers,
-    name: Annotated[str, typer.Option(help="The data set's name in titles.")] = "",
-    split: Split = "all",
-    model: str = "resnet18",
-    weights: str = "random",
-    checkpoint: Annotated[
-        Path | None, typer.Option(help="The file made by 'train', for --weights trained.")
-    ] = None,
-    batch_size: int = 32,
-    dtype: str = "float16",
-    compression: str = "none",
-    log: Log = None,
-) -> None:
-    """Run the network over the data set and keep what its layers put out."""
-    from dissect_embed.activations import COMPRESSIONS, write_activations
-    from dissect_embed.datasets.broden import load_broden
-    from dissect_embed.models import build_model
-
-    log_to(log)
-    if dtype not in ("float16", "float32") or compression not in COMPRESSIONS:
-        msg = (
-            f"--dtype {dtype} --compression {compression}: expected float16 or float32, "
-            f"and one of {', '.join(COMPRESSIONS)}"
-        )
-        raise ModelError(msg)
-    if weights == "trained" and checkpoint is None:
-        msg = "--weights trained needs --checkpoint, the file that 'dissect-embed train' makes"
-        raise ModelError(msg)
-    network = build_model(model, str(checkpoint) if checkpoint else weights)
-    provenance = _weights_provenance(checkpoint)
-    data = load_broden(dataset, split)
-    config: dict[str, Any] = {
-        "dataset": {"name": name or dataset.name, "split": split, "images": len(data.rows)},
-        "model": {"name": model, "weights": weights},
-        "layers": layer,
-        "activations": {"batch_size": batch_size, "dtype": dtype, "compression": compression},
-    }
-    write_activations(
-        output, data, network, layer, config=config, batch_size=batch_size, dtype=dtype,
-        compression=compression, weights_provenance=provenance,
-    )  # fmt: skip
-    logging.info("%s: %d images, layers %s", output, len(data.rows), ", ".join(layer))
-
-
-def _weights_provenance(checkpoint: Path | None) -> dict[str, Any] | None:
-    import torch
-
-    if checkpoint is None:
-        return None
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    return dict(json.loads(content["provenance"])) if "provenance" in content else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import Int, Integer, UInt8
 from PIL import Image
 
 from dissect_embed.datasets.broden import Broden, ImageRow, format_size
@@ -41,7 +41,7 @@ class Regions:
     same pixel counts once.
     """
 
-    region: Int[np.ndarray, "y x"]
+    region: Integer[np.ndarray, "y x"]
     member_region: Int[np.ndarray, " pair"]
     member_concept: Int[np.ndarray, " pair"]
     n_regions: int
@@ -64,47 +64,57 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
     height, width = row.label_size
     region = np.zeros(height * width, dtype=np.int64)
     n_regions = 1
-    maps: list[tuple[Int[np.ndarray, " region"], Int[np.ndarray, " value"]]] = []
+    # What each map says: the concept (or -1) of each region.
+    maps: list[Int[np.ndarray, " region"]] = []
     whole_image = []
     for entry in dict.fromkeys(row.entries):
         if isinstance(entry, int):
             whole_image.append(dataset.concept_index[entry])
             continue
-        numbers = read_label_png(dataset, row, entry).ravel()
-        present = np.flatnonzero(np.bincount(numbers))
+        numbers, present = _read_numbers(dataset, row, entry)
         place = np.zeros(present[-1] + 1, dtype=np.int64)
         place[present] = np.arange(len(present))
-        joint = region * len(present) + place[numbers]
-        used = np.flatnonzero(np.bincount(joint, minlength=n_regions * len(present)))
+        region *= len(present)
+        region += place.take(numbers)
+        used = np.flatnonzero(np.bincount(region, minlength=n_regions * len(present)))
         compact = np.zeros(used[-1] + 1, dtype=np.int64)
         compact[used] = np.arange(len(used))
+        region, n_regions = compact.take(region), len(used)
         # What earlier maps said of a region holds for every region it was split into.
-        maps = [(values[used // len(present)], concepts) for values, concepts in maps]
-        number_concepts = np.where(present > 0, dataset.concept_index[present], -1)
-        maps.append((used % len(present), number_concepts))
-        region, n_regions = compact[joint], len(used)
-    pairs = [
-        np.stack([np.arange(n_regions), concepts[values]], axis=1) for values, concepts in maps
-    ] + [np.stack([np.arange(n_regions), np.full(n_regions, c)], axis=1) for c in whole_image]
-    members = np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs])
-    members = np.unique(members[members[:, 1] >= 0], axis=0)
-    return Regions(region.reshape(height, width), members[:, 0], members[:, 1], n_regions)
+        maps = [concepts[used // len(present)] for concepts in maps]
+        concepts = np.where(present > 0, dataset.concept_index[present], -1)
+        maps.append(concepts[used % len(present)])
+    said = np.stack([*maps, *(np.full(n_regions, c) for c in whole_image)] or [np.full(1, -1)])
+    said.sort(axis=0)
+    # A concept that two label maps give to the same region counts once.
+    said[1:][said[1:] == said[:-1]] = -1
+    member_region, which = (said >= 0).T.nonzero()
+    member_concept = said[which, member_region]
+    return Regions(region.reshape(height, width), member_region, member_concept, n_regions)
 
 
 def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray, "y x"]:
     """Decode one label PNG to label numbers, checked against the index and ``label.csv``."""
+    return _read_numbers(dataset, row, entry)[0].reshape(row.label_size)
+
+
+def _read_numbers(
+    dataset: Broden, row: ImageRow, entry: str
+) -> tuple[Int[np.ndarray, " pixel"], Int[np.ndarray, " number"]]:
+    """Return the label number of every pixel, and the numbers that occur."""
     path = dataset.root / "images" / entry
-    pixels = _decode(path, "RGB")
+    pixels = _decode(path, "RGBA")
     if pixels.shape[:2] != row.label_size:
         msg = (
             f"{path}: {format_size(pixels.shape[:2])} pixels, the index says "
             f"{format_size(row.label_size)} (sh × sw); correct index.csv or the label map"
         )
         raise DatasetError(msg)
-    numbers = pixels[:, :, 0].astype(np.int64) + 256 * pixels[:, :, 1].astype(np.int64)
+    # Four bytes a pixel make one number: red is its lowest byte, green the next.
+    numbers = (pixels.view("<u4").ravel() & 0xFFFF).astype(np.int64)
     known = dataset.concept_index
-    # One look at the largest and at the few numbers present is cheaper than one at every pixel.
-    present = np.flatnonzero(np.bincount(numbers.ravel()))
+    # One look at the few numbers present is cheaper than one at every pixel.
+    present = np.flatnonzero(np.bincount(numbers))
     unknown = [n for n in present if n and (n >= len(known) or known[n] < 0)]
     if unknown:
         msg = (
@@ -112,10 +122,10 @@ def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray
             f"{dataset.root / 'label.csv'}; add it there or correct the label map"
         )
         raise DatasetError(msg)
-    return numbers
+    return numbers, present
 
 
-def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x 3"]:
+def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x band"]:
     try:
         with Image.open(path) as image:
             return np.asarray(image.convert(mode))

@@ -17,11 +17,12 @@ from matplotlib.ticker import MaxNLocator
 
 from dissect_embed.cache import layer_names, open_artefact, read_config, read_strings
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
+from dissect_embed.null import null_bound
 from dissect_embed.tables import write_table
 
 # Lightness falls from one to the next, so that they can be told apart in grey too.
 COLOURS = ("#f1c232", "#8fce00", "#6fa8dc", "#e06666", "#8e5ea2", "#38761d", "#0b5394", "#444444")
-BAR_INCHES = 0.16
+BAR_INCHES, CHANCE_INCHES = 0.16, 2.4
 
 
 class Bar(NamedTuple):
@@ -54,34 +55,43 @@ def count_detectors(profiles: h5py.File, layer: str) -> list[Bar]:
 def draw_detectors(profiles_path: Path, stem: Path) -> None:
     """Draw ``stem.svg`` and ``stem.png``, and write ``stem.csv``.
 
-    Columns of the table: ``layer, category, detectors`` (units) and ``unique`` (concepts).
+    Beside the bars: how many units reach which IoU, and how many by chance (``null``).
+
+    Columns of the table: ``layer, category, detectors`` (units), ``unique`` (concepts),
+    ``above_chance`` (units whose best concept is of this category and whose best IoU exceeds
+    ``chance``, the IoU that one in a hundred units reaches by chance).
     """
     with open_artefact(profiles_path, "profiles") as profiles:
-        layers = {layer: count_detectors(profiles, layer) for layer in layer_names(profiles)}
-        units = {layer: len(profiles[f"layers/{layer}/threshold"]) for layer in layers}
+        layers = {layer: _read_layer(profiles, layer) for layer in layer_names(profiles)}
         categories = read_strings(profiles["categories"])
         bound = read_config(profiles)["dissection"]["detector_iou"]
         title = run_title(profiles)
     rows = []
-    for layer, bars in layers.items():
+    for name, layer in layers.items():
         for category in categories:
-            counts = [b.units for b in bars if b.category == category]
-            rows.append([layer, category, sum(counts), len(counts)])
-    widest = max(len(bars) for bars in layers.values())
+            counts = [b.units for b in layer.bars if b.category == category]
+            above = int((layer.score[layer.category == category] > layer.chance).sum())
+            chance = f"{layer.chance:.4f}"
+            rows.append([name, category, sum(counts), len(counts), above, chance])
+    widest = max(len(layer.bars) for layer in layers.values())
     colour = {c: COLOURS[n % len(COLOURS)] for n, c in enumerate(categories)}
     with reproducible_style():
-        size = (max(7.5, BAR_INCHES * widest + 1.2), 2.4 * len(layers) + 0.9)
+        bars_inches = max(6, BAR_INCHES * widest)
+        size = (bars_inches + CHANCE_INCHES + 1.6, 2.4 * len(layers) + 0.9)
         figure = Figure(figsize=size, layout="constrained")
-        axes = np.atleast_1d(figure.subplots(len(layers), 1))
-        for ax, (layer, bars) in zip(axes, layers.items(), strict=True):
-            n_detectors = sum(b.units for b in bars)
-            ax.set_title(
-                f"{layer}: {n_detectors:,} of {units[layer]:,} units are detectors, "
-                f"of {len(bars):,} concepts",
+        ratios = {"width_ratios": [bars_inches, CHANCE_INCHES]}
+        axes = figure.subplots(len(layers), 2, squeeze=False, gridspec_kw=ratios)
+        for (left, right), (name, layer) in zip(axes, layers.items(), strict=True):
+            n_detectors = sum(b.units for b in layer.bars)
+            left.set_title(
+                f"{name}: {n_detectors:,} of {len(layer.score):,} units are detectors, "
+                f"of {len(layer.bars):,} concepts",
                 loc="left",
                 fontsize=9,
             )
-            _draw_bars(ax, bars, colour, max(widest, 24))
+            _draw_bars(left, layer.bars, colour, max(widest, 24))
+            _draw_chance(right, layer, bound)
+        axes[-1, 1].set_xlabel("best IoU of a unit")
         figure.suptitle(f"{title}; IoU ≥ {bound:g}", fontsize=9)
         figure.legend(
             handles=[Patch(color=colour[c], label=c) for c in categories],
@@ -90,7 +100,38 @@ def draw_detectors(profiles_path: Path, stem: Path) -> None:
             frameon=False,
         )
         save_figure(figure, stem)
-    write_table(stem.with_suffix(".csv"), ["layer", "category", "detectors", "unique"], rows)
+    header = ["layer", "category", "detectors", "unique", "above_chance", "chance"]
+    write_table(stem.with_suffix(".csv"), header, rows)
+
+
+class _Layer(NamedTuple):
+    bars: list[Bar]
+    score: np.ndarray  # each unit's best IoU
+    category: np.ndarray  # of its best concept
+    null: np.ndarray  # best IoU by chance, of all units and draws
+    chance: float  # which one in a hundred of those exceeds
+
+
+def _read_layer(profiles: h5py.File, layer: str) -> _Layer:
+    iou = profiles[f"layers/{layer}/iou"][:]
+    null = profiles[f"layers/{layer}/null/best"][:].ravel()
+    category = np.array(read_strings(profiles["labels/category"]))[iou.argmax(axis=1)]
+    chance = float(null_bound(null[:, None])[0])
+    return _Layer(count_detectors(profiles, layer), iou.max(axis=1), category, null, chance)
+
+
+def _draw_chance(ax: Axes, layer: _Layer, bound: float) -> None:
+    """Draw the share of units whose best IoU exceeds each value, and that by chance."""
+    ax.ecdf(layer.score, complementary=True, color="#0b5394", label="units")
+    ax.ecdf(layer.null, complementary=True, color="#999999", linestyle="--", label="by chance")
+    ax.axvline(bound, color="black", linewidth=0.8)
+    ax.axvline(layer.chance, color="#999999", linewidth=0.8, linestyle=":")
+    n_above = int((layer.score > layer.chance).sum())
+    ax.set_title(f"{n_above:,} above chance ({layer.chance:.3f})", loc="left", fontsize=9)
+    right = max(float(layer.score.max()), float(layer.null.max()), bound) * 1.05
+    ax.set(xlim=(0, right), ylim=(0, 1.02), ylabel="share above")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize=7, loc="upper right")
 
 
 def _draw_bars(ax: Axes, bars: list[Bar], colour: dict[str, str], places: int) -> None:

@@ -1,10 +1,11 @@
 """Print what the layers of a file hold, a row a layer."""
 
-import math
 from collections import Counter
 from collections.abc import Callable
+from math import isnan, log
 
 import h5py
+import numpy as np
 from rich.console import Console
 
 from dissect_embed.cache import layer_names, read_strings
@@ -38,7 +39,8 @@ def _activations(file: h5py.File, n_concepts: int) -> Printer:
     rows = [
         (
             layer, f"{s.n_units:,}", format_shape(s.map_size), s.n_dead, number(s.low),
-            number(s.high), f"{100 * s.zero_share:.1f} %", format_bytes(s.n_bytes),
+            number(s.high), "-" if isnan(s.zero_share) else f"{100 * s.zero_share:.1f} %",
+            format_bytes(s.n_bytes),
         )
         for layer, s in summaries.items()
     ]  # fmt: skip
@@ -47,6 +49,8 @@ def _activations(file: h5py.File, n_concepts: int) -> Printer:
         print_heading(console, f"{n_images:,} images, {first} to {last}")
         print_table(console, columns, rows)
         console.print(f"dead: 0 on every image. * from {n_sample} images, evenly spaced.")
+        if any(isnan(s.low) for s in summaries.values()):
+            console.print("-: not cached; dissection computes these maps once more.")
 
     return show
 
@@ -85,7 +89,7 @@ def _profiles(file: h5py.File, n_concepts: int) -> Printer:
 def _similarity(file: h5py.File, n_concepts: int) -> Printer:
     rows = []
     for layer, s in read_similarity_summaries(file).items():
-        flat = math.log(s.n_units)
+        flat = log(s.n_units)
         # A NaN is no 1 either.
         sums = "1" if s.row_error < ROW_ERROR else f"off by {s.row_error:.2g}"
         entropy = (f"{s.entropy:.4f}", f"{flat:.4f}")
@@ -125,9 +129,42 @@ def _embedding(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
+def _labels(file: h5py.File, n_concepts: int) -> Printer:
+    categories = read_strings(file["categories"])
+    of_category = np.bincount(file["concepts/category"][:], minlength=len(categories))
+    n_regions = file["n_regions"][:]
+    sizes = np.unique(file["size"][:], axis=0)
+
+    def show(console: Console) -> None:
+        print_heading(console, f"{len(n_regions):,} images, {of_category.sum():,} concepts")
+        rows = [(c, n) for c, n in zip(categories, of_category.tolist(), strict=True)]
+        print_table(console, ("category", "concepts>"), rows)
+        shapes = ", ".join(format_shape(size) for size in sizes[:5])
+        more = f" and {len(sizes) - 5} other sizes" if len(sizes) > 5 else ""
+        console.print(f"Label maps of {shapes}{more} pixels.")
+        console.print(f"Regions an image: {n_regions.min()} to {n_regions.max():,}.")
+
+    return show
+
+
+def _thresholds(file: h5py.File, n_concepts: int) -> Printer:
+    rows = []
+    for layer in layer_names(file):
+        values = file[f"layers/{layer}/threshold"][:]
+        rows.append((layer, len(values), number(float(values.min())), number(float(values.max()))))
+
+    def show(console: Console) -> None:
+        print_heading(console, "Thresholds of all images, for shards to be dissected with")
+        print_table(console, ("layer", "units>", "lowest>", "highest>"), rows)
+
+    return show
+
+
 # By schema: read a file's summary, with so many top concepts a layer.
 OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
+    "labels": _labels,
     "activations": _activations,
+    "thresholds": _thresholds,
     "profiles": _profiles,
     "similarity": _similarity,
     "embedding": _embedding,

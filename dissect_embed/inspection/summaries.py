@@ -67,30 +67,35 @@ class EmbeddingSummary(NamedTuple):
 
 
 def summarise_activations(
-    peak: Float[np.ndarray, "image unit"], sample: Float[np.ndarray, "some unit y x"]
+    peak: Float[np.ndarray, "image unit"],
+    sample: Float[np.ndarray, "some unit y x"] | None,
+    map_size: tuple[int, int],
 ) -> ActivationSummary:
     """Summarise a layer from its peaks on all images and its maps on some.
 
     A unit is dead where all peaks are 0 and so is the sample: a peak of 0 alone could belong to a
-    unit that is mostly negative.
+    unit that is mostly negative. Without a sample (the maps are not cached) what it tells is NaN.
 
     Examples
     --------
     >>> peak = np.array([[0, 2], [0, 3]], dtype=np.float32)
     >>> sample = np.array([[[[0, 0]], [[0, 2]]]], dtype=np.float32)
-    >>> summarise_activations(peak, sample)[:6]
+    >>> summarise_activations(peak, sample, (1, 2))[:6]
     (2, (1, 2), 1, 0.0, 3.0, 0.75)
     """
-    dead = (peak == 0).all(axis=0) & (sample == 0).all(axis=(0, 2, 3))
-    height, width = sample.shape[2:]
+    dead = (peak == 0).all(axis=0)
+    n_bytes = peak.size * peak.itemsize
+    if sample is not None:
+        dead &= (sample == 0).all(axis=(0, 2, 3))
+        n_bytes += peak.size * map_size[0] * map_size[1] * sample.itemsize
     return ActivationSummary(
         n_units=peak.shape[1],
-        map_size=(height, width),
+        map_size=map_size,
         n_dead=int(dead.sum()),
-        low=float(sample.min()),
+        low=float("nan") if sample is None else float(sample.min()),
         high=float(peak.max()),
-        zero_share=float((sample == 0).mean()),
-        n_bytes=peak.size * (height * width * sample.itemsize + peak.itemsize),
+        zero_share=float("nan") if sample is None else float((sample == 0).mean()),
+        n_bytes=n_bytes,
     )
 
 
@@ -165,10 +170,15 @@ def read_activation_summaries(file: h5py.File) -> dict[str, ActivationSummary]:
     """Summarise every layer of ``activations.h5``."""
     summaries = {}
     for layer in layer_names(file):
-        maps = file[f"layers/{layer}/activations"]
-        places = sample_places(len(maps))
-        sample = np.concatenate([maps[i : i + 1] for i in places])
-        summaries[layer] = summarise_activations(file[f"layers/{layer}/peak"][:], sample)
+        group = file[f"layers/{layer}"]
+        sample = None
+        if "activations" in group:
+            places = sample_places(len(group["peak"]))
+            sample = np.concatenate([group["activations"][i : i + 1] for i in places])
+        _, height, width = group.attrs["shape"]
+        summaries[layer] = summarise_activations(
+            group["peak"][:], sample, (int(height), int(width))
+        )
     return summaries
 
 

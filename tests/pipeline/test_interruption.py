@@ -24,7 +24,8 @@ def stages(tiny: Path, run: Path) -> dict[str, list[str]]:
     return {
         "model.pt": ["train", data, "--epochs=1"],
         "activations.h5": ["activations", data, "--layer=layer1", "--layer=layer2"],
-        "profiles.h5": ["dissect", maps, data],
+        "labels.h5": ["labels", data],
+        "profiles.h5": ["dissect", maps, f"{run}/labels.h5"],
         "units.csv": ["units", three[0]],
         "similarity.h5": ["similarity", maps],
         "embedding.h5": ["embed", three[1], three[0], "--epochs=2", "--steps-per-epoch=2"],

@@ -43,7 +43,9 @@ def test_from_images_to_figure_4(tiny, tmp_path):
         assert maps.dtype == np.float16
         peak = file["layers/layer1/peak"][:]
         np.testing.assert_array_equal(peak, maps.max(axis=(2, 3)).astype(np.float32))
-    cli("dissect", run / "activations.h5", *data, "-o", run / "profiles.h5")
+    cli("labels", *data, "-o", run / "labels.h5")
+    both = (run / "activations.h5", run / "labels.h5")
+    cli("dissect", *both, "-o", run / "profiles.h5")
     cli("units", run / "profiles.h5", "-o", run / "units.csv")
     cli("similarity", run / "activations.h5", "-o", run / "similarity.h5")
     three = [run / f"{name}.h5" for name in ("similarity", "profiles")]
@@ -59,8 +61,7 @@ def test_from_images_to_figure_4(tiny, tmp_path):
     with (run / "units.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 64 + 128
     message = cli(
-        "dissect", run / "activations.h5", *data, "--expect", "model.weights=trained",
-        "-o", run / "other.h5", fails=True,
+        "dissect", *both, "--expect", "model.weights=trained", "-o", run / "other.h5", fails=True,
     )  # fmt: skip
     assert "made with model.weights = 'random', the config says 'trained'" in message
     assert not list(run.glob("other*"))

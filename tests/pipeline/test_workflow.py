@@ -14,6 +14,7 @@ pytest.importorskip("snakemake", reason="needs the extra 'workflow'")
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
     "run=tiny",
+    'activations={"batch_size": 2}',
     'dataset={"name": "tiny", "root": "tiny"}',
     'model={"weights": "random", "layers": ["layer1", "layer2"]}',
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
@@ -65,7 +66,7 @@ def planned(folder: Path, *arguments: str, change: tuple[str, ...] = ()) -> set[
 def test_a_run_makes_every_file_of_the_contract(run):
     files = {str(p.relative_to(run / "results/tiny")) for p in (run / "results/tiny").rglob("*")}
     assert files >= {
-        "activations.h5", "profiles.h5", "units.csv", "similarity.h5", "embedding.h5",
+        "labels.h5", "activations.h5", "profiles.h5", "units.csv", "similarity.h5", "embedding.h5",
         "scores.csv", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
         "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",
         "logs/dissect.log", "logs/dissect.benchmark.tsv",
@@ -85,12 +86,48 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('embedding={"seeds": [0, 1, 2, 3]}',), AFTER_EMBED),
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
         ((), ("dissection={quantile: 0.01}",), {"dissect", "units", "detectors", *AFTER_EMBED}),
-        ((), ("run=other",), {"activations", *AFTER_ACTIVATIONS}),
-        (("results/other/profiles.h5",), ("run=other",), {"activations", "dissect"}),
+        ((), ("run=other",), {"labels", "activations", *AFTER_ACTIVATIONS}),
+        (("results/other/profiles.h5",), ("run=other",), {"labels", "activations", "dissect"}),
     ],
 )  # fmt: skip
 def test_a_change_reruns_what_it_must_and_nothing_else(run, arguments, change, expected):
     assert planned(run, *arguments, change=change) == expected
+
+
+SHARDED = ("run=sharded", "shards=2", 'activations={"batch_size": 2}')
+
+
+def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
+    """A shard fails while the other goes on; the next run makes what is missing alone."""
+    image = run / "tiny/images/5.jpg"
+    whole = image.read_bytes()
+    image.write_bytes(b"x" * len(whole))  # the size, which is part of the fingerprint, stays
+    try:
+        command = ("results/sharded/units.csv", "--cores", "2", "--keep-going")
+        printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
+        assert printed.endswith("exit 1"), printed
+        assert "5.jpg: cannot be decoded" in printed
+    finally:
+        image.write_bytes(whole)
+    folder = run / "results/sharded/activations"
+    assert [path.name for path in folder.iterdir()] == ["shard-1-of-2.h5"]
+    printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
+    assert printed.endswith("exit 0"), printed
+    assert "activations-1-of-2.log" not in printed
+    plain = (run / "results/tiny/units.csv").read_bytes()
+    assert (run / "results/sharded/units.csv").read_bytes() == plain
+    planned_now = planned(run, "results/sharded/scores.csv", change=SHARDED)
+    assert planned_now == {"similarity", "gather", "embed", "controls", "score"}
+
+
+def test_streaming_gives_the_same_table(run):
+    change = ("run=streamed", 'activations={"batch_size": 2, "cache": "none"}')
+    printed = snakemake(
+        run, "results/streamed/units.csv", "--cores", "2", settings=SETTINGS + change
+    )
+    assert printed.endswith("exit 0"), printed
+    plain = (run / "results/tiny/units.csv").read_bytes()
+    assert (run / "results/streamed/units.csv").read_bytes() == plain
 
 
 @pytest.mark.parametrize(
@@ -122,7 +159,7 @@ def test_files_of_another_config_are_refused(run):
     """Renamed by hand, so that Snakemake's own records do not know them."""
     other = run / "results/renamed"
     other.mkdir()
-    for name in ("activations", "similarity"):
+    for name in ("labels", "activations", "similarity"):
         shutil.copy(run / f"results/tiny/{name}.h5", other)
     change = ("run=renamed", 'model={"layers": ["layer1", "layer3"]}')
     printed = snakemake(

@@ -1,4 +1,4 @@
-"""Commands that turn one file of results into the next."""
+"""Commands that learn vectors and score them."""
 
 import logging
 from pathlib import Path
@@ -6,38 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dissect_embed.cli.options import Data, Expect, Log, Out, Split, log_to, read_expected
-
-
-def dissect(
-    activations: Path,
-    dataset: Data,
-    output: Out,
-    split: Split = "all",
-    quantile: float = 0.005,
-    detector_iou: float = 0.04,
-    expect: Expect = [],  # noqa: B006
-    log: Log = None,
-) -> None:
-    """Score every unit by its IoU with every concept."""
-    from dissect_embed.datasets.broden import load_broden
-    from dissect_embed.dissection import write_profiles
-
-    log_to(log)
-    write_profiles(
-        output, activations, load_broden(dataset, split), quantile=quantile,
-        detector_iou=detector_iou, expected=read_expected(expect),
-    )  # fmt: skip
-    logging.info("%s: done", output)
-
-
-def units(profiles: Path, output: Out, log: Log = None) -> None:
-    """Write a table of the units and their best concepts."""
-    from dissect_embed.units import write_units
-
-    log_to(log)
-    write_units(output, profiles)
-    logging.info("%s: done", output)
+from dissect_embed.cli.options import Expect, Log, Out, log_to, read_expected
 
 
 def similarity(activations: Path, output: Out, expect: Expect = [], log: Log = None) -> None:  # noqa: B006

@@ -1,0 +1,170 @@
+"""Decode all labels of a data set once: ``labels.h5``.
+
+A label map costs more to decode than to count on. Each image's labels are kept as regions
+(``datasets.pixels.Regions``): ``/region`` holds the region of every pixel of every image, one label
+map behind the other; ``/members/region`` and ``/members/concept`` which concepts hold in it.
+``/size (N, 2)`` has the height and width of each label map, in pixels; ``/members/offset (N + 1,)``
+where each image's members start. Nothing of it depends on a network.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from jaxtyping import Int, Integer
+from joblib.externals.loky import get_reusable_executor
+from tqdm import tqdm
+
+from dissect_embed.cache import (
+    create_artefact,
+    label_axes,
+    open_artefact,
+    read_made_from,
+    read_strings,
+    write_scale,
+)
+from dissect_embed.datasets.broden import Broden, ImageRow
+from dissect_embed.datasets.pixels import Regions, read_regions
+from dissect_embed.disk import check_disk_space
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of all images of a data set, read where they lie in ``labels.h5``."""
+
+    path: Path
+    dataset: str  # the data set's fingerprint
+    images: list[str]
+    size: Int[np.ndarray, "image 2"]
+    names: list[str]  # of the concepts
+    numbers: Int[np.ndarray, " concept"]
+    categories: list[str]
+    concept_category: Int[np.ndarray, " concept"]
+    _region: Integer[np.ndarray, " pixel"]
+    _pixel_offset: Int[np.ndarray, " image+1"]
+    _member_region: Int[np.ndarray, " pair"]
+    _member_concept: Int[np.ndarray, " pair"]
+    _member_offset: Int[np.ndarray, " image+1"]
+    _n_regions: Int[np.ndarray, " image"]
+
+    def regions(self, image: int) -> Regions:
+        """Return the labels of one image."""
+        pixels = slice(self._pixel_offset[image], self._pixel_offset[image + 1])
+        members = slice(self._member_offset[image], self._member_offset[image + 1])
+        return Regions(
+            self._region[pixels].reshape(self.size[image]),
+            self._member_region[members],
+            self._member_concept[members],
+            int(self._n_regions[image]),
+        )
+
+
+def write_labels(
+    path: Path,
+    dataset: Broden,
+    *,
+    config: Mapping[str, Any] | None = None,
+    n_jobs: int = -1,
+) -> None:
+    """Write ``labels.h5`` for the rows of a data set.
+
+    Raises
+    ------
+    DatasetError
+        If a label PNG is damaged, of another size than the index says, or has an unknown number.
+    DiskSpaceError
+        If the disk is too small.
+    """
+    size = np.array([row.label_size for row in dataset.rows], dtype=np.int64)
+    pixels = size.prod(axis=1)
+    # An image has at most as many regions as pixels.
+    dtype = np.dtype("<u2" if pixels.max() <= 2**16 else "<u4")
+    offset = np.concatenate([[0], np.cumsum(pixels)])
+    check_disk_space(path, int(offset[-1]) * dtype.itemsize)
+    regions_of, concepts_of, n_members, n_regions = [], [], [0], []
+    with create_artefact(path, "labels", config or {}, {"dataset": dataset.fingerprint}) as file:
+        image = write_scale(file, "images", [row.image for row in dataset.rows])
+        region = file.create_dataset("region", (int(offset[-1]),), dtype)
+        read = _read_all(dataset, dtype, n_jobs)
+        bar = tqdm(read, total=len(size), desc="labels", unit=" images", disable=None)
+        for n, regions in enumerate(bar):
+            region[offset[n] : offset[n + 1]] = regions.region.ravel()
+            regions_of.append(regions.member_region)
+            concepts_of.append(regions.member_concept)
+            n_members.append(len(regions.member_region))
+            n_regions.append(regions.n_regions)
+        for name, values in (("size", size), ("n_regions", np.array(n_regions))):
+            label_axes(file.create_dataset(name, data=values), ("image",), {"image": image})
+        members = file.create_group("members")
+        members["offset"] = np.cumsum(n_members)
+        members["region"], members["concept"] = map(np.concatenate, (regions_of, concepts_of))
+        concepts = file.create_group("concepts")
+        concepts["number"] = np.array([c.number for c in dataset.concepts], dtype=np.int64)
+        concepts["category"] = dataset.concept_category
+        write_scale(concepts, "name", [c.name for c in dataset.concepts])
+        write_scale(file, "categories", dataset.categories)
+
+
+def _read_all(dataset: Broden, dtype: np.dtype, n_jobs: int) -> Iterator[Regions]:
+    """Yield the labels of all images, in order.
+
+    Processes read them: most of the time goes into small operations, which threads do in turn.
+    """
+    if joblib.effective_n_jobs(n_jobs) == 1:
+        yield from (_read_regions(dataset, row, dtype) for row in dataset.rows)
+        return
+    small = dataclasses.replace(dataset, rows=(), concepts=())
+    try:
+        yield from joblib.Parallel(n_jobs, return_as="generator", batch_size=32)(
+            joblib.delayed(_read_regions)(small, row, dtype) for row in dataset.rows
+        )
+    finally:
+        # joblib keeps its processes for minutes, and a child process would wait for them.
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+
+
+def _read_regions(dataset: Broden, row: ImageRow, dtype: np.dtype) -> Regions:
+    """Decode an image's labels, in the types in which they are stored."""
+    regions = read_regions(dataset, row)
+    return Regions(
+        regions.region.astype(dtype),
+        regions.member_region.astype(np.int32),
+        regions.member_concept.astype(np.int32),
+        regions.n_regions,
+    )
+
+
+@contextmanager
+def open_labels(path: Path) -> Iterator[Labels]:
+    """Open ``labels.h5``; the pixels stay on disk until they are looked at.
+
+    Raises
+    ------
+    ArtefactError
+        If the file is missing, damaged or of another version.
+    """
+    with open_artefact(path, "labels") as file:
+        region = file["region"]
+        size = file["size"][:]
+        yield Labels(
+            path=Path(path),
+            dataset=read_made_from(file)["dataset"],
+            images=read_strings(file["images"]),
+            size=size,
+            names=read_strings(file["concepts/name"]),
+            numbers=file["concepts/number"][:],
+            categories=read_strings(file["categories"]),
+            concept_category=file["concepts/category"][:],
+            # HDF5 reads under a lock; mapped into memory, threads read side by side.
+            _region=np.memmap(path, region.dtype, "r", region.id.get_offset(), region.shape),
+            _pixel_offset=np.concatenate([[0], np.cumsum(size.prod(axis=1))]),
+            _member_region=file["members/region"][:],
+            _member_concept=file["members/concept"][:],
+            _member_offset=file["members/offset"][:],
+            _n_regions=file["n_regions"][:],
+        )
