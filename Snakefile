@@ -23,14 +23,7 @@ scattergather:
 
 
 SHARDED = config["shards"] > 1
-PART = "-{scatteritem}" if SHARDED else ""
-
-
-def whole_or_shard(stage):
-    folder = f"{RESULTS}/{stage}"
-    return f"{folder}/shard-{{scatteritem}}.h5" if SHARDED else f"{folder}.h5"
-
-
+SHARD = "/shard-{scatteritem}" if SHARDED else ""
 # Rules that ask for 16 threads get the cores there are. What every stage checks its inputs against:
 EXPECT = [
     f"--expect=dataset.name={config['dataset']['name']}",

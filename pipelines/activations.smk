@@ -1,8 +1,6 @@
 # The network, and what its layers put out.
 
-CHECKPOINT = (
-    [f"{RESULTS}/model.pt"] if config["model"]["weights"] == "trained" else []
-)
+CHECKPOINT = [f"{RESULTS}/model.pt"] if config["model"]["weights"] == "trained" else []
 NETWORK = [
     f"--model={config['model']['name']}",
     f"--weights={config['model']['weights']}",
@@ -38,11 +36,11 @@ rule activations:
         index=f"{config['dataset']['root']}/index.csv",
         checkpoint=CHECKPOINT,
     output:
-        whole_or_shard("activations"),
+        f"{RESULTS}/activations{SHARD}.h5",
     log:
-        f"{RESULTS}/logs/activations{PART}.log",
+        f"{RESULTS}/logs/activations{SHARD}.log",
     benchmark:
-        f"{RESULTS}/logs/activations{PART}.benchmark.tsv"
+        f"{RESULTS}/logs/activations{SHARD}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16
@@ -78,10 +76,10 @@ if SHARDED:
             f"{RESULTS}/logs/gather-{{stage}}.log",
         benchmark:
             f"{RESULTS}/logs/gather-{{stage}}.benchmark.tsv"
-        conda:
-            "../environment.yml"
         wildcard_constraints:
             stage="activations|profiles|similarity",
+        conda:
+            "../environment.yml"
         params:
             schema_version=lambda wildcards: SCHEMA_VERSIONS[wildcards.stage],
         shell:

@@ -57,16 +57,16 @@ if SHARDED:
 
 rule dissect:
     input:
-        activations=whole_or_shard("activations"),
+        activations=f"{RESULTS}/activations{SHARD}.h5",
         labels=f"{RESULTS}/labels.h5",
         thresholds=f"{RESULTS}/thresholds.h5" if SHARDED else [],
         checkpoint=CHECKPOINT if AGAIN else [],
     output:
-        whole_or_shard("profiles"),
+        f"{RESULTS}/profiles{SHARD}.h5",
     log:
-        f"{RESULTS}/logs/dissect{PART}.log",
+        f"{RESULTS}/logs/dissect{SHARD}.log",
     benchmark:
-        f"{RESULTS}/logs/dissect{PART}.benchmark.tsv"
+        f"{RESULTS}/logs/dissect{SHARD}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16

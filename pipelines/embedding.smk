@@ -3,13 +3,13 @@
 
 rule similarity:
     input:
-        whole_or_shard("activations"),
+        f"{RESULTS}/activations{SHARD}.h5",
     output:
-        whole_or_shard("similarity"),
+        f"{RESULTS}/similarity{SHARD}.h5",
     log:
-        f"{RESULTS}/logs/similarity{PART}.log",
+        f"{RESULTS}/logs/similarity{SHARD}.log",
     benchmark:
-        f"{RESULTS}/logs/similarity{PART}.benchmark.tsv"
+        f"{RESULTS}/logs/similarity{SHARD}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16

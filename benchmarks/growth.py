@@ -1,0 +1,59 @@
+"""How the time of dissection grows with the number of images.
+
+    python benchmarks/growth.py DATASET [--images 500 --images 1000 …] [--weights random]
+
+Labels, activations (four layers) and profiles of the first so many images, all in this process, and
+milliseconds an image.
+"""
+
+import dataclasses
+import itertools
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from dissect_embed.activations import write_activations
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.dissection import write_profiles
+from dissect_embed.labels import write_labels
+from dissect_embed.models import build_model
+
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+def main(
+    dataset: Path,
+    images: Annotated[list[int], typer.Option()] = [500, 1000, 2000, 4000],  # noqa: B006
+    weights: Annotated[str, typer.Option(help="'random' or a state_dict.")] = "random",
+) -> None:
+    data = load_broden(dataset)
+    model = build_model("resnet18", weights)
+    config = {"dataset": {}, "model": {}, "layers": list(LAYERS), "activations": {}}
+    columns = ("images", "labels", "activations", "profiles", "whole")
+    table = Table(title=f"{dataset.name}: milliseconds an image")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for n_images in images:
+        some = dataclasses.replace(data, rows=data.rows[:n_images])
+        with tempfile.TemporaryDirectory() as folder:
+            labels, cache = Path(folder, "labels.h5"), Path(folder, "activations.h5")
+            times = [time.perf_counter()]
+            write_labels(labels, some)
+            times.append(time.perf_counter())
+            write_activations(cache, some, model, LAYERS, config=config)
+            times.append(time.perf_counter())
+            write_profiles(Path(folder, "profiles.h5"), cache, labels)
+            times.append(time.perf_counter())
+        spans = [b - a for a, b in itertools.pairwise(times)]
+        spans.append(times[-1] - times[0])
+        table.add_row(f"{n_images:,}", *(f"{span / n_images * 1e3:.1f}" for span in spans))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
