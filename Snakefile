@@ -23,7 +23,10 @@ scattergather:
 
 
 SHARDED = config["shards"] > 1
-SHARD = "/shard-{scatteritem}" if SHARDED else ""
+PART = {
+    name: f"{name}/shard-{{scatteritem}}" if SHARDED else name
+    for name in ("activations", "dissect", "profiles", "similarity")
+}
 # Rules that ask for 16 threads get the cores there are. What every stage checks its inputs against:
 EXPECT = [
     f"--expect=dataset.name={config['dataset']['name']}",

@@ -36,11 +36,11 @@ rule activations:
         index=f"{config['dataset']['root']}/index.csv",
         checkpoint=CHECKPOINT,
     output:
-        f"{RESULTS}/activations{SHARD}.h5",
+        f"{RESULTS}/{PART['activations']}.h5",
     log:
-        f"{RESULTS}/logs/activations{SHARD}.log",
+        f"{RESULTS}/logs/{PART['activations']}.log",
     benchmark:
-        f"{RESULTS}/logs/activations{SHARD}.benchmark.tsv"
+        f"{RESULTS}/logs/{PART['activations']}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16

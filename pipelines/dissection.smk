@@ -57,16 +57,16 @@ if SHARDED:
 
 rule dissect:
     input:
-        activations=f"{RESULTS}/activations{SHARD}.h5",
+        activations=f"{RESULTS}/{PART['activations']}.h5",
         labels=f"{RESULTS}/labels.h5",
         thresholds=f"{RESULTS}/thresholds.h5" if SHARDED else [],
         checkpoint=CHECKPOINT if AGAIN else [],
     output:
-        f"{RESULTS}/profiles{SHARD}.h5",
+        f"{RESULTS}/{PART['profiles']}.h5",
     log:
-        f"{RESULTS}/logs/dissect{SHARD}.log",
+        f"{RESULTS}/logs/{PART['dissect']}.log",
     benchmark:
-        f"{RESULTS}/logs/dissect{SHARD}.benchmark.tsv"
+        f"{RESULTS}/logs/{PART['dissect']}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16

@@ -3,13 +3,13 @@
 
 rule similarity:
     input:
-        f"{RESULTS}/activations{SHARD}.h5",
+        f"{RESULTS}/{PART['activations']}.h5",
     output:
-        f"{RESULTS}/similarity{SHARD}.h5",
+        f"{RESULTS}/{PART['similarity']}.h5",
     log:
-        f"{RESULTS}/logs/similarity{SHARD}.log",
+        f"{RESULTS}/logs/{PART['similarity']}.log",
     benchmark:
-        f"{RESULTS}/logs/similarity{SHARD}.benchmark.tsv"
+        f"{RESULTS}/logs/{PART['similarity']}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 16

@@ -113,7 +113,7 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     assert [path.name for path in folder.iterdir()] == ["shard-1-of-2.h5"]
     printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
     assert printed.endswith("exit 0"), printed
-    assert "activations-1-of-2.log" not in printed
+    assert "logs/activations/shard-1-of-2.log" not in printed
     plain = (run / "results/tiny/units.csv").read_bytes()
     assert (run / "results/sharded/units.csv").read_bytes() == plain
     planned_now = planned(run, "results/sharded/scores.csv", change=SHARDED)
