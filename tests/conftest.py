@@ -6,7 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+from dissect_embed.cache import create_artefact, write_scale
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.thresholds import TopCounts, guess_floor, write_top
 
 CONCEPTS = [
     (1, "red-c", "color"),
@@ -26,6 +31,31 @@ def tiny(tmp_path: Path) -> Path:
 def make_tiny() -> Callable[[Path], Path]:
     """Return the function that makes such a data set anywhere."""
     return write_tiny
+
+
+@pytest.fixture(scope="session")
+def write_maps() -> Callable[[Path, Broden, np.ndarray], None]:
+    """Return the function that writes ``activations.h5`` with given maps of one layer, ``a``."""
+    return write_activations_of
+
+
+def write_activations_of(path: Path, dataset: Broden, maps: np.ndarray) -> None:
+    config = {
+        "dataset": {"name": "t", "split": "all", "images": len(maps)},
+        "model": {"name": "m", "weights": "random"},
+        "layers": ["a"],
+        "activations": {},
+    }
+    with create_artefact(path, "activations", config, {"dataset": dataset.fingerprint}) as file:
+        file.attrs["first_image"] = 0
+        write_scale(file, "images", [row.image for row in dataset.rows])
+        group = file.create_group("layers/a")
+        group.attrs["shape"], group.attrs["dtype"] = maps.shape[1:], str(maps.dtype)
+        write_scale(group, "unit", np.arange(maps.shape[1]))
+        group["activations"], group["peak"] = maps, maps.max(axis=(2, 3)).astype(np.float32)
+        top = TopCounts(guess_floor(torch.from_numpy(maps)))
+        top.add(torch.from_numpy(maps))
+        write_top(group, top)
 
 
 def write_tiny(root: Path, n_images: int = 6) -> Path:

@@ -1,19 +1,16 @@
 """What IoU chance gives: pairs by hand, and a unit that knows nothing beside one that does."""
 
 import csv
-import dataclasses
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from dissect_embed.cache import create_artefact, write_scale
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import open_labels, write_labels
 from dissect_embed.null import count_draws, draw_partners, p_values
-from dissect_embed.thresholds import TopCounts, guess_floor, write_top
 from dissect_embed.units import write_units
 
 
@@ -34,25 +31,8 @@ def test_p_values_by_hand():
     assert p_values(np.array([0.05, 0.2, 0.3, 0.31]), null).tolist() == [1.0, 0.8, 0.4, 0.2]
 
 
-def write_activations_of(path, dataset, maps):
-    """Write ``activations.h5`` with given maps of one layer."""
-    import torch
-
-    config = {"layers": ["a"], "dataset": {"name": "t", "split": "all"}, "activations": {}}
-    with create_artefact(path, "activations", config, {"dataset": dataset.fingerprint}) as file:
-        file.attrs["first_image"] = 0
-        write_scale(file, "images", [row.image for row in dataset.rows])
-        group = file.create_group("layers/a")
-        group.attrs["shape"], group.attrs["dtype"] = maps.shape[1:], "float16"
-        write_scale(group, "unit", np.arange(maps.shape[1]))
-        group["activations"], group["peak"] = maps, maps.max(axis=(2, 3)).astype(np.float32)
-        top = TopCounts(guess_floor(torch.from_numpy(maps)))
-        top.add(torch.from_numpy(maps))
-        write_top(group, top)
-
-
 @pytest.fixture
-def dissected(tmp_path, make_tiny):
+def dissected(tmp_path, make_tiny, write_maps):
     """Twelve images; unit 0 fires on the sky of each image, unit 1 anywhere."""
     data = load_broden(make_tiny(tmp_path / "tiny", 12))
     rng = np.random.default_rng(0)
@@ -65,9 +45,9 @@ def dissected(tmp_path, make_tiny):
         if n != 2:
             Image.fromarray(sky).save(data.root / f"images/{row.image[:-4]}_object.png")
             maps[n, 0] += sky[:, :, 0] > 0
-    data = dataclasses.replace(load_broden(data.root))
+    data = load_broden(data.root)
     write_labels(tmp_path / "labels.h5", data, n_jobs=1)
-    write_activations_of(tmp_path / "activations.h5", data, maps.astype(np.float16))
+    write_maps(tmp_path / "activations.h5", data, maps.astype(np.float16))
     write_profiles(
         tmp_path / "profiles.h5", tmp_path / "activations.h5", tmp_path / "labels.h5", quantile=0.05
     )
