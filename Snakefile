@@ -47,11 +47,14 @@ include: "pipelines/figures.smk"
 rule all:
     default_target: True
     input:
+        f"{RESULTS}/figures/figure2.svg",
+        f"{RESULTS}/figures/figure3.svg",
         f"{RESULTS}/figures/figure4.svg",
         f"{RESULTS}/figures/detectors.svg",
         f"{RESULTS}/scores.csv",
         f"{RESULTS}/controls.csv",
         f"{RESULTS}/units.csv",
+        f"{RESULTS}/relations.csv",
 
 
 onsuccess:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dissect_embed.cli import dissecting, embedding, preparation, results
+from dissect_embed.cli import dissecting, embedding, preparation, relations, results
 from dissect_embed.errors import DissectEmbedError
 
 app = typer.Typer(
@@ -29,6 +29,9 @@ for command in (
     embedding.embed,
     embedding.controls,
     embedding.score,
+    relations.relations,
+    relations.figure2,
+    relations.figure3,
     results.figure4,
     results.detectors,
     results.inspect,

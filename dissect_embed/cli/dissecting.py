@@ -113,7 +113,7 @@ def thresholds(
     from dissect_embed.dissection import write_thresholds
 
     log_to(log)
-    again = _read_again(dataset, split, model, weights, checkpoint)
+    again = read_again(dataset, split, model, weights, checkpoint)
     write_thresholds(output, activations, quantile=quantile, **again)
     logging.info("%s: done", output)
 
@@ -138,7 +138,7 @@ def dissect(
     from dissect_embed.dissection import write_profiles
 
     log_to(log)
-    again = _read_again(dataset, split, model, weights, checkpoint)
+    again = read_again(dataset, split, model, weights, checkpoint)
     write_profiles(
         output, activations, labels, quantile=quantile, detector_iou=detector_iou,
         null_seed=null_seed, thresholds_path=thresholds, expected=read_expected(expect), **again,
@@ -146,7 +146,7 @@ def dissect(
     logging.info("%s: done", output)
 
 
-def _read_again(
+def read_again(
     dataset: Path | None, split: str, model: str, weights: str, checkpoint: Path | None
 ) -> dict[str, Any]:
     """Return data set and network, for layers whose maps are computed once more."""

@@ -19,7 +19,7 @@ SETTINGS = (
     'model={"weights": "random", "layers": ["layer1", "layer2"]}',
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
 )
-AFTER_EMBED = {"embed", "controls", "score", "figure4"}
+AFTER_EMBED = {"embed", "controls", "score", "figure4", "relations", "figure2", "figure3"}
 AFTER_ACTIVATIONS = {"dissect", "detectors", "units", "similarity", *AFTER_EMBED}
 
 
@@ -68,6 +68,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
     assert files >= {
         "labels.h5", "activations.h5", "profiles.h5", "units.csv", "similarity.h5", "embedding.h5",
         "scores.csv", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
+        "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
         "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",
         "logs/dissect.log", "logs/dissect.benchmark.tsv",
     }  # fmt: skip
@@ -87,6 +88,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
         ((), ("dissection={quantile: 0.01}",), {"dissect", "units", "detectors", *AFTER_EMBED}),
         ((), ("run=other",), {"labels", "activations", *AFTER_ACTIVATIONS}),
+        ((), ("figure2={seed: 1}",), {"figure2"}),
         (("results/other/profiles.h5",), ("run=other",), {"labels", "activations", "dissect"}),
     ],
 )  # fmt: skip

@@ -1,0 +1,106 @@
+"""Figure 2 of [HAN22]: units whose vectors lie near fire on the same things."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dissect_embed.errors import ArtefactError
+from dissect_embed.figures.masks import (
+    Gallery,
+    choose_images,
+    draw_mask,
+    find_images,
+    read_masks,
+    read_pixels,
+    unit_title,
+)
+from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
+from dissect_embed.relations import NEAREST, nearest_units
+
+UNITS, IMAGES = 2, 3
+PANEL_INCHES = 1.5
+
+
+def choose_units(gallery: Gallery, n: int, seed: int) -> list[int]:
+    """Return units of different best concepts, in an order drawn by a seed.
+
+    Units that overlap no concept or never fire come only where there are no others.
+    """
+    order = np.random.default_rng(seed).permutation(len(gallery.thresholds)).tolist()
+    fires = np.any(gallery.peak > gallery.thresholds, axis=0)
+    told = [unit for unit in order if fires[unit] and gallery.concepts[unit][0]]
+    first: dict[str, int] = {}
+    for unit in told:
+        first.setdefault(gallery.concepts[unit][0], unit)
+    # Those of a concept that came before, and the rest, follow.
+    return list(dict.fromkeys([*first.values(), *told, *order]))[:n]
+
+
+def draw_figure2(
+    gallery: Gallery,
+    profiles: h5py.File,
+    vectors: Float[Tensor, "unit dim"],
+    stem: Path,
+    *,
+    units: Sequence[int] = (),
+    images: Sequence[str] = (),
+    seed: int = 0,
+) -> None:
+    """Draw ``stem.svg`` and ``stem.png``.
+
+    Each block has a unit and its three nearest by cosine as columns; its rows are images of
+    different content on which the unit fires (``masks.choose_images``), whatever its neighbours do.
+
+    Parameters
+    ----------
+    units, images
+        What to draw, by number and name; by default chosen by rule and seed.
+
+    Raises
+    ------
+    ArtefactError
+        If there is no such unit or image.
+    """
+    n_units = len(gallery.thresholds)
+    for unit in units:
+        if not 0 <= unit < n_units:
+            msg = (
+                f"figure2.units: {gallery.layer} has no unit {unit}, only 0 to {n_units - 1}; "
+                "choose others"
+            )
+            raise ArtefactError(msg)
+    units = list(units) or choose_units(gallery, UNITS, seed)
+    near, cosines = nearest_units(vectors, NEAREST)
+    blocks = []
+    for unit in units:
+        shown = find_images(gallery.source, images) or choose_images(gallery, unit, IMAGES)
+        blocks.append((unit, shown))
+    n_columns = 1 + near.shape[1]
+    n_rows = max(len(shown) for _, shown in blocks)
+    with reproducible_style():
+        size = (len(blocks) * n_columns * PANEL_INCHES, n_rows * PANEL_INCHES + 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        parts = figure.subfigures(1, len(blocks), wspace=0.03, squeeze=False)[0]
+        for part, (unit, shown) in zip(parts, blocks, strict=True):
+            columns = [unit, *near[unit].tolist()]
+            titles = [unit_title(gallery, unit)]
+            titles += [
+                f"{unit_title(gallery, other)}\ncosine {cosine:.2f}"
+                for other, cosine in zip(columns[1:], cosines[unit].tolist(), strict=True)
+            ]
+            titles[0] += "\nand its nearest"
+            masks = read_masks(gallery, shown, columns)
+            axes = part.subplots(len(shown), n_columns, squeeze=False)
+            for row, image in enumerate(shown):
+                pixels = read_pixels(gallery, image)
+                for column in range(n_columns):
+                    draw_mask(axes[row, column], pixels, masks[row, column])
+            for ax, title in zip(axes[0], titles, strict=True):
+                ax.set_title(title, fontsize=8)
+        figure.suptitle(f"{run_title(profiles)}; where units fire", fontsize=9)
+        save_figure(figure, stem)

@@ -1,0 +1,74 @@
+"""Figure 3 of [HAN22]: units whose vectors add up to a third's."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from dissect_embed.figures.masks import (
+    Gallery,
+    choose_images,
+    draw_mask,
+    read_masks,
+    read_pixels,
+    unit_title,
+)
+from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
+from dissect_embed.relations import TRIVIAL, AdditivePair, additive_pairs
+
+PAIRS, IMAGES = 2, 3
+PANEL_INCHES = 1.5
+
+
+def choose_pairs(gallery: Gallery, pairs: list[AdditivePair], n: int) -> list[AdditivePair]:
+    """Return the best pairs of which all three units fire and no unit stands in two."""
+    fires = np.any(gallery.peak > gallery.thresholds, axis=0)
+    chosen: list[AdditivePair] = []
+    used: set[int] = set()
+    for pair in pairs:
+        if len(chosen) < n and fires[list(pair[:3])].all() and used.isdisjoint(pair[:3]):
+            chosen.append(pair)
+            used.update(pair[:3])
+    return chosen
+
+
+def draw_figure3(
+    gallery: Gallery, profiles: h5py.File, vectors: Float[Tensor, "unit dim"], stem: Path
+) -> None:
+    """Draw ``stem.svg`` and ``stem.png``: two parts and their sum, a block a pair.
+
+    The pairs are those of the highest cosine of ``relations.additive_pairs`` that share no unit;
+    the rows are images of different content on which the target fires.
+    """
+    pairs = choose_pairs(gallery, additive_pairs(vectors, top=1000), PAIRS)
+    with reproducible_style():
+        size = (max(1, len(pairs)) * 3 * PANEL_INCHES + 0.6, IMAGES * PANEL_INCHES + 1.2)
+        figure = Figure(figsize=size, layout="constrained")
+        figure.suptitle(
+            f"{run_title(profiles)}; pairs that add up to a third unit,\n"
+            f"which is not among the {TRIVIAL} nearest of either",
+            fontsize=9,
+        )
+        if not pairs:
+            figure.text(0.5, 0.5, "no pair adds up to a third unit", ha="center", color="#666666")
+        parts = figure.subfigures(1, max(1, len(pairs)), wspace=0.04, squeeze=False)[0]
+        for part, pair in zip(parts, pairs, strict=False):
+            units = list(pair[:3])
+            shown = choose_images(gallery, pair.target, IMAGES)
+            masks = read_masks(gallery, shown, units)
+            axes = part.subplots(len(shown), 3, squeeze=False)
+            for row, image in enumerate(shown):
+                pixels = read_pixels(gallery, image)
+                for column in range(3):
+                    draw_mask(axes[row, column], pixels, masks[row, column])
+            cosines = (pair.first_cosine, pair.second_cosine, pair.cosine)
+            for ax, unit, cosine, what in zip(
+                axes[0], units, cosines, ("alone", "alone", "sum"), strict=True
+            ):
+                ax.set_title(
+                    f"{unit_title(gallery, unit)}\n{what}: cosine {cosine:.2f}", fontsize=8
+                )
+        save_figure(figure, stem)

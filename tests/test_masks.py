@@ -1,0 +1,136 @@
+"""Pictures of units: which images, which pixels, the same bytes, and what is not there."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from dissect_embed.cache import open_artefact
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.dissection import write_profiles
+from dissect_embed.errors import ArtefactError
+from dissect_embed.figures.figure2 import choose_units, draw_figure2
+from dissect_embed.figures.figure3 import choose_pairs, draw_figure3
+from dissect_embed.figures.masks import choose_images, find_images, open_gallery, read_masks
+from dissect_embed.labels import open_labels, write_labels
+from dissect_embed.relations import AdditivePair
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, make_tiny, write_maps) -> Path:
+    folder = tmp_path_factory.mktemp("masks")
+    data = load_broden(make_tiny(folder / "tiny", 8))
+    rng = np.random.default_rng(0)
+    maps = np.maximum(rng.normal(size=(8, 6, 4, 4)), 0).astype(np.float16)
+    maps[:, 5] = 0  # never fires
+    write_labels(folder / "labels.h5", data, n_jobs=1)
+    write_maps(folder / "activations.h5", data, maps)
+    write_profiles(
+        folder / "profiles.h5", folder / "activations.h5", folder / "labels.h5", quantile=0.05
+    )
+    return folder
+
+
+@pytest.fixture
+def gallery(files):
+    with (
+        open_artefact(files / "activations.h5", "activations") as source,
+        open_artefact(files / "profiles.h5", "profiles") as profiles,
+        open_labels(files / "labels.h5") as labels,
+    ):
+        yield open_gallery(source, profiles, labels, load_broden(files / "tiny"), None)
+
+
+@pytest.fixture
+def profiles(files):
+    with h5py.File(files / "profiles.h5") as file:
+        yield file
+
+
+VECTORS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_images_are_those_of_the_highest_peak_and_of_other_content(gallery):
+    for unit in range(5):
+        chosen = choose_images(gallery, unit, 3)
+        assert len(set(chosen)) == 3
+        assert chosen[0] == gallery.peak[:, unit].argmax()
+        fires = np.flatnonzero(gallery.peak[:, unit] > gallery.thresholds[unit])
+        assert set(chosen[: len(fires)]) <= set(fires.tolist())
+    assert len(choose_images(gallery, 5, 3)) == 3
+
+
+def test_masks_are_those_of_the_enlarged_map(gallery):
+    masks = read_masks(gallery, [3, 0], [4, 1])
+    assert masks.shape == (2, 2, 32, 32)
+    # The middle of a position, 8 pixels wide, has nearly its value.
+    maps = gallery.source["layers/a/activations"][:]
+    large = torch.nn.functional.interpolate(
+        torch.from_numpy(maps).double(), (32, 32), mode="bilinear", align_corners=False
+    ).numpy()
+    for n, image in enumerate((3, 0)):
+        for k, unit in enumerate((4, 1)):
+            expected = large[image, unit] > gallery.thresholds[unit]
+            np.testing.assert_array_equal(masks[n, k], expected)
+    assert not read_masks(gallery, [0], [5]).any()
+
+
+def test_units_have_different_concepts_and_fire(gallery):
+    units = choose_units(gallery, 3, seed=0)
+    assert len(set(units)) == 3
+    assert 5 not in units
+    assert units == choose_units(gallery, 3, seed=0)
+    assert 5 in choose_units(gallery, 6, seed=0)
+
+
+def test_pairs_share_no_unit_and_fire(gallery):
+    pairs = [
+        AdditivePair(*triple, 0.9, 0.5, 0.5)
+        for triple in [(0, 1, 5), (0, 1, 2), (2, 3, 4), (3, 4, 0)]
+    ]
+    assert [pair[:3] for pair in choose_pairs(gallery, pairs, 2)] == [(0, 1, 2)]
+
+
+def test_figures_are_the_same_bytes_each_time(gallery, profiles, tmp_path):
+    for name in "ab":
+        draw_figure2(gallery, profiles, VECTORS, tmp_path / name / "figure2")
+        draw_figure3(gallery, profiles, VECTORS, tmp_path / name / "figure3")
+    for file in ("figure2.svg", "figure2.png", "figure3.svg", "figure3.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_units_and_images_can_be_named(gallery, profiles, tmp_path):
+    draw_figure2(
+        gallery, profiles, VECTORS, tmp_path / "x", units=[5, 2, 0], images=["3.jpg", "1.jpg"]
+    )
+    svg = (tmp_path / "x.svg").read_text()
+    for unit in ("a:5", "a:2", "a:0"):
+        assert unit in svg
+    assert find_images(gallery.source, ["3.jpg", "1.jpg"]) == [3, 1]
+    with pytest.raises(ArtefactError, match=r"no image '9\.jpg'"):
+        draw_figure2(gallery, profiles, VECTORS, tmp_path / "y", images=["9.jpg"])
+    for unit in (6, -1):
+        with pytest.raises(ArtefactError, match=f"a has no unit {unit}, only 0 to 5"):
+            draw_figure2(gallery, profiles, VECTORS, tmp_path / "y", units=[unit])
+    assert not list(tmp_path.glob("y*"))
+
+
+def test_layers_of_few_units_are_drawn(gallery, profiles, tmp_path):
+    one = gallery._replace(
+        thresholds=gallery.thresholds[:1], peak=gallery.peak[:, :1], concepts=gallery.concepts[:1]
+    )
+    draw_figure2(one, profiles, VECTORS[:1], tmp_path / "one")
+    draw_figure3(one, profiles, VECTORS[:1], tmp_path / "three")
+    assert "no pair adds up to a third unit" in (tmp_path / "three.svg").read_text()
+
+
+def test_a_layer_that_was_not_probed_is_named(files):
+    with (
+        open_artefact(files / "activations.h5", "activations") as source,
+        open_artefact(files / "profiles.h5", "profiles") as profiles,
+        open_labels(files / "labels.h5") as labels,
+        pytest.raises(ArtefactError, match="no layer 'b'; there are a"),
+    ):
+        open_gallery(source, profiles, labels, load_broden(files / "tiny"), None, "b")

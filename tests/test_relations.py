@@ -1,0 +1,141 @@
+"""Nearest units, additive pairs and overlaps: by hand and beside slow references."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dissect_embed.activations import write_activations
+from dissect_embed.cache import SCHEMA_VERSIONS
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.dissection import write_profiles
+from dissect_embed.embedding import write_embedding
+from dissect_embed.labels import write_labels
+from dissect_embed.relations import (
+    additive_pairs,
+    count_coactivation,
+    nearest_units,
+    overlap_of,
+    write_relations,
+)
+from dissect_embed.similarity import write_similarity
+from dissect_embed.vectors import Schedule
+
+
+def test_the_nearest_units_by_looking_at_all():
+    vectors = torch.randn(30, 5, generator=torch.Generator().manual_seed(0))
+    units, cosines = nearest_units(vectors, 3)
+    for u in range(30):
+        others = [
+            (float(torch.cosine_similarity(vectors[u], vectors[v], dim=0)), v)
+            for v in range(30)
+            if v != u
+        ]
+        best = sorted(others, reverse=True)[:3]
+        assert units[u].tolist() == [v for _, v in best]
+        np.testing.assert_allclose(cosines[u], [c for c, _ in best], rtol=1e-5)
+
+
+@pytest.mark.parametrize("trivial", [0, 2])
+def test_the_additive_pairs_by_looking_at_all(trivial):
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(14, 4, generator=generator) * torch.rand(14, 1, generator=generator)
+    near, _ = nearest_units(vectors, trivial)
+    unit = torch.nn.functional.normalize(vectors.double(), dim=1)
+    slow = []
+    for i, j in itertools.combinations(range(14), 2):
+        targets = set(range(14)) - {i, j} - set(near[i].tolist()) - set(near[j].tolist())
+        if targets:
+            total = unit[i] + unit[j]
+            scores = {k: float(total @ unit[k] / total.norm()) for k in targets}
+            best = max(scores, key=scores.get)
+            slow.append((scores[best], i, j, best))
+    slow.sort(reverse=True)
+    found = additive_pairs(vectors, top=20, trivial=trivial)
+    assert [p[:3] for p in found] == [s[1:] for s in slow[:20]]
+    np.testing.assert_allclose([p.cosine for p in found], [s[0] for s in slow[:20]])
+    for pair in found:
+        alone = float(unit[pair.first] @ unit[pair.target])
+        assert pair.first_cosine == pytest.approx(alone)
+
+
+def test_layers_that_are_too_small_have_no_pairs():
+    one, two = torch.ones(1, 3), torch.eye(2)
+    assert nearest_units(one, 3)[0].shape == (1, 0)
+    assert nearest_units(two, 3)[0].tolist() == [[1], [0]]
+    assert additive_pairs(one) == additive_pairs(two) == []
+    # All targets trivial.
+    assert additive_pairs(torch.randn(5, 3), trivial=10) == []
+
+
+def test_opposite_units_add_up_to_nothing():
+    vectors = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+    assert all(np.isfinite(pair.cosine) for pair in additive_pairs(vectors, trivial=0))
+
+
+def test_overlaps_by_looking_at_each_position():
+    rng = np.random.default_rng(0)
+    maps = torch.from_numpy(rng.random((5, 4, 3, 3)).astype(np.float16))
+    thresholds = torch.tensor([0.5, 0.2, 0.9, 2.0])
+    found = overlap_of(
+        count_coactivation(maps[:2], thresholds) + count_coactivation(maps[2:], thresholds)
+    )
+    fires = maps.float().numpy() > thresholds.numpy()[:, None, None]
+    for i, j in itertools.product(range(4), repeat=2):
+        both = (fires[:, i] & fires[:, j]).sum()
+        either = (fires[:, i] | fires[:, j]).sum()
+        assert found[i, j] == pytest.approx(both / either if either else 0)
+    assert found[3].sum() == 0  # never fires
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_tiny) -> Path:
+    """All files of a run on the tiny data set, from a network of 3 + 5 units."""
+    folder = tmp_path_factory.mktemp("relations")
+    data = load_broden(make_tiny(folder / "tiny"))
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module("low", nn.Sequential(nn.Conv2d(3, 3, 4, 4), nn.ReLU()))
+    model.add_module("high", nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU()))
+    config = {
+        "dataset": {"name": "tiny", "split": "all", "images": 6},
+        "model": {"name": "own", "weights": "random"},
+        "layers": ["low", "high"],
+        "activations": {"batch_size": 2},
+    }
+    path = {name: folder / f"{name}.h5" for name in SCHEMA_VERSIONS}
+    for kind, cached in (("", None), ("streamed-", [])):
+        maps = folder / f"{kind}activations.h5"
+        write_activations(
+            maps, data, model, ["low", "high"], config=config, batch_size=2, cached=cached
+        )
+    write_labels(path["labels"], data, n_jobs=1)
+    write_profiles(path["profiles"], path["activations"], path["labels"], quantile=0.05)
+    write_similarity(path["similarity"], path["activations"])
+    write_embedding(
+        path["embedding"], path["similarity"], path["profiles"], dim=4, seeds=(3,),
+        schedule=Schedule(epochs=2, steps_per_epoch=1),
+    )  # fmt: skip
+    three = (path["profiles"], path["embedding"])
+    write_relations(folder / "relations.csv", folder / "pairs.csv", path["activations"], *three)
+    again = {"model": model, "dataset": data}
+    streamed = folder / "streamed.csv"
+    write_relations(streamed, folder / "p.csv", folder / "streamed-activations.h5", *three, **again)
+    return folder
+
+
+def test_tables(run):
+    assert (run / "streamed.csv").read_bytes() == (run / "relations.csv").read_bytes()
+    with (run / "relations.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 2 + 5 * 3
+    assert {row["rank"] for row in rows if row["layer"] == "low"} == {"1", "2"}
+    for row in rows:
+        assert row["unit"] != row["neighbour"]
+        assert 0 <= float(row["overlap"]) <= 1
+        assert -1 <= float(row["cosine"]) <= 1.0001
+    assert (run / "pairs.csv").read_text().startswith("layer,rank,first,second,target,cosine")
