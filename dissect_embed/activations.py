@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from dissect_embed.cache import create_artefact, label_axes, write_scale
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.disk import check_disk_space, format_bytes
+from dissect_embed.disk import check_disk_space, format_bytes, sync_early
 from dissect_embed.errors import ModelError
 from dissect_embed.forward import (
     Float16OverflowError,
@@ -240,10 +240,14 @@ def _fill(
                     sums[layer] = sums[layer] + parts[layer] if layer in sums else parts[layer]
                 else:
                     groups[layer]["activations"][place] = maps.cpu().numpy()
+                    written(maps.nbytes)
         return len(peak)
 
     stored = forward_maps(network, dataset, span, dtypes, store, n_threads=n_threads)
-    with tqdm(total=len(span), desc="activations", unit=" images", disable=None) as bar:
+    with (
+        sync_early(Path(file.filename)) as written,
+        tqdm(total=len(span), desc="activations", unit=" images", disable=None) as bar,
+    ):
         for done in stored:
             bar.update(done)
     for layer, counts in top.items():

@@ -1,6 +1,10 @@
 """Room on the disk: checked before a long run, told when it ran out."""
 
+import os
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from dissect_embed.errors import DiskSpaceError
@@ -25,6 +29,29 @@ def check_disk_space(path: Path, needed: int) -> int:
         )
         raise DiskSpaceError(msg)
     return free
+
+
+@contextmanager
+def sync_early(path: Path, every: int = 256_000_000) -> Iterator[Callable[[int], None]]:
+    """Bring a growing file to disk beside the work that writes it, not all of it at the end.
+
+    Yields a function to be told of bytes that were written.
+    """
+    waiting = 0
+    descriptor = os.open(path, os.O_RDONLY)
+
+    def tell(n_bytes: int) -> None:
+        nonlocal waiting
+        waiting += n_bytes
+        if waiting >= every:
+            waiting = 0
+            syncing.submit(os.fsync, descriptor)
+
+    try:
+        with ThreadPoolExecutor(1) as syncing:
+            yield tell
+    finally:
+        os.close(descriptor)
 
 
 def format_bytes(n_bytes: int) -> str:
