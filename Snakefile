@@ -55,6 +55,7 @@ rule all:
         f"{RESULTS}/controls.csv",
         f"{RESULTS}/units.csv",
         f"{RESULTS}/relations.csv",
+        f"{RESULTS}/vectors.npz",
 
 
 onsuccess:

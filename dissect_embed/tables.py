@@ -14,10 +14,12 @@ SCORE_COLUMNS = ("layer", "method", "seed", "epoch", "kl")
 CONTROL_COLUMNS = ("layer", "statistic", "seed", "value", "null_mean", "null_sd", "p")
 
 
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def write_table(
+    path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ","
+) -> None:
     """Write a CSV file; it gets its name when it is whole."""
     with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file, lineterminator="\n", delimiter=delimiter)
         writer.writerow(columns)
         writer.writerows(rows)
 

@@ -125,3 +125,28 @@ rule figure3:
     shell:
         "dissect-embed figure3 {input.activations:q} {input.profiles:q} {input.embedding:q} "
         "{input.labels:q} {params.data:q} --output {output.svg:q} --log {log:q}"
+
+
+rule export:
+    input:
+        activations=f"{RESULTS}/activations.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        embedding=f"{RESULTS}/embedding.h5",
+        labels=f"{RESULTS}/labels.h5",
+        checkpoint=CHECKPOINT if AGAIN else [],
+    output:
+        npz=f"{RESULTS}/vectors.npz",
+        projector=f"{RESULTS}/projector/projector_config.pbtxt",
+    log:
+        f"{RESULTS}/logs/export.log",
+    benchmark:
+        f"{RESULTS}/logs/export.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    params:
+        data=REPLAY,
+        folder=subpath(output.projector, parent=True),
+    shell:
+        "dissect-embed export {input.activations:q} {input.profiles:q} {input.embedding:q} "
+        "{input.labels:q} {params.data:q} --projector {params.folder:q} --output {output.npz:q} "
+        "--log {log:q}"

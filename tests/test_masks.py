@@ -1,16 +1,20 @@
 """Pictures of units: which images, which pixels, the same bytes, and what is not there."""
 
+import json
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dissect_embed.cache import open_artefact
 from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.pixels import read_image
 from dissect_embed.dissection import write_profiles
 from dissect_embed.errors import ArtefactError
+from dissect_embed.export import SIDE, unit_pictures, write_npz, write_projector
 from dissect_embed.figures.figure2 import choose_units, draw_figure2
 from dissect_embed.figures.figure3 import choose_pairs, draw_figure3
 from dissect_embed.figures.masks import choose_images, find_images, open_gallery, read_masks
@@ -134,3 +138,35 @@ def test_a_layer_that_was_not_probed_is_named(files):
         pytest.raises(ArtefactError, match="no layer 'b'; there are a"),
     ):
         open_gallery(source, profiles, labels, load_broden(files / "tiny"), None, "b")
+
+
+def test_vectors_for_other_tools(gallery, profiles, tmp_path):
+    vectors = VECTORS.numpy()[None]
+    with h5py.File(tmp_path / "embedding.h5", "w") as file:
+        file.attrs["config"] = json.dumps({"layers": ["a"]})
+        file["seeds"], file["layers/a/vectors"] = [7], vectors
+        write_npz(tmp_path / "vectors.npz", profiles, file)
+        write_projector(tmp_path / "projector", [gallery], file)
+    with np.load(tmp_path / "vectors.npz") as npz:
+        np.testing.assert_array_equal(npz["a"], vectors)
+        assert npz["a.label"].tolist() == [name for name, _ in gallery.concepts]
+        assert npz["seeds"].tolist() == [7]
+    folder = tmp_path / "projector"
+    np.testing.assert_allclose(np.loadtxt(folder / "a.tensors.tsv"), vectors[0], rtol=1e-5)
+    rows = (folder / "a.metadata.tsv").read_text().splitlines()
+    assert rows[0] == "unit\tlabel\tscore"
+    assert [row.split("\t")[0] for row in rows[1:]] == [f"a:{unit}" for unit in range(6)]
+    sprite = np.asarray(Image.open(folder / "a.sprite.png"))
+    assert sprite.shape == (3 * SIDE, 3 * SIDE, 3)
+    assert (sprite[2 * SIDE :] == 255).all()  # six units leave the last row white
+    assert "a.sprite.png" in (folder / "projector_config.pbtxt").read_text()
+
+
+def test_a_picture_is_clear_where_its_unit_fires(gallery):
+    pictures = unit_pictures(gallery, side=32)
+    for unit in range(6):
+        image = int(gallery.peak[:, unit].argmax())
+        pixels = read_image(gallery.dataset, gallery.dataset.rows[image])
+        mask = read_masks(gallery, [image], [unit])[0, 0]
+        np.testing.assert_array_equal(pictures[unit][mask], pixels[mask])
+        assert (pictures[unit][~mask] >= 190).all()

@@ -32,6 +32,7 @@ for command in (
     relations.relations,
     relations.figure2,
     relations.figure3,
+    relations.export,
     results.figure4,
     results.detectors,
     results.inspect,

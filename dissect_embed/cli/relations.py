@@ -105,6 +105,37 @@ def figure3(
     logging.info("%s: done", output)
 
 
+def export(
+    activations: Path,
+    profiles: Path,
+    embedding: Path,
+    labels: Path,
+    dataset: Data,
+    output: Annotated[Path, typer.Option("--output", "-o", help="vectors.npz, to be written.")],
+    projector: Annotated[Path, typer.Option(help="The projector's folder, to be written.")],
+    split: Split = "all",
+    model: Network = "resnet18",
+    weights: Weights = "random",
+    checkpoint: Checkpoint = None,
+    log: Log = None,
+) -> None:
+    """Write the vectors for other tools: NumPy, and TensorBoard's projector."""
+    import h5py
+
+    from dissect_embed.cache import layer_names
+    from dissect_embed.export import write_npz, write_projector
+
+    log_to(log)
+    again = (model, weights, checkpoint)
+    with _gallery(activations, profiles, embedding, labels, dataset, split, None, again) as opened:
+        gallery, file, _ = opened
+        with h5py.File(embedding) as vectors:
+            layers = layer_names(vectors)
+            write_projector(projector, (gallery.of_layer(file, k) for k in layers), vectors)
+            write_npz(output, file, vectors)
+    logging.info("%s, %s: done", output, projector)
+
+
 @contextmanager
 def _gallery(
     activations: Path,

@@ -36,6 +36,10 @@ class Gallery(NamedTuple):
     concepts: list[tuple[str, str]]  # each unit's best, and its IoU
     replay: Replay | None
 
+    def of_layer(self, profiles: h5py.File, layer: str) -> "Gallery":
+        """Return the same for another layer."""
+        return open_gallery(self.source, profiles, self.labels, self.dataset, self.replay, layer)
+
 
 def open_gallery(
     source: h5py.File,

@@ -19,7 +19,7 @@ SETTINGS = (
     'model={"weights": "random", "layers": ["layer1", "layer2"]}',
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
 )
-AFTER_EMBED = {"embed", "controls", "score", "figure4", "relations", "figure2", "figure3"}
+AFTER_EMBED = {"embed", "controls", "score", "figure4", "relations", "figure2", "figure3", "export"}
 AFTER_ACTIVATIONS = {"dissect", "detectors", "units", "similarity", *AFTER_EMBED}
 
 
@@ -69,6 +69,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         "labels.h5", "activations.h5", "profiles.h5", "units.csv", "similarity.h5", "embedding.h5",
         "scores.csv", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
+        "vectors.npz", "projector/projector_config.pbtxt", "projector/layer2.sprite.png",
         "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",
         "logs/dissect.log", "logs/dissect.benchmark.tsv",
     }  # fmt: skip

@@ -1,0 +1,105 @@
+"""Vectors for other tools: ``vectors.npz``, and a folder for TensorBoard's embedding projector.
+
+The projector (``tensorboard --logdir results/<run>/projector``, or projector.tensorflow.org) reads
+a table of vectors, one of names, and a sprite: a picture a unit, here its top image with the region
+in which it fires.
+"""
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image
+from tqdm import tqdm
+
+from dissect_embed.cache import atomic_path, layer_names
+from dissect_embed.figures.masks import VEIL, Gallery, read_masks, read_pixels
+from dissect_embed.relations import best_concepts
+from dissect_embed.tables import write_table
+
+# Pixels of a picture's side. A sprite of 2,048 units then has 46 × 46 of them, below the 8,192
+# pixels that the projector takes.
+SIDE = 64
+
+
+def write_npz(path: Path, profiles: h5py.File, embedding: h5py.File) -> None:
+    """Write ``vectors.npz``: for each layer ``<layer>``, ``<layer>.label`` and ``<layer>.score``.
+
+    ``<layer>`` is ``(R, C, K)``, the vectors of all seeds; ``label`` and ``score`` are each unit's
+    best concept and its IoU; ``seeds`` is ``(R,)``.
+    """
+    arrays = {"seeds": embedding["seeds"][:]}
+    for layer in layer_names(embedding):
+        concepts = best_concepts(profiles, layer)
+        arrays[layer] = embedding[f"layers/{layer}/vectors"][:]
+        arrays[f"{layer}.label"] = np.array([name for name, _ in concepts])
+        arrays[f"{layer}.score"] = profiles[f"layers/{layer}/iou"][:].max(axis=1)
+    # Through memory: NumPy would append .npz to a temporary name.
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    with atomic_path(path) as part:
+        part.write_bytes(content.getvalue())
+
+
+def write_projector(folder: Path, galleries: Iterable[Gallery], embedding: h5py.File) -> None:
+    """Write the vectors of the first seed, names and sprites of all layers."""
+    entries = []
+    for gallery in galleries:
+        layer = gallery.layer
+        vectors = embedding[f"layers/{layer}/vectors"][0]
+        _write_tensors(folder / f"{layer}.tensors.tsv", vectors)
+        rows = [[f"{layer}:{unit}", *concept] for unit, concept in enumerate(gallery.concepts)]
+        write_table(folder / f"{layer}.metadata.tsv", ["unit", "label", "score"], rows, "\t")
+        sprite = lay_out(unit_pictures(gallery))
+        with atomic_path(folder / f"{layer}.sprite.png") as part:
+            Image.fromarray(sprite).save(part, format="PNG")
+        entries.append(
+            f'embeddings {{\n  tensor_name: "{layer}"\n  tensor_path: "{layer}.tensors.tsv"\n'
+            f'  metadata_path: "{layer}.metadata.tsv"\n  sprite {{\n'
+            f'    image_path: "{layer}.sprite.png"\n'
+            f"    single_image_dim: {SIDE}\n    single_image_dim: {SIDE}\n  }}\n}}\n"
+        )
+    with atomic_path(folder / "projector_config.pbtxt") as part:
+        part.write_text("".join(entries))
+
+
+def unit_pictures(gallery: Gallery, side: int = SIDE) -> UInt8[np.ndarray, "unit side side 3"]:
+    """Return each unit's top image, all but where it fires under a veil."""
+    tops = gallery.peak.argmax(axis=0)
+    pictures = np.empty((len(tops), side, side, 3), dtype=np.uint8)
+    bar = tqdm(total=len(tops), desc=f"{gallery.layer} pictures", unit=" units", disable=None)
+    with bar:
+        for image in np.unique(tops).tolist():
+            units = np.flatnonzero(tops == image).tolist()
+            pixels = read_pixels(gallery, image)
+            for unit, mask in zip(units, read_masks(gallery, [image], units)[0], strict=True):
+                veiled = (pixels * (1 - VEIL) + 255 * VEIL).astype(np.uint8)
+                picture = Image.fromarray(np.where(mask[:, :, None], pixels, veiled))
+                pictures[unit] = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
+            bar.update(len(units))
+    return pictures
+
+
+def lay_out(pictures: UInt8[np.ndarray, "unit side side 3"]) -> UInt8[np.ndarray, "y x 3"]:
+    """Lay pictures out in a square, row by row; what is left over is white.
+
+    Examples
+    --------
+    >>> lay_out(np.zeros((5, 2, 2, 3), dtype=np.uint8)).shape
+    (6, 6, 3)
+    """
+    n, side = pictures.shape[:2]
+    columns = int(np.ceil(np.sqrt(n)))
+    sheet = np.full((columns * columns, side, side, 3), 255, dtype=np.uint8)
+    sheet[:n] = pictures
+    sheet = sheet.reshape(columns, columns, side, side, 3).swapaxes(1, 2)
+    return sheet.reshape(columns * side, columns * side, 3)
+
+
+def _write_tensors(path: Path, vectors: Float[np.ndarray, "unit dim"]) -> None:
+    rows: Sequence[str] = ["\t".join(f"{value:.6g}" for value in row) for row in vectors.tolist()]
+    with atomic_path(path) as part:
+        part.write_text("\n".join(rows) + "\n")
