@@ -1,0 +1,1 @@
+"""Static knowledge distillation: the vectors of a teacher's units teach a student."""
