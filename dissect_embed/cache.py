@@ -45,6 +45,7 @@ SCHEMA_VERSIONS = {
     "profiles": 2,
     "similarity": 1,
     "embedding": 1,
+    "classes": 1,
 }
 
 # The stage that makes each file, named in the remedy of an error.
@@ -55,6 +56,7 @@ RULES = {
     "profiles": "dissect",
     "similarity": "similarity",
     "embedding": "embed",
+    "classes": "classes",
 }
 
 

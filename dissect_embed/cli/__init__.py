@@ -18,6 +18,8 @@ app = typer.Typer(
 for command in (
     preparation.mini,
     preparation.fetch,
+    preparation.classes,
+    preparation.shapes,
     preparation.train,
     dissecting.labels,
     dissecting.activations,

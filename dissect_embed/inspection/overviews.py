@@ -9,6 +9,7 @@ import numpy as np
 from rich.console import Console
 
 from dissect_embed.cache import layer_names, read_strings
+from dissect_embed.datasets.classes import count_classes
 from dissect_embed.disk import format_bytes
 from dissect_embed.inspection.files import format_shape
 from dissect_embed.inspection.summaries import (
@@ -160,6 +161,20 @@ def _thresholds(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
+def _classes(file: h5py.File, n_concepts: int) -> Printer:
+    counts = count_classes(file)
+    names = read_strings(file["classes"])
+    per_class = [np.bincount(file[f"{split}/labels"][:]) for split in ("train", "test")]
+
+    def show(console: Console) -> None:
+        print_heading(console, str(counts))
+        console.print(f"Classes: {names[0]} to {names[-1]}.")
+        train, test = (f"{n.min():,} to {n.max():,}" for n in per_class)
+        console.print(f"Images a class: {train} in train, {test} in test.")
+
+    return show
+
+
 # By schema: read a file's summary, with so many top concepts a layer.
 OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
     "labels": _labels,
@@ -168,4 +183,5 @@ OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
     "profiles": _profiles,
     "similarity": _similarity,
     "embedding": _embedding,
+    "classes": _classes,
 }
