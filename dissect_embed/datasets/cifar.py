@@ -18,14 +18,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
-from joblib import Parallel, delayed
+from joblib import Parallel, cpu_count, delayed
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from dissect_embed.datasets.classes import SPLITS, ClassCounts, ClassSplit, write_classes
 from dissect_embed.datasets.sources import Entry, read_source
 from dissect_embed.errors import DatasetError
-from dissect_embed.parallel import available_cores
 
 _CHUNK = 500  # images that a process decodes at a time
 
@@ -156,7 +155,7 @@ def _decode_all(images: Sequence[Entry]) -> UInt8[np.ndarray, "image y x 3"]:
     pixels = np.empty((len(images), *first.shape), np.uint8)
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     # Threads would wait for one another: around so small an image most of the work is Python's.
-    work = Parallel(n_jobs=min(available_cores(), len(chunks)), return_as="generator")(
+    work = Parallel(n_jobs=min(cpu_count(), len(chunks)), return_as="generator")(
         delayed(_decode_chunk)(chunk, images[0].place, first.shape) for chunk in chunks
     )
     with tqdm(desc="decode", total=len(images), unit=" images", disable=None) as bar:

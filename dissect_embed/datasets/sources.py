@@ -1,9 +1,10 @@
 """Where labelled images come from: class folders, tar files of them, CIFAR's pickles.
 
 Each is read to entries in no particular order: a class folder, or an image in one, which is decoded
-elsewhere. Hidden files and folders (``.DS_Store``, ``__MACOSX``) are passed over.
+elsewhere (`cifar`). Hidden files and folders (``.DS_Store``, ``__MACOSX``) are passed over.
 """
 
+import codecs
 import lzma
 import pickle
 import tarfile
@@ -56,6 +57,7 @@ _PICKLES: Final = {
 _HARMLESS: Final = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): codecs.encode,  # bytes, where Python 3 writes as Python 2 did
     ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
     ("numpy._core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
 }

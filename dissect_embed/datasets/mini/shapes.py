@@ -1,8 +1,8 @@
 """Shapes: a rendered stand-in for CIFAR-100, made in seconds and without a download.
 
 A class is a shape, a texture and a colour: `red striped star` is one of 5 × 4 × 5. Each image has
-one such thing, turned, moved and scaled by chance, before something blurred, in some light and
-with noise, so that a small network needs its depth and a few epochs.
+one such thing, turned, moved and scaled by chance, before clouds, in some light and with grain. A
+resnet20 gets about half of the test images right after three epochs of 10,000.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from dissect_embed.datasets.mini.materials import blend, make_pattern
 from dissect_embed.datasets.mini.textures import make_fractal
 from dissect_embed.errors import DatasetError
 
-SHAPES: Final = ("cross", "disc", "square", "star", "triangle")
+SHAPES: Final = ("cross", "disc", "ring", "star", "triangle")
 PATTERNS: Final = ("plain", "striped", "dotted", "chequered")
 COLORS: Final = ("red", "yellow", "green", "blue", "purple")
 # What lies behind, in no class's strongest shade.
@@ -113,10 +113,10 @@ def render_shape(split: str, label: int, index: int, seed: int = 0) -> UInt8[np.
     rng = np.random.default_rng([seed, SPLITS.index(split), label, index])
     name, pattern, shape = CLASSES[label].split()
     canvas = Canvas(_SIZE * _FINE)
-    color = scale_color(pick_color(rng, (name,), jitter=30), float(rng.uniform(0.75, 1.15)))
+    color = scale_color(pick_color(rng, (name,), jitter=24), float(rng.uniform(0.85, 1.1)))
     behind = _draw_behind(canvas, rng)
     x, y = rng.uniform(0.42, 0.58, size=2) * canvas.size
-    radius = float(rng.uniform(0.32, 0.42)) * canvas.size
+    radius = float(rng.uniform(0.34, 0.42)) * canvas.size
     turn = float(rng.uniform(-0.25, 0.25))
     # A rim sets the thing off where it has the colour of what lies behind.
     rim = mix_colors(behind, (0, 0, 0) if sum(behind) > 300 else (255, 255, 255), 0.5)
@@ -125,15 +125,15 @@ def render_shape(split: str, label: int, index: int, seed: int = 0) -> UInt8[np.
     canvas.paint(mask, _choose_fill(rng, pattern, color), relief=float(rng.uniform(0, 0.3)))
     rgb = canvas.rgb.reshape(_SIZE, _FINE, _SIZE, _FINE, 3).mean(axis=(1, 3), dtype=np.float32)
     light = rng.uniform(0.7, 1.15) * rng.uniform(0.92, 1.08, size=3)  # and its tint
-    grain = rng.normal(0, rng.uniform(2, 8), size=rgb.shape)
+    grain = rng.normal(0, rng.uniform(1, 6), size=rgb.shape)
     return np.clip(np.rint(rgb * light + grain), 0, 255).astype(np.uint8)
 
 
 def _draw_behind(canvas: Canvas, rng: np.random.Generator) -> Color:
-    """Fill the canvas with clouds of two colours and some blots; return their mean colour."""
+    """Fill the canvas with clouds of two colours and perhaps a blot; return their mean colour."""
     low, high = (pick_color(rng, _BEHIND, jitter=25) for _ in range(2))
     canvas.rgb[:] = blend(make_fractal(rng, canvas.size, canvas.size, canvas.size / 2), low, high)
-    for _ in range(int(rng.integers(0, 3))):
+    if rng.random() < 0.5:
         x, y = rng.uniform(0, canvas.size, size=2)
         rx, ry = rng.uniform(0.05, 0.2, size=2) * canvas.size
         blot = make_ellipse(float(x), float(y), float(rx), float(ry), canvas.size)
@@ -146,24 +146,32 @@ def _choose_fill(rng: np.random.Generator, pattern: str, color: Color) -> Fill:
         return color
     # The second colour is a light or a dark one, so that the first alone names the class.
     other = (245, 245, 240) if rng.random() < 0.5 else (25, 25, 30)
-    period = float(rng.uniform(5.5, 7.5)) * _FINE
-    return make_pattern(rng, pattern, color, mix_colors(color, other, 0.6), period)
+    period = float(rng.uniform(6.5, 8.5)) * _FINE
+    return make_pattern(rng, pattern, color, mix_colors(color, other, 0.8), period)
 
 
 def _outline(shape: str, x: float, y: float, radius: float, turn: float, size: int) -> Mask:
-    """Mask of a shape of about the same area for one radius, turned by so many radians."""
-    if shape == "disc":
-        return make_ellipse(x, y, radius * 0.85, radius * 0.85, size)
+    """Mask of a shape, turned by so many radians."""
+    if shape in ("disc", "ring"):
+        disc = make_ellipse(x, y, radius * 0.9, radius * 0.9, size)
+        hole = make_ellipse(x, y, radius * 0.42, radius * 0.42, size)
+        return disc if shape == "disc" else _cut(disc, hole)
 
     def place(points: Sequence[tuple[float, float]]) -> Mask:
         c, s = radius * cos(turn), radius * sin(turn)
         return make_polygon([(x + c * u - s * v, y + s * u + c * v) for u, v in points], size)
 
     if shape == "cross":
-        bars = [(u, v) for u, v in ((1.0, 0.36), (0.36, 1.0))]
+        bars = (1.0, 0.36), (0.36, 1.0)
         return unite([place([(-u, -v), (u, -v), (u, v), (-u, v)]) for u, v in bars])
-    if shape == "square":
-        return place([(-0.78, -0.78), (0.78, -0.78), (0.78, 0.78), (-0.78, 0.78)])
     n_corners, reach = (10, (1.15, 0.5)) if shape == "star" else (3, (1.1, 1.1))
     angles = [2 * pi * k / n_corners for k in range(n_corners)]
     return place([(reach[k % 2] * sin(a), -reach[k % 2] * cos(a)) for k, a in enumerate(angles)])
+
+
+def _cut(mask: Mask, hole: Mask) -> Mask:
+    """Take a hole out of a mask that surrounds it."""
+    inside = mask.inside.copy()
+    y, x = 2 * (hole.y - mask.y), 2 * (hole.x - mask.x)
+    inside[y : y + hole.inside.shape[0], x : x + hole.inside.shape[1]] &= ~hole.inside
+    return Mask(mask.y, mask.x, inside)
