@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from dissect_embed.distillation import losses
 from dissect_embed.distillation.methods import METHODS, build_method
@@ -345,3 +346,50 @@ def test_errors_name_what_is_wrong():
     for name in TAUGHT:
         if name != "fsp":
             assert call(build(name, student, other_units), student, other_units).isfinite()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_step_asks_for_no_value(name):
+    """No step waits for the device, and shapes depend on no values: fake tensors have none."""
+    method = build(name)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        for module in method.modules():
+            for key, p in module.named_parameters(recurse=False):
+                setattr(module, key, nn.Parameter(mode.from_tensor(p.detach())))
+            for key, x in module.named_buffers(recurse=False):
+                setattr(module, key, mode.from_tensor(x))
+        student, teacher = fake(), fake(seed=1)
+        images = mode.from_tensor(IMAGES)
+        value = method(student, teacher, mode.from_tensor(LABELS)[images], images)
+        if method.epochs_before:
+            value = value + method.before(student, teacher)
+        value.backward()
+    with pytest.raises(DataDependentOutputException):
+        value.item()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", METHODS)
+def test_steps_can_be_captured(name):
+    student, teacher = fake(device="cuda"), fake(seed=1, device="cuda")
+    images = IMAGES.cuda()
+    labels = LABELS.cuda()[images]
+    method = build(name, student, teacher)
+    state = copy.deepcopy(method.state_dict())
+
+    def step():
+        value = method(student, teacher, labels, images)
+        return value, *torch.autograd.grad(value, student.logits)
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        expected = step()
+    torch.cuda.current_stream().wait_stream(side)
+    method.load_state_dict(state)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+    graph.replay()
+    torch.testing.assert_close(found, expected)
