@@ -29,6 +29,15 @@ TERMS = [name for name in METHODS if METHODS[name].weight]
 STAGED = ["ab", "ft", "fsp"]
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads that wait for a busy processor take ten times as long as one for small tensors."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
 def fake(shapes=SMALL, seed=0, n_images=B, signed=False, **kind):
     generator = torch.Generator().manual_seed(seed)
 
