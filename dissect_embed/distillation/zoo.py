@@ -15,6 +15,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from dissect_embed.distillation.blocks import (
+    PreActivationBlock,
+    ResidualBlock,
+    Stage,
+    convolution,
+)
 from dissect_embed.distillation.outputs import Outputs
 from dissect_embed.errors import ModelError
 
@@ -69,70 +75,6 @@ class Network(nn.Module):
         pooled = x.mean(dim=(2, 3))
         logits = self.get_submodule(self._head)(pooled)
         return Outputs(logits, pooled, tuple(maps), tuple(before_relu))
-
-
-class Stage(nn.Sequential):
-    """Modules, and a ReLU at the end that can be left out."""
-
-    def before_relu(self, x: Float[Tensor, "image _ _ _"]) -> Float[Tensor, "image _ _ _"]:
-        """Return what the last ReLU is applied to."""
-        total: Tensor = super().forward(x)
-        return total
-
-    def forward(self, x: Float[Tensor, "image _ _ _"]) -> Float[Tensor, "image _ _ _"]:
-        """Return the stage's map."""
-        return F.relu(self.before_relu(x))
-
-
-class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut; the last of a stage leaves its ReLU to the stage."""
-
-    def __init__(
-        self, n_in: int, n_out: int, stride: int, projection: nn.Module | None, *, is_last: bool
-    ) -> None:
-        """Take the shortcut's projection, where the shape changes."""
-        super().__init__()
-        self.conv1 = _conv(n_in, n_out, stride)
-        self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = _conv(n_out, n_out)
-        self.bn2 = nn.BatchNorm2d(n_out)
-        self.downsample = projection
-        self.is_last = is_last
-
-    def forward(self, x: Float[Tensor, "image _ _ _"]) -> Float[Tensor, "image _ _ _"]:
-        """Return the sum of both ways, after a ReLU unless it is the stage's."""
-        inner = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        total = self.bn2(self.conv2(inner))
-        total += x if self.downsample is None else self.downsample(x)
-        return total if self.is_last else F.relu(total, inplace=True)
-
-
-class PreActivationBlock(nn.Module):
-    """Batch norm and ReLU before each of two convolutions, and a raw sum at the end."""
-
-    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
-        """Project the shortcut where the number of units changes."""
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(n_in)
-        self.conv1 = _conv(n_in, n_out, stride)
-        self.bn2 = nn.BatchNorm2d(n_out)
-        self.conv2 = _conv(n_out, n_out)
-        self.convShortcut = None if n_in == n_out else _conv(n_in, n_out, stride, 1)
-
-    def forward(self, x: Float[Tensor, "image _ _ _"]) -> Float[Tensor, "image _ _ _"]:
-        """Return the signed sum of both ways."""
-        return self.after_norm(x, self.bn1(x))
-
-    def after_norm(
-        self, x: Float[Tensor, "image _ _ _"], normalised: Float[Tensor, "image _ _ _"]
-    ) -> Float[Tensor, "image _ _ _"]:
-        """Do the rest, given the output of the first batch norm."""
-        active = F.relu(normalised)
-        inner = F.relu(self.bn2(self.conv1(active)), inplace=True)
-        shortcut = x if self.convShortcut is None else self.convShortcut(active)
-        total: Tensor = self.conv2(inner)
-        total += shortcut
-        return total
 
 
 class WideResNet(Network):
@@ -239,12 +181,6 @@ def _shape(shape: tuple[int, int, int]) -> str:
     return f"{shape[0]} units on {shape[1]} × {shape[2]}"
 
 
-def _conv(
-    n_in: int, n_out: int, stride: int = 1, size: int = 3, *, bias: bool = False
-) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, size, stride, padding=size // 2, bias=bias)
-
-
 def _initialise(network: Network) -> Network:
     """Draw weights as CRD does; linear layers are as torch makes them, unless changed later."""
     for module in network.modules():
@@ -257,7 +193,7 @@ def _initialise(network: Network) -> Network:
 
 def _resnet(widths: Sequence[int], n_blocks: int, n_classes: int) -> Network:
     trunk: dict[str, nn.Module] = {
-        "conv1": _conv(3, widths[0]),
+        "conv1": convolution(3, widths[0]),
         "bn1": nn.BatchNorm2d(widths[0]),
         "relu": nn.ReLU(),
     }
@@ -268,7 +204,9 @@ def _resnet(widths: Sequence[int], n_blocks: int, n_classes: int) -> Network:
             stride = 2 if n == 0 and stage > 1 else 1
             projection = None
             if n_in != n_out:
-                projection = nn.Sequential(_conv(n_in, n_out, stride, 1), nn.BatchNorm2d(n_out))
+                projection = nn.Sequential(
+                    convolution(n_in, n_out, stride, 1), nn.BatchNorm2d(n_out)
+                )
             is_last = n == n_blocks - 1
             blocks.append(ResidualBlock(n_in, n_out, stride, projection, is_last=is_last))
         trunk[f"layer{stage}"] = Stage(*blocks)
@@ -277,7 +215,7 @@ def _resnet(widths: Sequence[int], n_blocks: int, n_classes: int) -> Network:
 
 
 def _wide_resnet(widths: Sequence[int], n_blocks: int, n_classes: int) -> Network:
-    trunk: dict[str, nn.Module] = {"conv1": _conv(3, widths[0])}
+    trunk: dict[str, nn.Module] = {"conv1": convolution(3, widths[0])}
     for stage in (1, 2, 3):
         layer = nn.Sequential()
         for n in range(n_blocks):
@@ -300,7 +238,7 @@ def _vgg(n_convs: Sequence[int], n_classes: int) -> Network:
     for stage, (n, n_out) in enumerate(zip(n_convs, (64, 128, 256, 512, 512), strict=True)):
         modules: list[nn.Module] = []
         for _ in range(n):
-            modules += [_conv(n_in, n_out, bias=True), nn.BatchNorm2d(n_out), nn.ReLU()]
+            modules += [convolution(n_in, n_out, bias=True), nn.BatchNorm2d(n_out), nn.ReLU()]
             n_in = n_out
         trunk[f"block{stage}"] = Stage(*modules[:-1])
         if stage < 3:  # f4 has the grid of f3
