@@ -8,7 +8,8 @@ Value and gradient are written out. With E = exp(d), which is symmetric, and Z i
 
     loss = (1/C) [Σ_i log Z_i - ½ Σ_ij (p + pᵀ)_ij d_ij],
     ∂loss/∂d, made symmetric: W_ij / 2C with W_ij = E_ij (1/Z_i + 1/Z_j) - (p + pᵀ)_ij,
-    gradient at unit rows X: W X / C, of which only what is orthogonal to a row turns it,
+    gradient at unit rows X: W X / C, of which only what is orthogonal to a row turns it:
+    the diagonal of W would stretch rows, and is left out,
 
 so there is neither a log-softmax nor a graph of (image, C, C) matrices. A few images at a time keep
 the matrices in the processor's cache, and of units and positions the fewer are scaled: with
@@ -102,19 +103,12 @@ class _StaticLoss(torch.autograd.Function):
         block = n_images
         if maps.device.type == "cpu":
             block = max(1, CACHED * torch.get_num_threads() // n_units**2)
-        step = _by_gram if ctx.by_gram else _by_rows
-        # empty_like keeps channels last, which concatenating the parts would not.
-        kept = (
-            flat.new_empty((n_images, n_units, n_units)) if ctx.by_gram else torch.empty_like(flat)
-        )
-        values = []
-        for part, place in zip(flat.split(block), kept.split(block), strict=True):
-            value, place[:] = step(part, symmetric, temperature)
-            values.append(value)
+        compute = _by_gram if ctx.by_gram else _by_rows
+        value, kept = compute(flat, symmetric, temperature, min(block, n_images))
         scale = 1 / (n_units * n_images)
         kept *= scale
         ctx.save_for_backward(kept, *([flat] if ctx.by_gram else []))
-        return torch.stack(values).sum() * scale
+        return value * scale
 
     @staticmethod
     @once_differentiable
@@ -122,62 +116,95 @@ class _StaticLoss(torch.autograd.Function):
         kept, *flat = ctx.saved_tensors
         with torch.autocast(kept.device.type, enabled=False):
             pull = kept * grad
-            if ctx.by_gram:
-                pull = _product(pull, flat[0])
+            if flat:
+                m, pull = pull, torch.empty_like(flat[0])
+                _product(m, flat[0], pull)
         return pull.unflatten(2, ctx.grid), None, None
 
 
-def _by_gram(flat: Tensor, symmetric: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return C times the summed loss of some images, and C·M: the gradient is M A."""
-    d = torch.bmm(flat, flat.mT)
-    inverse = _inverse(d.diagonal(dim1=1, dim2=2).sqrt())
-    d *= inverse[:, :, None]
-    d *= inverse[:, None] / temperature
-    value, w = _weigh(d, inverse > 0, symmetric, temperature)
-    w.diagonal(dim1=1, dim2=2).copy_((w * d).sum(dim=2) * -temperature)
-    w *= inverse[:, :, None]
-    w *= inverse[:, None] / temperature
-    return value, w
-
-
-def _by_rows(flat: Tensor, symmetric: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Return C times the summed loss of some images, and C times its gradient."""
-    inverse = _inverse(flat.norm(dim=2))
-    rows = flat * inverse[:, :, None]
-    d = torch.bmm(rows, rows.mT)
-    if temperature != 1:
-        d /= temperature
-    value, w = _weigh(d, inverse > 0, symmetric, temperature)
-    pull = _product(w, rows)
-    pull -= (pull * rows).sum(dim=2, keepdim=True) * rows
-    pull *= inverse[:, :, None] / temperature
-    return value, pull
-
-
-def _weigh(
-    d: Tensor, alive: Tensor, symmetric: Tensor, temperature: float
+def _by_gram(
+    flat: Tensor, symmetric: Tensor, temperature: float, block: int
 ) -> tuple[Tensor, Tensor]:
-    """Return C times the summed loss of some images, and W with a diagonal of 0."""
-    n_units = d.shape[1]
+    """Return C times the summed loss, and C·M of each image: the gradient is M A."""
+    n_images, n_units, _ = flat.shape
+    kept = flat.new_empty((n_images, n_units, n_units))
+    work = flat.new_empty((2, block, n_units, n_units))
+    value = flat.new_zeros(())
+    for part, w in zip(flat.split(block), kept.split(block), strict=True):
+        d, spare = work[:, : len(part)]
+        torch.bmm(part, part.mT, out=d)
+        inverse = _inverse(d.diagonal(dim1=1, dim2=2).sqrt()) / math.sqrt(temperature)
+        d *= torch.mul(inverse[:, :, None], inverse[:, None], out=spare)
+        pulled = torch.mv(d.flatten(1), symmetric.flatten())
+        log_z, share = _exponentiate(d, w, inverse > 0, temperature)
+        value += log_z - pulled.sum() / 2
+        w *= torch.add(share[:, :, None], share[:, None], out=spare)
+        w -= symmetric
+        w.diagonal(dim1=1, dim2=2).zero_()
+        turning = torch.mul(w, d, out=spare).sum(dim=2) * temperature
+        w.diagonal(dim1=1, dim2=2).copy_(-turning)
+        w *= torch.mul(inverse[:, :, None], inverse[:, None], out=spare)
+    return value, kept
+
+
+def _by_rows(
+    flat: Tensor, symmetric: Tensor, temperature: float, block: int
+) -> tuple[Tensor, Tensor]:
+    """Return C times the summed loss, and C times the gradient.
+
+    Here W itself would cost more than the products with E, of X and of X / Z at once.
+    """
+    _, n_units, n_positions = flat.shape
+    inverse = _inverse(flat.norm(dim=2))
+    alive = inverse > 0
+    rows = flat.mT.contiguous() * inverse[:, None]  # image, position, unit
+    diagonal = symmetric.diagonal()
+    pull = (rows.flatten(0, 1) @ (diagonal.diag() - symmetric)).view_as(rows)
+    value = ((pull * rows).sum() - (alive * diagonal).sum()) / (2 * temperature)
+    work = flat.new_empty((block, n_units, n_units))
+    both = flat.new_empty((block, 2 * n_positions, n_units))
+    for x, toward, lives in zip(
+        rows.split(block), pull.split(block), alive.split(block), strict=True
+    ):
+        e, pair = work[: len(x)], both[: len(x)]
+        torch.bmm(x.mT, x, out=e)
+        if temperature != 1:
+            e /= temperature
+        log_z, share = _exponentiate(e, e, lives, temperature)
+        value += log_z
+        e.diagonal(dim1=1, dim2=2).zero_()
+        pair[:, :n_positions] = x
+        torch.mul(x, share[:, None], out=pair[:, n_positions:])
+        by_row, by_column = torch.bmm(pair, e).chunk(2, dim=1)
+        toward.addcmul_(by_row, share[:, None]).add_(by_column)
+    pull -= (pull * rows).sum(dim=1, keepdim=True) * rows
+    pull *= inverse[:, None] / temperature
+    return value, torch.empty_like(flat).copy_(pull.mT)
+
+
+def _exponentiate(
+    d: Tensor, out: Tensor, alive: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Write E to ``out``, which may be d; return Σ log Z, and 1 / Z of units that are not dead."""
     # Below this temperature the largest exponent, 1 / temperature, is taken off.
     shift = 1 / temperature if temperature * SAFE_EXPONENT < 1 else 0.0
-    w = torch.exp(d - shift) if shift else torch.exp(d)
-    z = w.sum(dim=2)
-    log_z = torch.where(alive, z.log() + shift, math.log(n_units))
-    # A dead unit's row of W meets only zeros, but its 1 / Z may be infinite where exp(-shift) is 0.
-    share = torch.where(alive, 1 / z, 0)
-    w *= share[:, :, None] + share[:, None]
-    w -= symmetric
-    # A unit's cosine with itself is constant: it would only stretch the row, which is undone.
-    w.diagonal(dim1=1, dim2=2).zero_()
-    pulled = torch.mv(d.flatten(1), symmetric.flatten())
-    return log_z.sum() - pulled.sum() / 2, w
+    if shift:
+        torch.sub(d, shift, out=out).exp_()
+    else:
+        torch.exp(d, out=out)
+    z = out.sum(dim=2)
+    log_z = torch.where(alive, z.log() + shift, math.log(d.shape[1]))
+    # A dead unit's 1 / Z meets only zeros, but may be infinite where exp(-shift) is 0.
+    return log_z.sum(), torch.where(alive, 1 / z, 0)
 
 
 def _inverse(norm: Tensor) -> Tensor:
     return torch.where(norm > DEAD, 1 / norm, 0)
 
 
-def _product(w: Tensor, rows: Tensor) -> Tensor:
-    """Return W X for a symmetric W, laid out in memory as X is: contiguous or channels last."""
-    return torch.bmm(rows.mT, w).mT if rows.stride(1) == 1 else torch.bmm(w, rows)
+def _product(w: Tensor, rows: Tensor, out: Tensor) -> None:
+    """Write W X for a symmetric W, laid out in memory as X is: contiguous or channels last."""
+    if rows.stride(1) == 1:
+        torch.bmm(rows.mT, w, out=out.mT)
+    else:
+        torch.bmm(w, rows, out=out)

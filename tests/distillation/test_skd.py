@@ -67,7 +67,7 @@ def check_against_slow(maps, targets, **options):
         torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=1e-7)
 
 
-# Fewer units than positions, as many, more: both ways to the gradient.
+# Up to as many units as positions, and more: both ways to the gradient.
 @pytest.mark.parametrize("shape", [(3, 4, 3, 5), (2, 6, 2, 3), (3, 7, 2, 2), (1, 5, 1, 1)])
 @pytest.mark.parametrize("temperature", [1.0, 0.3, 7.0])
 def test_value_and_gradient_are_those_of_the_equations(shape, temperature):
@@ -89,7 +89,7 @@ def test_layers_and_images_are_averaged():
     torch.testing.assert_close(static_loss(maps, targets), torch.stack(alone).mean())
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 5, 1, 3)])
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 9, 1, 2)])
 @pytest.mark.parametrize("temperature", [1.0, 0.4])
 def test_numeric_differentiation_agrees(shape, temperature):
     maps = draw(shape, signed=True).requires_grad_()
@@ -137,7 +137,7 @@ def test_the_four_layers_of_vgg_in_float32():
         assert (ours - theirs).norm() < 2e-6 * theirs.norm()
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 4, 4), (2, 9, 2, 2)])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 4), (2, 17, 2, 2)])
 @pytest.mark.parametrize("temperature", [1.0, 0.01, 1e-3])
 def test_dead_units_have_cosine_0_and_no_gradient(shape, temperature):
     n_units = shape[1]
@@ -171,7 +171,7 @@ def test_one_unit_has_nothing_to_learn():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 12, 2, 2)])
+@pytest.mark.parametrize("shape", [(2, 4, 3, 3), (2, 17, 2, 2)])
 def test_half_precision_is_computed_in_float32(shape, dtype):
     maps = draw(shape, dead=[(0, 2)]).to(dtype)
     target = draw_target(shape[1]).float()
