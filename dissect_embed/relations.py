@@ -4,7 +4,7 @@ Figures 2 and 3 of [HAN22] (Han et al., arXiv 2211.07647) show such units; here 
 with numbers beside: ``relations.csv`` and ``pairs.csv``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +34,10 @@ NEAREST = 3
 TRIVIAL = 10
 # Pairs that are told of each layer.
 TOP_PAIRS = 100
+RELATION_COLUMNS = (
+    "layer", "unit", "rank", "neighbour", "cosine", "overlap", "chance",
+    "label", "score", "neighbour_label", "neighbour_score",
+)  # fmt: skip
 
 
 class AdditivePair(NamedTuple):
@@ -84,19 +88,9 @@ def additive_pairs(
     >>> (best.first, best.second, best.target), round(best.cosine, 3), round(best.first_cosine, 3)
     ((0, 1, 2), 0.998, 0.705)
     """
-    n_units = len(vectors)
-    if n_units < 3:
-        return []
-    cosine = cosine_similarity(vectors.double())
-    excluded = torch.eye(n_units, dtype=torch.bool)
-    near, _ = nearest_units(vectors, trivial)
-    excluded.scatter_(1, near, True)
     found = []
-    for i in range(n_units - 1):
-        later = slice(i + 1, n_units)
-        length = (2 + 2 * cosine[i, later]).clamp_min(1e-12).sqrt()
-        score = (cosine[i] + cosine[later]) / length[:, None]
-        score[excluded[i] | excluded[later]] = -torch.inf
+    cosine = cosine_similarity(vectors.double())
+    for i, score in _score_sums(vectors, cosine, trivial):
         best = score.max(dim=1)
         kept = best.values.topk(min(top, len(best.values))).indices
         found += [
@@ -109,6 +103,54 @@ def additive_pairs(
         AdditivePair(i, j, k, score, float(cosine[i, k]), float(cosine[j, k]))
         for score, i, j, k in found[:top]
     ]
+
+
+def completing_pairs(
+    vectors: Float[Tensor, "unit dim"], n: int, trivial: int = TRIVIAL
+) -> list[list[AdditivePair]]:
+    """Return for each unit the pairs whose summed vectors lie nearest to it, best first.
+
+    Sums, and what is left out, are those of ``additive_pairs``.
+
+    Examples
+    --------
+    >>> units = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [1.0, 1.0, 0.1], [0.0, 0.0, 1.0]])
+    >>> [(pair.first, pair.second) for pair in completing_pairs(units, n=2, trivial=0)[2]]
+    [(0, 1), (0, 3)]
+    """
+    cosine = cosine_similarity(vectors.double())
+    found: list[list[tuple[float, int, int]]] = [[] for _ in vectors]
+    for i, score in _score_sums(vectors, cosine, trivial):
+        best = score.topk(min(n, len(score)), dim=0)
+        for k, (values, places) in enumerate(
+            zip(best.values.T.tolist(), best.indices.T.tolist(), strict=True)
+        ):
+            told = zip(values, places, strict=True)
+            found[k] += [(-value, i, i + 1 + j) for value, j in told if value > -torch.inf]
+            found[k] = sorted(found[k])[:n]
+    return [
+        [
+            AdditivePair(i, j, k, -score, float(cosine[i, k]), float(cosine[j, k]))
+            for score, i, j in pairs
+        ]
+        for k, pairs in enumerate(found)
+    ]
+
+
+def _score_sums(
+    vectors: Float[Tensor, "unit dim"], cosine: Float[Tensor, "unit unit"], trivial: int
+) -> Iterator[tuple[int, Float[Tensor, "later unit"]]]:
+    """Yield i and the cosines of its sum with each later unit with each unit; -inf if trivial."""
+    n_units = len(vectors)
+    excluded = torch.eye(n_units, dtype=torch.bool)
+    near, _ = nearest_units(vectors, trivial)
+    excluded.scatter_(1, near, True)
+    for i in range(n_units - 1 if n_units > 2 else 0):
+        later = slice(i + 1, n_units)
+        length = (2 + 2 * cosine[i, later]).clamp_min(1e-12).sqrt()
+        score = (cosine[i] + cosine[later]) / length[:, None]
+        score[excluded[i] | excluded[later]] = -torch.inf
+        yield i, score
 
 
 def count_coactivation(
@@ -190,9 +232,7 @@ def write_relations(
             for rank, pair in enumerate(additive_pairs(vectors), start=1):
                 row = [layer, rank, *pair[:3], *(f"{c:.4f}" for c in pair[3:])]
                 pair_rows.append([*row, *(concepts[unit][0] for unit in pair[:3])])
-    header = ["layer", "unit", "rank", "neighbour", "cosine", "overlap", "chance"]
-    header += ["label", "score", "neighbour_label", "neighbour_score"]
-    write_table(path, header, nearest_rows)
+    write_table(path, RELATION_COLUMNS, nearest_rows)
     header = ["layer", "rank", "first", "second", "target", "cosine"]
     header += ["first_cosine", "second_cosine", "first_label", "second_label", "target_label"]
     write_table(pairs_path, header, pair_rows)

@@ -35,6 +35,7 @@ for command in (
     relations.figure2,
     relations.figure3,
     relations.export,
+    relations.atlas,
     results.figure4,
     results.detectors,
     results.inspect,

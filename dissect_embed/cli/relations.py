@@ -136,6 +136,40 @@ def export(
     logging.info("%s, %s: done", output, projector)
 
 
+def atlas(
+    profiles: Path,
+    embedding: Path,
+    relations: Annotated[Path, typer.Argument(help="relations.csv.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    activations: Annotated[Path | None, typer.Option(help="With pictures: activations.h5,")] = None,
+    labels: Annotated[Path | None, typer.Option(help="labels.h5,")] = None,
+    dataset: Annotated[Path | None, typer.Option(help="and the folder with index.csv.")] = None,
+    split: Split = "all",
+    model: Network = "resnet18",
+    weights: Weights = "random",
+    checkpoint: Checkpoint = None,
+    log: Log = None,
+) -> None:
+    """Make a page in which every unit can be explored; it opens from disk, without a network."""
+    from dissect_embed.atlas.making import write_atlas
+    from dissect_embed.disk import format_bytes
+
+    log_to(log)
+    given = [option is not None for option in (activations, labels, dataset)]
+    if any(given) and not all(given):
+        msg = "pictures need --activations, --labels and --dataset; without all three, give none"
+        raise typer.BadParameter(msg)
+    if activations and labels and dataset:
+        again = (model, weights, checkpoint)
+        with _gallery(
+            activations, profiles, embedding, labels, dataset, split, None, again
+        ) as opened:
+            size = write_atlas(output, profiles, embedding, relations, opened[0])
+    else:
+        size = write_atlas(output, profiles, embedding, relations, None)
+    logging.info("%s: %s", output / "index.html", format_bytes(size))
+
+
 @contextmanager
 def _gallery(
     activations: Path,

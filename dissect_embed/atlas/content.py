@@ -1,0 +1,114 @@
+"""What the atlas tells of each unit, as plain values for JSON."""
+
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from dissect_embed.atlas.projection import project_vectors
+from dissect_embed.cache import read_config, read_strings
+from dissect_embed.errors import ArtefactError
+from dissect_embed.null import null_bound, p_values
+from dissect_embed.relations import completing_pairs
+from dissect_embed.similarity import cosine_similarity, row_softmax
+from dissect_embed.vectors import profile_target
+
+# Concepts of a unit's profile, pairs that complete a unit, points of a curve that are told.
+CONCEPTS, PAIRS, POINTS = 10, 3, 26
+
+
+def describe_layer(
+    layer: str,
+    profiles: h5py.File,
+    embedding: h5py.File,
+    relations: list[dict[str, str]],
+) -> dict[str, Any]:
+    """Return all that is told of a layer's units in words and numbers, by the first seed's vectors.
+
+    Parameters
+    ----------
+    relations
+        The rows of ``relations.csv``.
+
+    Raises
+    ------
+    ArtefactError
+        If ``relations.csv`` does not tell of every unit.
+    """
+    names = read_strings(profiles["labels/name"])
+    categories = read_strings(profiles["labels/category"])
+    iou = profiles[f"layers/{layer}/iou"][:]
+    null = profiles[f"layers/{layer}/null/best"][:].ravel()
+    vectors = embedding[f"layers/{layer}/vectors"][0]
+    near = _read_near(layer, relations, len(iou))
+    pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
+    epochs, kl = unit_curves(iou, embedding[f"layers/{layer}/trajectory"][0])
+    places = project_vectors(vectors)
+    p = p_values(iou.max(axis=1), null)
+    units = []
+    for unit, row in enumerate(iou):
+        top = [c for c in np.argsort(-row, kind="stable")[:CONCEPTS].tolist() if row[c] > 0]
+        best = top[0] if top else None
+        units.append(
+            {
+                "unit": unit,
+                "x": round(float(places[unit, 0]), 4),
+                "y": round(float(places[unit, 1]), 4),
+                "concept": "" if best is None else names[best],
+                "category": "" if best is None else categories[best],
+                "iou": round(float(row.max()), 4),
+                "p": round(float(p[unit]), 4),
+                "profile": [[names[c], categories[c], round(float(row[c]), 4)] for c in top],
+                "near": near[unit],
+                "pairs": [
+                    [pair.first, pair.second, *(round(c, 3) for c in pair[3:])]
+                    for pair in pairs[unit]
+                ],
+                "kl": [round(float(value), 5) for value in kl[unit]],
+            }
+        )
+    return {
+        "layer": layer,
+        "detector": read_config(profiles)["dissection"]["detector_iou"],
+        "chance": round(float(null_bound(null)), 4),
+        "epochs": epochs,
+        "kl": [round(float(value), 5) for value in kl.mean(axis=0)],
+        "units": units,
+    }
+
+
+def unit_curves(
+    iou: Float[np.ndarray, "unit concept"], trajectory: Float[np.ndarray, "epoch unit dim"]
+) -> tuple[list[int], Float[np.ndarray, "unit point"]]:
+    """Return some epochs and each unit's part of the score there: Σ_j t_ij log(t_ij / q_ij), nats.
+
+    Their mean over units is KL(T, S).
+    """
+    t = profile_target(iou)
+    epochs = np.unique(np.linspace(0, len(trajectory) - 1, POINTS).round().astype(int)).tolist()
+    parts = []
+    for epoch in epochs:
+        q = row_softmax(cosine_similarity(torch.from_numpy(trajectory[epoch]).double()))
+        parts.append((t * (t / q).log()).sum(dim=1).numpy())
+    return epochs, np.stack(parts, axis=1)
+
+
+def _read_near(
+    layer: str, relations: list[dict[str, str]], n_units: int
+) -> list[list[tuple[int, float, float]]]:
+    """Return each unit's nearest: unit, cosine, overlap."""
+    near: list[list[tuple[int, float, float]]] = [[] for _ in range(n_units)]
+    for row in relations:
+        if row["layer"] == layer and int(row["unit"]) < n_units:
+            told = int(row["neighbour"]), float(row["cosine"]), float(row["overlap"])
+            near[int(row["unit"])].append(told)
+    missing = [unit for unit, told in enumerate(near) if not told]
+    if missing and n_units > 1:
+        msg = (
+            f"relations.csv: nothing of unit {layer}:{missing[0]}; "
+            "run 'snakemake --forcerun relations'"
+        )
+        raise ArtefactError(msg)
+    return near
