@@ -1,10 +1,14 @@
 # The map of the pipeline: config, rules, targets. Try `snakemake --cores all`.
+import json
 import yaml
 from dissect_embed.cache import SCHEMA_VERSIONS
 from dissect_embed.settings import read_types
 from snakemake.utils import min_version, validate
 
 min_version("9.20")
+
+
+report: "pipelines/report/workflow.rst"
 
 
 configfile: "pipelines/config/mini.yaml"
@@ -56,6 +60,8 @@ rule all:
         f"{RESULTS}/units.csv",
         f"{RESULTS}/relations.csv",
         f"{RESULTS}/vectors.npz",
+        f"{RESULTS}/atlas/index.html",
+        f"{RESULTS}/report.html",
 
 
 onsuccess:

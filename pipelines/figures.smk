@@ -150,3 +150,55 @@ rule export:
         "dissect-embed export {input.activations:q} {input.profiles:q} {input.embedding:q} "
         "{input.labels:q} {params.data:q} --projector {params.folder:q} --output {output.npz:q} "
         "--log {log:q}"
+
+
+rule atlas:
+    input:
+        activations=f"{RESULTS}/activations.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        embedding=f"{RESULTS}/embedding.h5",
+        relations=f"{RESULTS}/relations.csv",
+        labels=f"{RESULTS}/labels.h5",
+        checkpoint=CHECKPOINT if AGAIN else [],
+    output:
+        f"{RESULTS}/atlas/index.html",
+    log:
+        f"{RESULTS}/logs/atlas.log",
+    benchmark:
+        f"{RESULTS}/logs/atlas.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: 16
+    params:
+        data=REPLAY,
+        folder=subpath(output[0], parent=True),
+    shell:
+        "dissect-embed atlas {input.profiles:q} {input.embedding:q} {input.relations:q} "
+        "--activations {input.activations:q} --labels {input.labels:q} {params.data:q} "
+        "--output {params.folder:q} --log {log:q}"
+
+
+# A page for those who were not there: Snakemake's own, with the figures and a link to the atlas.
+rule report:
+    input:
+        figures=[
+            f"{RESULTS}/figures/{name}.svg"
+            for name in ("figure2", "figure3", "figure4", "detectors")
+        ],
+        atlas=f"{RESULTS}/atlas/index.html",
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    benchmark:
+        f"{RESULTS}/logs/report.benchmark.tsv"
+    localrule: True
+    conda:
+        "../environment.yml"
+    params:
+        config=json.dumps(config),
+    shell:
+        # A Snakemake within Snakemake: it makes nothing, and what it reads is made.
+        "(echo {params.config:q} > {output:q}.json; "
+        "snakemake {input.figures:q} --configfile {output:q}.json --nolock "
+        "--report {output:q}; rm {output:q}.json) > {log:q} 2>&1"

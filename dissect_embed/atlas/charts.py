@@ -44,8 +44,8 @@ def _map(named: alt.Data, categories: Sequence[str]) -> alt.Chart:
     span = alt.Scale(domain=[-1.08, 1.08], nice=False)
     colour = alt.Color("category:N", scale=scale, legend=None)
     return (
-        alt.Chart(named, width="container", height=440)
-        .mark_circle(strokeWidth=1.5)
+        alt.Chart(named, width="container", height=540)
+        .mark_circle()
         .encode(
             x=alt.X("x:Q", scale=span, axis=place),
             y=alt.Y("y:Q", scale=span, axis=place),
@@ -55,6 +55,7 @@ def _map(named: alt.Data, categories: Sequence[str]) -> alt.Chart:
             fillOpacity=alt.condition(
                 "datum.found && datum.iou >= detector", alt.value(0.85), alt.value(0.08)
             ),
+            strokeWidth=alt.condition(is_open, alt.value(4), alt.value(1.5)),
             strokeOpacity=alt.condition("datum.found", alt.value(1), alt.value(0.15)),
             tooltip=[
                 alt.Tooltip("name:N", title="unit"),
@@ -67,9 +68,9 @@ def _map(named: alt.Data, categories: Sequence[str]) -> alt.Chart:
     )
 
 
-def _profile(named: alt.Data) -> alt.LayerChart:
+def _profile(named: alt.Data) -> alt.TopLevelMixin:
     chance = alt.param("chance", value=0)
-    # The page gives each bar its colour.
+    # The page gives each bar its colour, and the chart its height.
     bars = (
         alt.Chart(named)
         .mark_bar(height={"band": 0.75})
@@ -84,9 +85,14 @@ def _profile(named: alt.Data) -> alt.LayerChart:
             ],
         )
     )
-    line = alt.Chart(named).mark_rule(strokeDash=[4, 3]).encode(x=alt.datum(alt.expr("chance")))
+    line = (
+        alt.Chart(named)
+        .transform_calculate(bound="chance")
+        .mark_rule(strokeDash=[4, 3])
+        .encode(x=alt.X("max(bound):Q", title="IoU"), tooltip=alt.value("chance, one in a hundred"))
+    )
     layers = (bars, line)
-    return alt.layer(*layers, width="container", height=alt.Step(19)).add_params(chance)
+    return alt.layer(*layers, width="container").add_params(chance)
 
 
 def _curve(named: alt.Data) -> alt.Chart:

@@ -16,6 +16,8 @@ def project_vectors(
 ) -> Float[np.ndarray, "unit 2"]:
     """Return a place in [-1, 1]² for each unit, by t-SNE of the directions of the vectors.
 
+    Each axis is filled: of places on a t-SNE map, only who lies near whom means anything.
+
     Starts from the two principal axes, so that the large order is kept, and ends at the same
     places for the same seed (on one machine: one thread, for sums of several differ in rounding).
     t-SNE: van der Maaten and Hinton, JMLR 2008, by scikit-learn.
@@ -39,9 +41,9 @@ def project_vectors(
         )
         with threadpool_limits(1):
             places = tsne.fit_transform(directions.astype(np.float32)).astype(np.float64)
-        places -= places.mean(axis=0)
-    largest = np.abs(places).max(initial=0)
-    return places / largest if largest > 0 else places
+    places -= (places.max(axis=0) + places.min(axis=0)) / 2
+    largest = np.abs(places).max(axis=0)
+    return places / np.where(largest > 0, largest, 1)
 
 
 def _principal_axes(directions: Float[np.ndarray, "unit dim"]) -> Float[np.ndarray, "unit 2"]:

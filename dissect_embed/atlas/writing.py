@@ -64,7 +64,10 @@ def write_page(
         (part / Path(name).name).write_bytes(source.read_bytes())
     for name in VENDOR:
         (part / name).write_bytes(package.joinpath("vendor", name).read_bytes())
-    (part / "vega.js").write_text(vl_convert.javascript_bundle(), "utf-8")
+    # A scope of its own, for the bundle's many short names would be the page's.
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    vega = f"(() => {{\n{bundle}\n}})();\n"
+    (part / "vega.js").write_text(vega, "utf-8")
     settings = {
         "layers": [layer["name"] for layer in layers],
         "colours": category_colours(categories),

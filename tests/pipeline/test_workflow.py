@@ -20,6 +20,7 @@ SETTINGS = (
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
 )
 AFTER_EMBED = {"embed", "controls", "score", "figure4", "relations", "figure2", "figure3", "export"}
+AFTER_EMBED |= {"atlas", "report"}
 AFTER_ACTIVATIONS = {"dissect", "detectors", "units", "similarity", *AFTER_EMBED}
 
 
@@ -89,7 +90,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
         ((), ("dissection={quantile: 0.01}",), {"dissect", "units", "detectors", *AFTER_EMBED}),
         ((), ("run=other",), {"labels", "activations", *AFTER_ACTIVATIONS}),
-        ((), ("figure2={seed: 1}",), {"figure2"}),
+        ((), ("figure2={seed: 1}",), {"figure2", "report"}),
         (("results/other/profiles.h5",), ("run=other",), {"labels", "activations", "dissect"}),
     ],
 )  # fmt: skip

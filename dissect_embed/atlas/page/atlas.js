@@ -56,9 +56,10 @@ function chartOptions() {
   };
 }
 
-async function draw(id, values, signals) {
+async function draw(id, values, signals, height) {
   const spec = structuredClone(settings.charts[id]);
   spec.datasets = { values };
+  if (height) spec.height = height;
   for (const param of spec.params ?? []) if (param.name in signals) param.value = signals[param.name];
   const { view } = await vegaEmbed(at(id), spec, chartOptions());
   // The element around it has the role and the words.
@@ -69,11 +70,12 @@ async function draw(id, values, signals) {
   return view;
 }
 
+// The open unit comes last, so that none covers it.
 const points = (content) =>
   content.units.map((u) => ({
     unit: u.unit, name: name(u.unit), x: u.x, y: u.y, iou: u.iou, concept: concept(u),
     category: u.category || "none", found: matches(u),
-  }));
+  })).sort((a, b) => (a.unit === state.unit) - (b.unit === state.unit));
 
 async function drawMap(content) {
   at("layer-name").textContent = content.layer;
@@ -138,7 +140,7 @@ async function showUnit(content, focus) {
   at("unit-hint").hidden = Boolean(unit);
   at("unit-title").textContent = unit ? name(unit.unit) : "No unit chosen";
   document.title = `${unit ? name(unit.unit) : content.layer}: atlas of units`;
-  map?.signal("opened", state.unit).runAsync();
+  map.signal("opened", state.unit).data("values", points(content)).runAsync();
   if (!unit) return;
   const best = at("best");
   best.replaceChildren();
@@ -175,7 +177,7 @@ async function showUnit(content, focus) {
   at("curve").setAttribute("aria-label", at("score").textContent);
   if (focus) at("unit-title").focus();
   await draw("profile", unit.profile.map(([label, category, iou]) => (
-    { concept: label, category, iou, colour: settings.colours[category] })), { chance: content.chance });
+    { concept: label, category, iou, colour: settings.colours[category] })), { chance: content.chance }, 19 * Math.max(1, unit.profile.length));
   await draw("curve", [["this unit", unit.kl], ["mean of the layer", content.kl]].flatMap(
     ([who, kl]) => kl.map((value, i) => ({ who, epoch: content.epochs[i], kl: value }))), {});
 }
@@ -190,6 +192,7 @@ function readAddress() {
 }
 
 async function show(redraw) {
+  document.documentElement.classList.toggle("dark", dark.matches); // for DataTables
   const wanted = readAddress();
   const content = await load(wanted.layer);
   const other = redraw || wanted.layer !== state.layer || !table;
