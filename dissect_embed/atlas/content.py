@@ -72,7 +72,7 @@ def describe_layer(
     return {
         "layer": layer,
         "detector": read_config(profiles)["dissection"]["detector_iou"],
-        "chance": round(float(null_bound(null)), 4),
+        "chance": round(float(null_bound(null[:, None])[0]), 4),
         "epochs": epochs,
         "kl": [round(float(value), 5) for value in kl.mean(axis=0)],
         "units": units,

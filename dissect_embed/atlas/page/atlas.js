@@ -176,8 +176,9 @@ async function showUnit(content, focus) {
     `the mean of the layer ends at ${content.kl.at(-1).toFixed(4)}. ${below} of ${content.units.length} units end lower.`;
   at("curve").setAttribute("aria-label", at("score").textContent);
   if (focus) at("unit-title").focus();
-  await draw("profile", unit.profile.map(([label, category, iou]) => (
-    { concept: label, category, iou, colour: settings.colours[category] })), { chance: content.chance }, 19 * Math.max(1, unit.profile.length));
+  at("profile").hidden = !unit.profile.length;
+  if (unit.profile.length) await draw("profile", unit.profile.map(([label, category, iou]) => (
+    { concept: label, category, iou, colour: settings.colours[category] })), { chance: content.chance }, 19 * unit.profile.length);
   await draw("curve", [["this unit", unit.kl], ["mean of the layer", content.kl]].flatMap(
     ([who, kl]) => kl.map((value, i) => ({ who, epoch: content.epochs[i], kl: value }))), {});
 }

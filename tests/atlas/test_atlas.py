@@ -1,0 +1,266 @@
+"""The atlas: its numbers, its folder, and its page in a browser."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dissect_embed.activations import write_activations
+from dissect_embed.atlas.content import unit_curves
+from dissect_embed.atlas.making import write_atlas
+from dissect_embed.atlas.projection import project_vectors
+from dissect_embed.cache import SCHEMA_VERSIONS, open_artefact
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.dissection import write_profiles
+from dissect_embed.embedding import write_embedding
+from dissect_embed.errors import ArtefactError
+from dissect_embed.figures.masks import open_gallery
+from dissect_embed.labels import open_labels, write_labels
+from dissect_embed.relations import write_relations
+from dissect_embed.scoring import score_vectors
+from dissect_embed.similarity import write_similarity
+from dissect_embed.vectors import Schedule, profile_target
+
+HOSTILE = ["<script>alert(1)</script>", 'say "a", it\'s b', "שלום <b>", "a & b;c", "</script>"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_tiny) -> Path:
+    """All files of a run on the tiny data set: layers of 1, 12 and 2 dead units."""
+    folder = tmp_path_factory.mktemp("atlas")
+    data = load_broden(make_tiny(folder / "tiny"))
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module("one", nn.Sequential(nn.Conv2d(3, 1, 4, 4), nn.ReLU()))
+    model.add_module("many", nn.Sequential(nn.Conv2d(1, 12, 1), nn.ReLU()))
+    dead = nn.Conv2d(12, 2, 1)
+    nn.init.constant_(dead.weight, 0)
+    nn.init.constant_(dead.bias, -1)
+    model.add_module("dead", nn.Sequential(dead, nn.ReLU()))
+    layers = ["one", "many", "dead"]
+    config = {
+        "dataset": {"name": "<tiny>", "split": "all", "images": 6},
+        "model": {"name": "own", "weights": "random"},
+        "layers": layers,
+        "activations": {"batch_size": 2},
+    }
+    path = {name: folder / f"{name}.h5" for name in SCHEMA_VERSIONS}
+    write_activations(path["activations"], data, model, layers, config=config, batch_size=2)
+    write_labels(path["labels"], data, n_jobs=1)
+    write_profiles(path["profiles"], path["activations"], path["labels"], quantile=0.05)
+    with h5py.File(path["profiles"], "r+") as file:
+        names = file["labels/name"]
+        names[...] = [HOSTILE[i % len(HOSTILE)] for i in range(len(names))]
+    write_similarity(path["similarity"], path["activations"])
+    write_embedding(
+        path["embedding"], path["similarity"], path["profiles"], dim=4, seeds=(3,),
+        schedule=Schedule(epochs=2, steps_per_epoch=1),
+    )  # fmt: skip
+    write_relations(
+        folder / "relations.csv", folder / "pairs.csv",
+        path["activations"], path["profiles"], path["embedding"],
+    )  # fmt: skip
+    return folder
+
+
+def make_atlas(run: Path, folder: Path, *, pictures: bool) -> Path:
+    three = (run / "profiles.h5", run / "embedding.h5", run / "relations.csv")
+    if not pictures:
+        write_atlas(folder, *three, None)
+        return folder
+    with (
+        open_artefact(run / "activations.h5", "activations") as source,
+        open_artefact(run / "profiles.h5", "profiles") as profiles,
+        open_labels(run / "labels.h5") as labels,
+    ):
+        gallery = open_gallery(source, profiles, labels, load_broden(run / "tiny"), None)
+        write_atlas(folder, *three, gallery)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def atlas(run) -> Path:
+    return make_atlas(run, run / "atlas", pictures=True)
+
+
+@pytest.mark.parametrize("n_units", [1, 2, 3, 7, 8, 40])
+def test_places_fill_the_map_and_are_the_same_again(n_units):
+    vectors = np.random.default_rng(0).normal(size=(n_units, 16)).astype(np.float32)
+    places = project_vectors(vectors)
+    assert places.shape == (n_units, 2)
+    assert np.abs(places).max() == (1 if n_units > 1 else 0)
+    np.testing.assert_array_equal(places, project_vectors(vectors))
+
+
+def test_units_of_two_directions_lie_in_two_groups():
+    rng = np.random.default_rng(1)
+    centre = np.repeat(np.eye(16)[:2], 20, axis=0)
+    places = project_vectors(centre + 0.05 * rng.normal(size=(40, 16)))
+    inner = np.linalg.norm(places[:20] - places[:20].mean(axis=0), axis=1).max()
+    assert np.linalg.norm(places[:20].mean(axis=0) - places[20:].mean(axis=0)) > inner
+
+
+def test_units_all_alike_are_drawn_in_one_place():
+    assert (project_vectors(np.ones((10, 4))) == 0).all()
+
+
+def test_the_parts_of_units_average_to_the_score():
+    rng = np.random.default_rng(0)
+    iou, trajectory = rng.random((9, 5)), rng.normal(size=(61, 9, 4)).astype(np.float32)
+    epochs, kl = unit_curves(iou, trajectory)
+    assert epochs[0] == 0
+    assert epochs[-1] == 60
+    score = score_vectors(profile_target(iou), torch.from_numpy(trajectory[epochs]))
+    np.testing.assert_allclose(kl.mean(axis=0), score)
+
+
+def test_the_same_run_gives_the_same_bytes(run, atlas, tmp_path):
+    again = make_atlas(run, tmp_path / "again", pictures=True)
+    files = sorted(p.relative_to(atlas) for p in atlas.rglob("*") if p.is_file())
+    assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
+    assert {str(f) for f in files if f.suffix == ".jpg"} == {
+        f"images/{layer}/{unit}.jpg" for layer, n in enumerate((1, 12, 2)) for unit in range(n)
+    }
+    for file in files:
+        assert (atlas / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_no_name_reaches_the_page_as_html(atlas):
+    for file in (atlas / "index.html", atlas / "settings.js", *(atlas / "data").iterdir()):
+        assert "<script>alert" not in file.read_text("utf-8")
+    told = (atlas / "data" / "1.js").read_text("utf-8")
+    content = json.loads(re.fullmatch(r"atlas\.receive\(1, (.*)\);\n", told).group(1))
+    assert {label for unit in content["units"] for label, *_ in unit["profile"]} <= set(HOSTILE)
+    assert "&lt;tiny&gt;" in (atlas / "index.html").read_text("utf-8")
+
+
+def test_a_folder_of_something_else_is_kept(run, tmp_path):
+    (tmp_path / "thesis.tex").write_text("all of it")
+    with pytest.raises(ArtefactError, match="holds something that is no atlas; name another"):
+        make_atlas(run, tmp_path, pictures=False)
+    assert (tmp_path / "thesis.tex").read_text() == "all of it"
+
+
+def test_relations_that_tell_of_other_units_are_refused(run, tmp_path):
+    with (run / "relations.csv").open(newline="") as file:
+        rows = [row for row in csv.reader(file) if row[:2] != ["many", "7"]]
+    with (tmp_path / "relations.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    three = (run / "profiles.h5", run / "embedding.h5", tmp_path / "relations.csv")
+    with pytest.raises(ArtefactError, match=r"nothing of unit many:7; .*--forcerun relations"):
+        write_atlas(tmp_path / "atlas", *three, None)
+    assert not (tmp_path / "atlas").exists()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="needs the extra 'test'")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if not chromium:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with api.sync_playwright() as play:
+        yield play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+
+
+@pytest.fixture
+def browse(browser):
+    """Open a page; hold at the end that it reported nothing and asked for nothing elsewhere."""
+    problems, requests, folders = [], [], []
+
+    def load(folder: Path, address: str = "", scheme: str = "light", width: int = 1200):
+        view = {"width": width, "height": 900}
+        page = browser.new_context(color_scheme=scheme, viewport=view).new_page()
+        page.on("console", lambda message: problems.append(message.text))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((folder / "index.html").as_uri() + address)
+        page.wait_for_selector("html[data-ready]")
+        folders.append(folder.as_uri())
+        return page
+
+    yield load
+    assert problems == []
+    assert [url for url in requests if not url.startswith((folders[0], "data:"))] == []
+
+
+def test_search_finds_a_concept_and_enter_opens_it(browse, atlas):
+    page = browse(atlas, "#many")
+    assert page.inner_text("#found") == "12 units of 12"
+    concept = page.locator("#table tbody tr td").nth(1).inner_text()
+    page.fill("#search", concept.upper())
+    shown = page.locator("#table tbody tr td:nth-child(2)").all_inner_texts()
+    assert set(shown) == {concept}
+    assert page.inner_text("#found") == f"{len(shown)} units of 12".replace("1 units", "1 unit")
+    page.press("#search", "Enter")
+    page.wait_for_function("document.documentElement.dataset.ready.startsWith('#many/')")
+    assert page.inner_text("#unit-title").startswith("many/")
+    assert concept in page.inner_text("#best")
+    page.fill("#search", "no such thing")
+    assert page.inner_text("#found") == "no unit of this layer"
+    assert "No unit matches." in page.inner_text("#table")
+
+
+def test_a_click_opens_a_unit_and_its_link_opens_it_again(browse, atlas):
+    page = browse(atlas, "#many")
+    # The point of the unit that the table has first.
+    name = page.locator("#table tbody tr a").first.inner_text()
+    box = page.locator("#map svg .mark-symbol path").first.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_function("document.documentElement.dataset.ready.startsWith('#many/')")
+    title, url = page.inner_text("#unit-title"), page.url
+    assert url.endswith(f"#{title}")
+    for part in ("#profile svg", "#curve svg", "#near a", "#strip img"):
+        assert page.locator(part).first.is_visible(), part
+    assert page.evaluate("document.querySelector('#strip img').naturalWidth") == 800
+    page.goto(url)
+    page.reload()
+    page.wait_for_selector("html[data-ready]")
+    assert page.inner_text("#unit-title") == title
+    assert name.startswith("many/")
+
+
+def test_the_keyboard_alone_opens_a_unit(browse, atlas):
+    page = browse(atlas, "#many")
+    link = page.locator("#table tbody tr a").first
+    name = link.inner_text()
+    page.locator("#least").focus()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == name:
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.documentElement.dataset.ready === '#{name}'")
+    assert page.evaluate("document.activeElement.id") == "unit-title"
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("dark", 360)])
+@pytest.mark.parametrize("address", ["#many/3", "#one/0", "#dead/1", ""])
+def test_nothing_bars_the_way_and_nothing_is_cut_off(browse, atlas, scheme, width, address):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="extra 'test'")
+    page = browse(atlas, address, scheme, width)
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
+    grave = [v for v in found if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], v["nodes"][0]["html"]) for v in grave] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_without_images_the_page_says_so(browse, run, tmp_path):
+    page = browse(make_atlas(run, tmp_path / "plain", pictures=False), "#many/3")
+    assert "made without the images" in page.inner_text("#unit")
+    assert page.locator("#near a").first.is_visible()
+    assert page.locator("img:visible").count() == 0
+
+
+def test_other_layers_are_a_link_away(browse, atlas):
+    page = browse(atlas, "#one/0")
+    page.click("nav a:has-text('dead')")
+    page.wait_for_function("document.documentElement.dataset.ready === '#dead'")
+    assert page.inner_text("#found") == "2 units of 2"
+    assert page.locator("nav a[aria-current]").inner_text().startswith("dead")
