@@ -44,7 +44,9 @@ class Task(NamedTuple):
         """β, given or the method's own; None where the method has none."""
         if self.method == "skd":
             return SKD_WEIGHT if self.weight is None else self.weight
-        return (METHODS[self.method].weight if self.weight is None else self.weight) or None
+        if not METHODS[self.method].weight:
+            return None
+        return float(METHODS[self.method].weight if self.weight is None else self.weight)
 
     @property
     def needs_teacher(self) -> bool:
