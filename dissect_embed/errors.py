@@ -23,3 +23,7 @@ class ModelError(DissectEmbedError, ValueError):
 
 class DiskSpaceError(DissectEmbedError, OSError):
     """Not enough room for what a stage is about to write."""
+
+
+class TrainingError(DissectEmbedError, RuntimeError):
+    """A training that cannot begin, go on or be resumed as asked."""

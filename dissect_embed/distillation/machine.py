@@ -1,0 +1,39 @@
+"""What a training ran on: notes beside its result, not part of it."""
+
+import platform
+import resource
+import shlex
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from dissect_embed import __version__
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """Return device, threads, versions and the command line, for JSON."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "device": str(device),
+        "processor": name or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "dissect-embed": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "torch": torch.__version__,
+        },
+        "command": shlex.join(sys.argv),
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes in use so far: of tensors on a CUDA device, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,149 @@
+"""What determines the result of a training, and nothing else."""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.distillation.methods import METHODS
+from dissect_embed.distillation.schedules import Schedule
+from dissect_embed.distillation.zoo import NETWORKS
+from dissect_embed.errors import TrainingError
+from dissect_embed.models import hash_weights
+
+# Raised when the same task would give other numbers.
+TRAINING_VERSION: Final = 1
+TARGETS: Final = ("semantic", "random", "permuted", "similarity")
+PRECISIONS: Final = ("float32", "bfloat16")
+SKD_WEIGHT: Final = 0.5
+# CRD's, of the training images of CIFAR-100; its standard deviation is the one used everywhere.
+CIFAR100: Final = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
+
+
+class Task(NamedTuple):
+    """A network to train: two equal tasks give equal weights on the same machine."""
+
+    student: str  # a key of zoo.NETWORKS
+    method: str  # a key of methods.METHODS, or "skd"
+    seed: int
+    schedule: Schedule
+    data: str  # fingerprint of classes.h5
+    mean: tuple[float, float, float]  # of pixels from 0 to 1
+    std: tuple[float, float, float]
+    weight: float | None = None  # β; None: the method's own
+    temperature: float = 1.0  # of SKD's cosines
+    target: str | None = None  # one of TARGETS, of SKD only
+    teacher: str | None = None  # models.hash_weights of it, where the method has one
+    prior: str | None = None  # fingerprint of what SKD's targets were made from
+    precision: str = "float32"  # or "bfloat16": autocast, with float32 losses and weights
+
+    @property
+    def beta(self) -> float | None:
+        """β, given or the method's own; None where the method has none."""
+        if self.method == "skd":
+            return SKD_WEIGHT if self.weight is None else self.weight
+        return (METHODS[self.method].weight if self.weight is None else self.weight) or None
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether a teacher is needed."""
+        return self.method != "skd" and METHODS[self.method].needs_teacher
+
+
+def describe(task: Task) -> dict[str, Any]:
+    """Return a task as JSON has it; equal descriptions mean equal results."""
+    schedule = task.schedule._asdict() | {"milestones": list(task.schedule.milestones)}
+    lists = {"mean": list(task.mean), "std": list(task.std), "schedule": schedule}
+    return {"version": TRAINING_VERSION, **task._asdict(), **lists, "weight": task.beta}
+
+
+def compare_tasks(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return a line for every key in which two descriptions differ."""
+    lines = []
+    for key in sorted(found.keys() | expected.keys()):
+        a, b = found.get(key), expected.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            lines += compare_tasks(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key} is {a!r} there and {b!r} here")
+    return lines
+
+
+def channel_statistics(train: ClassImages) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of the pixels of each channel, black 0 and white 1.
+
+    Those of ``cifar100`` are CRD's, so that numbers compare.
+    """
+    if train.name == "cifar100":
+        return CIFAR100
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(3):
+        counts = np.zeros(256, np.int64)
+        for part in np.array_split(train.images[..., channel], max(1, len(train.images) // 1000)):
+            counts += np.bincount(part.ravel(), minlength=256)
+        mean = float((counts * values).sum() / counts.sum())
+        means.append(mean)
+        stds.append(float(np.sqrt((counts * (values - mean) ** 2).sum() / counts.sum())))
+    return tuple(means), tuple(stds)
+
+
+def check_task(
+    task: Task,
+    train: ClassImages,
+    test: ClassImages,
+    teacher: torch.nn.Module | None,
+    targets: list[Tensor] | None,
+) -> None:
+    """Check a task against what it is given, before anything is trained.
+
+    Raises
+    ------
+    TrainingError
+        If a setting is unknown, or images, teacher or targets are not the task's.
+    """
+    if task.student not in NETWORKS:
+        _refuse("student", task.student, f"one of {', '.join(NETWORKS)}")
+    if task.method != "skd" and task.method not in METHODS:
+        _refuse("method", task.method, f"skd or one of {', '.join(METHODS)}")
+    if task.precision not in PRECISIONS:
+        _refuse("precision", task.precision, " or ".join(PRECISIONS))
+    is_static = task.method == "skd"
+    if is_static and task.target not in TARGETS:
+        _refuse("target", task.target, f"one of {', '.join(TARGETS)}")
+    if not is_static and task.target is not None:
+        _refuse("target", task.target, f"None: {task.method} has no targets")
+    if is_static is (targets is None):
+        given = "none" if targets is None else f"those of {len(targets)} stages"
+        wanted = "p of every stage" if is_static else f"none: {task.method} takes none"
+        _refuse("targets", given, wanted)
+    if not is_static and task.weight is not None and not METHODS[task.method].weight:
+        _refuse("weight", task.weight, f"None: {task.method} has no β")
+    if task.needs_teacher is (teacher is None):
+        wanted = "a network" if task.needs_teacher else f"None: {task.method} needs no teacher"
+        _refuse("teacher", type(teacher).__name__, wanted)
+    if task.needs_teacher is (task.teacher is None):
+        wanted = "the fingerprint of its weights" if task.needs_teacher else "None"
+        _refuse("task.teacher", task.teacher, wanted)
+    if teacher is not None and (found := hash_weights(teacher)) != task.teacher:
+        _refuse("the fingerprint of the teacher's weights", found, f"{task.teacher}, the task's")
+    if min(task.std) <= 0:
+        _refuse("std", task.std, "positive numbers; is every image the same?")
+    _check_images(task, train, test)
+
+
+def _check_images(task: Task, train: ClassImages, test: ClassImages) -> None:
+    for split, data in (("train", train), ("test", test)):
+        if data.fingerprint != task.data:
+            _refuse(f"{split} images of {data.name}", data.fingerprint, f"{task.data}, the task's")
+        n_classes = len(train.classes)
+        if len(data.images) == 0 or not 0 <= data.labels.min() <= data.labels.max() < n_classes:
+            found = f"labels of {len(data.images)} images"
+            _refuse(f"{split} images of {data.name}", found, f"some, from 0 to {n_classes - 1}")
+
+
+def _refuse(what: str, got: object, expected: str) -> None:
+    msg = f"training: {what} is {got!r}; expected {expected}"
+    raise TrainingError(msg)
