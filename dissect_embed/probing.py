@@ -16,18 +16,14 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def normalise(
-    images: UInt8[Tensor, "image y x 3"],
-    mean: Sequence[float] = MEAN,
-    std: Sequence[float] = STD,
-) -> Float[Tensor, "image 3 y x"]:
+def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y x"]:
     """Turn decoded images into network input: 0..1, less the mean, over the standard deviation.
 
     The result lies in memory as channels last, which convolutions on this layout want.
     """
-    centre = torch.tensor(mean, device=images.device) * 255
-    scale = torch.tensor(std, device=images.device) * 255
-    return images.float().sub_(centre).div_(scale).permute(0, 3, 1, 2)
+    mean = torch.tensor(MEAN, device=images.device) * 255
+    std = torch.tensor(STD, device=images.device) * 255
+    return images.float().sub_(mean).div_(std).permute(0, 3, 1, 2)
 
 
 def check_layers(model: nn.Module, layers: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dissect_embed.cli import dissecting, embedding, preparation, relations, results
+from dissect_embed.cli import dissecting, distilling, embedding, preparation, relations, results
 from dissect_embed.errors import DissectEmbedError
 
 app = typer.Typer(
@@ -35,6 +35,9 @@ for command in (
     relations.figure2,
     relations.figure3,
     relations.export,
+    distilling.prior,
+    distilling.distil,
+    distilling.table1,
     results.figure4,
     results.detectors,
     results.inspect,

@@ -17,10 +17,11 @@ from tqdm import tqdm
 
 from dissect_embed.cache import create_artefact, fingerprint, label_axes
 from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.distillation.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.models import hash_weights
 from dissect_embed.parallel import available_cores, keep_freed_memory, map_in_threads
-from dissect_embed.probing import layer_shapes, normalise, probe
+from dissect_embed.probing import layer_shapes, probe
 from dissect_embed.similarity import similarity_sum, write_target
 from dissect_embed.vectors import Schedule
 
@@ -56,7 +57,7 @@ def write_prior(
     mean, std
         Of each colour on the 0..1 scale, as the network was trained.
     accuracy
-        Of the network on the test images in percent, if known.
+        Of the network, the share of test images that it gets right, if known.
     dim
         Numbers a vector.
     schedule
@@ -119,6 +120,7 @@ def similarity_sums(
     """
     network = network.to(device).eval()
     shapes = layer_shapes(network, layers, data.images.shape[1:3])
+    centre, scale = (torch.tensor(list(values), device=device) for values in (mean, std))
     current = threading.local()
 
     def keep(layer: str, output: Tensor) -> None:
@@ -128,7 +130,7 @@ def similarity_sums(
         current.sums = {}
         images = torch.from_numpy(data.images[start : start + BATCH]).to(device)
         with torch.inference_mode():
-            network(normalise(images, mean, std))
+            network(normalise(images, centre, scale))
             return dict(current.sums)
 
     totals = {

@@ -13,7 +13,7 @@ Distillation*, arXiv 2211.07647.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,10 @@ from torch import Tensor
 
 from dissect_embed.cache import layer_names, open_artefact, read_config, read_made_from
 from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.distillation.tasks import TARGETS
 from dissect_embed.distillation.zoo import Network, map_shapes
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.similarity import cosine_similarity, row_softmax
-
-# What a student may be taught: S, as in [HAN22], and what S is to be better than.
-KINDS: Final = ("semantic", "random", "permuted", "similarity")
 
 
 class Prior(NamedTuple):
@@ -35,9 +33,10 @@ class Prior(NamedTuple):
 
     path: Path
     network: str
-    accuracy: float | None  # of the teacher on the test images, percent
+    fingerprint: str  # of the file
+    accuracy: float | None  # of the teacher: the share of test images it gets right
     dataset: str
-    fingerprint: str  # of the images
+    data: str  # fingerprint of the images
     mean: tuple[float, ...]  # of each colour, on the 0..1 scale
     std: tuple[float, ...]
     vectors: dict[str, Float[Tensor, "unit dim"]]
@@ -60,9 +59,10 @@ def load_prior(path: Path, similarity_path: Path | None = None) -> Prior:
         return Prior(
             path=path,
             network=str(config["model"]["name"]),
+            fingerprint=str(file.attrs["fingerprint"]),
             accuracy=config["model"]["accuracy"],
             dataset=str(config["dataset"]["name"]),
-            fingerprint=made_from["classes"],
+            data=made_from["classes"],
             mean=tuple(config["normalisation"]["mean"]),
             std=tuple(config["normalisation"]["std"]),
             vectors={
@@ -109,8 +109,8 @@ def prior_targets(
     ArtefactError
         If P is asked for and its file was not named.
     """
-    if kind not in KINDS:
-        msg = f"control: unknown {kind!r}; choose one of {', '.join(KINDS)}"
+    if kind not in TARGETS:
+        msg = f"control: unknown {kind!r}; choose one of {', '.join(TARGETS)}"
         raise ModelError(msg)
     if kind == "similarity":
         if temperature != 1:
@@ -156,9 +156,9 @@ def check_prior(
         If the prior comes from other images, or images normalised otherwise; both are told.
     """
     remedy = "make it from these images with 'dissect-embed prior'"
-    if prior.fingerprint != data.fingerprint:
+    if prior.data != data.fingerprint:
         msg = (
-            f"{prior.path}: made from images of {prior.dataset} ({prior.fingerprint[:12]}…), the "
+            f"{prior.path}: made from images of {prior.dataset} ({prior.data[:12]}…), the "
             f"student gets {data.name} ({data.fingerprint[:12]}…); {remedy}"
         )
         raise ArtefactError(msg)

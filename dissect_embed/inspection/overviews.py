@@ -178,7 +178,9 @@ def _classes(file: h5py.File, n_concepts: int) -> Printer:
 def _prior(file: h5py.File, n_concepts: int) -> Printer:
     config = read_config(file)
     model, data, normalisation = (config[k] for k in ("model", "dataset", "normalisation"))
-    accuracy = "" if model["accuracy"] is None else f", {model['accuracy']:.2f} % right"
+    accuracy = (
+        "" if model["accuracy"] is None else f", {model['accuracy']:.2%} of test images right"
+    )
     shapes = [(layer, *file[f"layers/{layer}/vectors"].shape) for layer in layer_names(file)]
     values = {key: " ".join(f"{x:g}" for x in normalisation[key]) for key in ("mean", "std")}
 

@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prior")
     teacher = build_network("resnet20", 5, seed=0)
     write(
-        folder / "prior.h5", teacher, teacher.stage_names[1:], accuracy=71.5,
+        folder / "prior.h5", teacher, teacher.stage_names[1:], accuracy=0.715,
         similarity_path=folder / "similarity.h5",
     )  # fmt: skip
     return folder / "prior.h5", folder / "similarity.h5", teacher
@@ -53,8 +53,8 @@ def made(tmp_path_factory):
 
 def prior_of(*vectors, similarity=None, **changes):
     fields = {
-        "network": "net", "accuracy": None, "dataset": "noise", "fingerprint": "f" * 64,
-        "mean": MEAN, "std": STD,
+        "network": "net", "fingerprint": "p", "accuracy": None, "dataset": "noise",
+        "data": "f" * 64, "mean": MEAN, "std": STD,
     }  # fmt: skip
     named = {f"layer{n}": torch.tensor(v) for n, v in enumerate(vectors, start=1)}
     return Prior("prior.h5", vectors=named, similarity=similarity, **(fields | changes))
@@ -64,8 +64,8 @@ def test_round_trip(made):
     path, similarity_path, _ = made
     prior = load_prior(path)
     assert prior.network == "resnet8x4"
-    assert prior.accuracy == 71.5
-    assert (prior.dataset, prior.fingerprint) == ("noise", "f" * 64)
+    assert prior.accuracy == 0.715
+    assert (prior.dataset, prior.data) == ("noise", "f" * 64)
     assert (prior.mean, prior.std) == (MEAN, STD)
     assert {k: tuple(v.shape) for k, v in prior.vectors.items()} == {
         "layer1": (16, 16), "layer2": (32, 16), "layer3": (64, 16)
