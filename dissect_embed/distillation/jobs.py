@@ -191,6 +191,9 @@ def _check_files(
         if teacher is not None:
             msg = f"--teacher {teacher}: skd has no teacher but its --prior; leave it out"
             raise TrainingError(msg)
+        if not temperature > 0:
+            msg = f"--temperature {temperature:g}; expected a positive number"
+            raise TrainingError(msg)
         if prior is None:
             msg = "--method skd: it needs --prior, the file that 'dissect-embed prior' makes"
             raise TrainingError(msg)
