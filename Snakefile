@@ -1,7 +1,17 @@
 # The map of the pipeline: config, rules, targets. Try `snakemake --cores all`.
 import json
+import re
+
 import yaml
 from dissect_embed.cache import SCHEMA_VERSIONS
+from dissect_embed.distillation import TRAINING_VERSION
+from dissect_embed.distillation.cells import PATTERN as VARIANT_PATTERN
+from dissect_embed.distillation.cells import (
+    cell_inputs,
+    cell_options,
+    list_pairs,
+    list_variants,
+)
 from dissect_embed.settings import read_types
 from snakemake.utils import min_version, validate
 
@@ -46,6 +56,7 @@ include: "pipelines/activations.smk"
 include: "pipelines/dissection.smk"
 include: "pipelines/embedding.smk"
 include: "pipelines/figures.smk"
+include: "pipelines/distillation.smk"
 
 
 rule all:

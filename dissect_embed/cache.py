@@ -46,6 +46,7 @@ SCHEMA_VERSIONS = {
     "similarity": 1,
     "embedding": 1,
     "classes": 1,
+    "prior": 1,
 }
 
 # The stage that makes each file, named in the remedy of an error.
@@ -57,6 +58,7 @@ RULES = {
     "similarity": "similarity",
     "embedding": "embed",
     "classes": "classes",
+    "prior": "prior",
 }
 
 

@@ -108,7 +108,7 @@ def write_embedding(
             "similarity": str(similarity.attrs["fingerprint"]),
             "profiles": str(profiles.attrs["fingerprint"]),
         }
-        trained = _train_all(tasks, dim, schedule, seeds, device, n_threads)
+        trained = train_layers(tasks, dim, schedule, seeds, device, n_threads)
         with create_artefact(path, "embedding", config, made_from) as file:
             seed = write_scale(file, "seeds", np.array(seeds, dtype=np.int64))
             for name in tasks:
@@ -127,22 +127,22 @@ def _mean_tasks(
         p = torch.from_numpy(similarity[f"layers/{layer}/target"][:])
         t = profile_target(profiles[f"layers/{layer}/iou"][:])
         for name, value in (("layers", p), ("supervised/layers", t)):
-            tasks[f"{name}/{layer}"] = _always(value.float().to(device)), len(p)
+            tasks[f"{name}/{layer}"] = constant_target(value.float().to(device)), len(p)
     return tasks
 
 
-def _always(value: Tensor) -> Callable[[int], Tensor]:
+def constant_target(value: Tensor) -> Callable[[int], Tensor]:
     """Return a function of the step that gives one target for all steps."""
     return lambda step: value
 
 
-def _train_all(
+def train_layers(
     tasks: Tasks,
     dim: int,
     schedule: Schedule,
     seeds: Sequence[int],
     device: str,
-    n_threads: int | None,
+    n_threads: int | None = None,
 ) -> dict[str, Trained]:
     """Train all tasks side by side, each with all its seeds in one computation."""
     # The widest layers first: they take longest, so that no core is left waiting for one.

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from dissect_embed.cli import dissecting, embedding, preparation, relations, results
+from dissect_embed.cli import dissecting, distilling, embedding, preparation, relations, results
 from dissect_embed.errors import DissectEmbedError
 
 app = typer.Typer(
@@ -36,6 +36,9 @@ for command in (
     relations.figure3,
     relations.export,
     relations.atlas,
+    distilling.prior,
+    distilling.distil,
+    distilling.table1,
     results.figure4,
     results.detectors,
     results.inspect,

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor
 
 from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.methods import METHODS
 from dissect_embed.distillation.schedules import Schedule
 from dissect_embed.distillation.zoo import NETWORKS
 from dissect_embed.errors import TrainingError
 from dissect_embed.models import hash_weights
 
-# Raised when the same task would give other numbers.
-TRAINING_VERSION: Final = 1
 TARGETS: Final = ("semantic", "random", "permuted", "similarity")
 PRECISIONS: Final = ("float32", "bfloat16")
 SKD_WEIGHT: Final = 0.5

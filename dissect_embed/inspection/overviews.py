@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 from rich.console import Console
 
-from dissect_embed.cache import layer_names, read_strings
+from dissect_embed.cache import layer_names, read_config, read_strings
 from dissect_embed.datasets.classes import count_classes
 from dissect_embed.disk import format_bytes
 from dissect_embed.inspection.files import format_shape
@@ -175,6 +175,24 @@ def _classes(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
+def _prior(file: h5py.File, n_concepts: int) -> Printer:
+    config = read_config(file)
+    model, data, normalisation = (config[k] for k in ("model", "dataset", "normalisation"))
+    accuracy = (
+        "" if model["accuracy"] is None else f", {model['accuracy']:.2%} of test images right"
+    )
+    shapes = [(layer, *file[f"layers/{layer}/vectors"].shape) for layer in layer_names(file)]
+    values = {key: " ".join(f"{x:g}" for x in normalisation[key]) for key in ("mean", "std")}
+
+    def show(console: Console) -> None:
+        print_heading(console, f"Units of {model['name']}{accuracy}, on {data['images']:,} images "
+                               f"of {data['name']}")  # fmt: skip
+        print_table(console, ("layer", "units>", "dimensions>"), shapes)
+        console.print(f"Images normalised with mean {values['mean']}, std {values['std']}.")
+
+    return show
+
+
 # By schema: read a file's summary, with so many top concepts a layer.
 OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
     "labels": _labels,
@@ -184,4 +202,5 @@ OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
     "similarity": _similarity,
     "embedding": _embedding,
     "classes": _classes,
+    "prior": _prior,
 }

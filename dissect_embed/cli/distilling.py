@@ -1,0 +1,172 @@
+"""Commands of static knowledge distillation and of the methods it is compared with."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from dissect_embed.cli.options import Log, Out, log_to
+
+Data = Annotated[Path, typer.Argument(help="classes.h5.")]
+Teacher = Annotated[
+    Path | None, typer.Option(help="The .pt that 'distil --method plain' wrote of a network.")
+]
+Device = Annotated[str, typer.Option(help="'cpu', 'cuda', or what there is.")]
+Mean = Annotated[
+    list[float] | None,
+    typer.Option(help="Of red, green, blue, 0 to 1: three times. By default the images'."),
+]
+Std = Annotated[list[float] | None, typer.Option(help="As --mean.")]
+P = Annotated[
+    Path | None, typer.Option("--similarity", help="The file of P, for --control similarity.")
+]
+
+
+def prior(
+    data: Data,
+    output: Out,
+    teacher: Teacher = None,
+    model: Annotated[
+        str | None, typer.Option(help="Any other network, as 'activations' takes it.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="Of --model: a file, or torchvision's.")] = "random",
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(help="A module for each stage of a student; by default f1, f2, …"),
+    ] = None,
+    similarity: P = None,
+    mean: Mean = None,
+    std: Std = None,
+    dim: int = 16,
+    epochs: int = 100,
+    steps_per_epoch: Annotated[
+        int | None, typer.Option(help="By default the batches of 64 in the images.")
+    ] = None,
+    lr: float = 0.1,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    milestone: list[int] = [50, 75, 90],  # noqa: B006
+    seed: int = 0,
+    device: Device = "auto",
+    log: Log = None,
+) -> None:
+    """Learn the vectors of a teacher's units: all that a static student needs of it."""
+    from dissect_embed.cache import open_artefact
+    from dissect_embed.datasets.classes import count_classes
+    from dissect_embed.distillation.jobs import make_prior
+    from dissect_embed.vectors import Schedule
+
+    log_to(log)
+    if steps_per_epoch is None:
+        with open_artefact(data, "classes") as file:
+            steps_per_epoch = -(-count_classes(file).n_train // 64)
+    made = make_prior(
+        data, output, teacher_path=teacher, model=model, weights=weights, layers=layer or (),
+        mean=mean or (), std=std or (), similarity_path=similarity, device=read_device(device),
+        dim=dim, seed=seed,
+        schedule=Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone)),
+    )  # fmt: skip
+    n_units = sum(len(vectors) for vectors in made.vectors.values())
+    logging.info(
+        "%s: %d units of %s, %s bytes", output, n_units, made.network,
+        f"{output.stat().st_size:,}",
+    )  # fmt: skip
+
+
+def distil(
+    data: Data,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="result.json; result.pt lies beside it.")
+    ],
+    student: Annotated[str, typer.Option(help="A network of the zoo, such as resnet20.")],
+    method: Annotated[str, typer.Option(help="plain, kd, …, crd, or skd.")] = "plain",
+    teacher: Teacher = None,
+    prior: Annotated[Path | None, typer.Option(help="For skd: the file that 'prior' made.")] = None,
+    control: Annotated[
+        str | None, typer.Option(help="For skd: random, permuted or similarity in place of S.")
+    ] = None,
+    similarity: P = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(min=0, help="Weight of the method's loss; by default as published."),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="For skd: divides the cosines.")] = 1.0,
+    seed: int = 0,
+    schedule: Annotated[str, typer.Option(help="crd: 240 epochs. paper: 100.")] = "crd",
+    epochs: Annotated[int | None, typer.Option(min=1, help="Fewer shorten the schedule.")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    device: Device = "auto",
+    log: Log = None,
+) -> None:
+    """Train a network by any method; killed and started again, it goes on where it was."""
+    from dissect_embed.distillation.jobs import distil as train
+
+    log_to(log)
+    result = train(
+        data, output, student=student, method=method, teacher_path=teacher, prior_path=prior,
+        similarity_path=similarity, control=control, beta=beta, temperature=temperature, seed=seed,
+        schedule=schedule, epochs=epochs, mean=mean or (), std=std or (), precision=precision,
+        device=read_device(device),
+    )  # fmt: skip
+    logging.info(
+        "%s: %s, %s, seed %d: %.2f %% of the test images right",
+        output, student, method, seed, 100 * result["accuracy"],
+    )  # fmt: skip
+
+
+def table1(
+    folder: Annotated[Path, typer.Argument(help="results/<run>/distillation")],
+    data: Data,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="table1.csv; table1.md lies beside it.")
+    ],
+    figure: Annotated[
+        Path | None, typer.Option(help="The SVG to draw; the PNG lies beside it.")
+    ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(help="TEACHER:STUDENT, a column; repeat. By default all there are."),
+    ] = None,
+    log: Log = None,
+) -> None:
+    """Put the results of all trainings into a table, and draw it."""
+    from dissect_embed.distillation.runs import Pair
+    from dissect_embed.distillation.table import build_table, write_csv, write_markdown
+    from dissect_embed.figures.table1 import draw_table1
+
+    log_to(log)
+    pairs = []
+    for text in pair or []:
+        names = text.split(":")
+        if len(names) != 2 or not all(names):
+            msg = f"--pair {text}: expected TEACHER:STUDENT, for example resnet56:resnet20"
+            raise typer.BadParameter(msg)
+        pairs.append(Pair(*names))
+    table = build_table(folder, data, pairs)
+    write_csv(output, table)
+    write_markdown(output.with_suffix(".md"), table)
+    if figure is not None:
+        draw_table1(table, figure.with_suffix(""))
+    n_run = sum(bool(cell.seeds) for cell in table.cells.values())
+    logging.info("%s: %d of %d cells were run", output, n_run, len(table.cells))
+
+
+def read_device(name: str) -> str:
+    """Return the device that ``--device`` names."""
+    import torch
+
+    from dissect_embed.errors import TrainingError
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        msg = f"--device: unknown {name!r}; choose one of auto, cpu, cuda, cuda:1, …"
+        raise TrainingError(msg)
+    if kind == "cuda" and not torch.cuda.is_available():
+        msg = f"--device {name}: torch finds no CUDA device here; choose auto or cpu"
+        raise TrainingError(msg)
+    return name

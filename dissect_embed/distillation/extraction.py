@@ -1,0 +1,150 @@
+"""Make a prior: what the units of a teacher do on its training images, as a few numbers each.
+
+One pass over the images gives P of each stage (``similarity``), training at P gives S (``vectors``,
+eq. 1 of [HAN22], see ``prior``). After that the teacher is not needed any more.
+"""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from dissect_embed.cache import create_artefact, fingerprint, label_axes
+from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.distillation.augmentation import normalise
+from dissect_embed.embedding import constant_target, train_layers
+from dissect_embed.models import hash_weights
+from dissect_embed.parallel import available_cores, keep_freed_memory, map_in_threads
+from dissect_embed.probing import layer_shapes, probe
+from dissect_embed.similarity import similarity_sum, write_target
+from dissect_embed.vectors import Schedule
+
+BATCH = 64
+
+
+def write_prior(
+    path: Path,
+    data: ClassImages,
+    network: nn.Module,
+    layers: Sequence[str],
+    *,
+    name: str,
+    mean: Sequence[float],
+    std: Sequence[float],
+    accuracy: float | None = None,
+    dim: int = 16,
+    schedule: Schedule | None = None,
+    seed: int = 0,
+    similarity_path: Path | None = None,
+    device: str | None = None,
+) -> None:
+    """Write the vectors of a teacher's units, and P if a file for it is named.
+
+    Parameters
+    ----------
+    data
+        The training images, which are seen once, as they are.
+    layers
+        The modules whose units count, in the order of the student's stages f1, f2, …
+    name
+        Of the network.
+    mean, std
+        Of each colour on the 0..1 scale, as the network was trained.
+    accuracy
+        Of the network, the share of test images that it gets right, if known.
+    dim
+        Numbers a vector.
+    schedule
+        Of eq. 1; by default [HAN22]'s, with as many steps an epoch as there are batches of 64.
+    seed
+        Of the vectors' start.
+
+    Raises
+    ------
+    ModelError
+        If a layer cannot be read.
+    FloatingPointError
+        If training diverges.
+    """
+    keep_freed_memory()
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    n_images = len(data.images)
+    schedule = schedule or Schedule(steps_per_epoch=-(-n_images // BATCH))
+    config: dict[str, Any] = {
+        "dataset": {"name": data.name, "split": "train", "images": n_images},
+        "model": {"name": name, "accuracy": accuracy},
+        "layers": list(layers),
+        "normalisation": {"mean": list(mean), "std": list(std)},
+    }
+    made_from = {"classes": data.fingerprint, "weights": hash_weights(network)}
+    origin = fingerprint("similarity", config, made_from)
+    sums = similarity_sums(network, layers, data, mean, std, device)
+    if similarity_path is not None:
+        with create_artefact(similarity_path, "similarity", config, made_from) as file:
+            file.attrs["n_images"] = n_images
+            for layer, total in sums.items():
+                write_target(file, layer, total.cpu().numpy(), n_images, shard=False)
+    tasks = {
+        layer: (constant_target((total / n_images).float().to(device)), len(total))
+        for layer, total in sums.items()
+    }
+    trained = train_layers(tasks, dim, schedule, [seed], device)
+    config["embedding"] = {"dim": dim, "target": "mean", "seed": seed} | schedule._asdict()
+    with create_artefact(path, "prior", config, made_from | {"similarity": origin}) as file:
+        for layer in layers:
+            vectors = normalize(trained[layer].trajectory[0, -1], dim=1).cpu().numpy()
+            dataset = file.create_dataset(f"layers/{layer}/vectors", data=vectors)
+            label_axes(dataset, ("unit", "dim"))
+
+
+def similarity_sums(
+    network: nn.Module,
+    layers: Sequence[str],
+    data: ClassImages,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: str,
+) -> dict[str, Float[Tensor, "unit unit"]]:
+    """Return the sum of h(d(A_n, A_n)) over all images, for each layer, in float64.
+
+    Raises
+    ------
+    ModelError
+        If a layer does not exist or has no activation maps.
+    """
+    network = network.to(device).eval()
+    shapes = layer_shapes(network, layers, data.images.shape[1:3])
+    centre, scale = (torch.tensor(list(values), device=device) for values in (mean, std))
+    current = threading.local()
+
+    def keep(layer: str, output: Tensor) -> None:
+        current.sums[layer] = similarity_sum(output)
+
+    def run(start: int) -> dict[str, Tensor]:
+        current.sums = {}
+        images = torch.from_numpy(data.images[start : start + BATCH]).to(device)
+        with torch.inference_mode():
+            network(normalise(images, centre, scale))
+            return dict(current.sums)
+
+    totals = {
+        layer: torch.zeros((n_units, n_units), dtype=torch.float64, device=device)
+        for layer, (n_units, *_) in shapes.items()
+    }
+    n_images = len(data.images)
+    n_threads = available_cores() if device == "cpu" else 1
+    with (
+        probe(network, layers, keep),
+        tqdm(total=n_images, desc="similarity", unit=" images", disable=None) as bar,
+    ):
+        for sums in map_in_threads(run, range(0, n_images, BATCH), n_threads=n_threads):
+            for layer, total in totals.items():
+                total += sums[layer]
+            bar.update(min(BATCH, n_images - bar.n))
+    return totals

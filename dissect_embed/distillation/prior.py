@@ -1,0 +1,192 @@
+"""What is left of a teacher: the vectors of its units, ``prior.h5``, and the targets they give.
+
+``/layers/<stage>/vectors (C, K)`` holds S in float32, each row of length 1: a student sees nothing
+but cosines. ``config`` has the teacher's name and accuracy, the data set, and how its images were
+normalised. ``extraction`` makes it.
+
+The control that teaches P itself needs P, which lies in a file of its own, a ``similarity.h5``: 58
+kB for resnet56, whose prior takes 20 kB, and 4.9 MB for vgg13, whose prior takes 102 kB.
+
+[HAN22] Han, Wang, Böhm, Shao, *An Interpretable Neuron Embedding for Static Knowledge
+Distillation*, arXiv 2211.07647.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from dissect_embed.cache import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.distillation.tasks import TARGETS
+from dissect_embed.distillation.zoo import Network, map_shapes
+from dissect_embed.errors import ArtefactError, ModelError
+from dissect_embed.similarity import cosine_similarity, row_softmax
+
+
+class Prior(NamedTuple):
+    """The units of a teacher, as ``prior.h5`` holds them."""
+
+    path: Path
+    network: str
+    fingerprint: str  # of the file
+    accuracy: float | None  # of the teacher: the share of test images it gets right
+    dataset: str
+    data: str  # fingerprint of the images
+    mean: tuple[float, ...]  # of each colour, on the 0..1 scale
+    std: tuple[float, ...]
+    vectors: dict[str, Float[Tensor, "unit dim"]]
+    similarity: dict[str, Float[Tensor, "unit unit"]] | None  # P, where its file was named
+
+
+def load_prior(path: Path, similarity_path: Path | None = None) -> Prior:
+    """Read ``prior.h5``, and P if its file is named.
+
+    Raises
+    ------
+    ArtefactError
+        If a file is missing, damaged or another one, or P is not what S was trained at.
+    """
+    with open_artefact(path, "prior") as file:
+        config, made_from = read_config(file), read_made_from(file)
+        similarity = None
+        if similarity_path is not None:
+            similarity = _read_similarity(similarity_path, made_from["similarity"], path)
+        return Prior(
+            path=path,
+            network=str(config["model"]["name"]),
+            fingerprint=str(file.attrs["fingerprint"]),
+            accuracy=config["model"]["accuracy"],
+            dataset=str(config["dataset"]["name"]),
+            data=made_from["classes"],
+            mean=tuple(config["normalisation"]["mean"]),
+            std=tuple(config["normalisation"]["std"]),
+            vectors={
+                name: torch.from_numpy(file[f"layers/{name}/vectors"][:])
+                for name in layer_names(file)
+            },
+            similarity=similarity,
+        )
+
+
+def _read_similarity(path: Path, expected: str, prior_path: Path) -> dict[str, Tensor]:
+    with open_artefact(path, "similarity") as file:
+        if file.attrs["fingerprint"] != expected:
+            msg = (
+                f"{path}: its P is not the one that {prior_path} was trained at; make both with "
+                "one run of 'dissect-embed prior'"
+            )
+            raise ArtefactError(msg)
+        return {
+            name: torch.from_numpy(file[f"layers/{name}/target"][:]) for name in layer_names(file)
+        }
+
+
+def prior_targets(
+    prior: Prior, kind: str = "semantic", *, seed: int = 0, temperature: float = 1.0
+) -> list[Float[Tensor, "unit unit"]]:
+    """Return p of each layer, (C, C) in float32, for ``skd.static_loss``.
+
+    Parameters
+    ----------
+    kind
+        ``semantic``: h(d(S, S)) ([HAN22] eq. 2). Controls: ``random``, where S ~ N(0, 1);
+        ``permuted``, where the rows of S belong to other units; ``similarity``, P itself.
+    seed
+        Of ``random`` and ``permuted``.
+    temperature
+        Divides the cosines; 1 in [HAN22].
+
+    Raises
+    ------
+    ModelError
+        If the kind is unknown, or P is asked for at another temperature than 1, at which it was
+        made.
+    ArtefactError
+        If P is asked for and its file was not named.
+    """
+    if kind not in TARGETS:
+        msg = f"control: unknown {kind!r}; choose one of {', '.join(TARGETS)}"
+        raise ModelError(msg)
+    if kind == "similarity":
+        if temperature != 1:
+            msg = f"control similarity: P is made at temperature 1, got {temperature:g}; leave it"
+            raise ModelError(msg)
+        if prior.similarity is None:
+            msg = (
+                f"{prior.path}: P is not in it; name the file that 'dissect-embed prior' writes to "
+                "its --similarity"
+            )
+            raise ArtefactError(msg)
+        return [p.float() for p in prior.similarity.values()]
+    targets = []
+    for place, vectors in enumerate(prior.vectors.values()):
+        s = _control_vectors(vectors, kind, np.random.default_rng([seed, place]))
+        targets.append(row_softmax(cosine_similarity(s.double()) / temperature).float())
+    return targets
+
+
+def _control_vectors(s: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
+    # NumPy's generator, so that a random S is not the S that training started at.
+    if kind == "random":
+        return torch.from_numpy(rng.standard_normal(s.shape))
+    if kind == "permuted":
+        return s[torch.from_numpy(rng.permutation(len(s)))]
+    return s
+
+
+def check_prior(
+    prior: Prior,
+    student: Network,
+    data: ClassImages,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> None:
+    """Check that a student can be taught by a prior, on these images.
+
+    Raises
+    ------
+    ModelError
+        If layers or units do not fit; the first that does not is named, with both numbers.
+    ArtefactError
+        If the prior comes from other images, or images normalised otherwise; both are told.
+    """
+    remedy = "make it from these images with 'dissect-embed prior'"
+    if prior.data != data.fingerprint:
+        msg = (
+            f"{prior.path}: made from images of {prior.dataset} ({prior.data[:12]}…), the "
+            f"student gets {data.name} ({data.fingerprint[:12]}…); {remedy}"
+        )
+        raise ArtefactError(msg)
+    for what, found, expected in (("mean", prior.mean, mean), ("std", prior.std, std)):
+        if not np.allclose(found, expected, rtol=0, atol=1e-6):
+            msg = (
+                f"{prior.path}: images were normalised with {what} {_numbers(found)}, the "
+                f"student's with {_numbers(expected)}; {remedy}"
+            )
+            raise ArtefactError(msg)
+    stages = student.stage_names[1:]
+    shapes = map_shapes(student, data.images.shape[1])[1:]
+    names = list(prior.vectors)
+    if len(names) != len(stages):
+        msg = (
+            f"{prior.path}: it has {len(names)} layers ({', '.join(names)}) of {prior.network}, "
+            f"the student {len(stages)} ({', '.join(stages)}); choose a student of its family"
+        )
+        raise ModelError(msg)
+    for name, stage, (n_units, *_) in zip(names, stages, shapes, strict=True):
+        vectors = prior.vectors[name]
+        if len(vectors) != n_units:
+            msg = (
+                f"{prior.path}: {name} of {prior.network} has {len(vectors)} units, {stage} of the "
+                f"student {n_units}; both must be equal: choose another student"
+            )
+            raise ModelError(msg)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)

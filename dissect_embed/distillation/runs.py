@@ -1,0 +1,190 @@
+"""Results of trainings, read from the files that ``training`` wrote, as rows of a table.
+
+A folder holds ``teachers/<teacher>-seed<seed>.json`` and
+``<teacher>-<student>/<name>-seed<seed>.json``. What a run is, its content says, and its folder who
+the teacher was: a static student's result does not name one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from dissect_embed.distillation.methods import METHODS
+from dissect_embed.distillation.published import paper_beta
+from dissect_embed.distillation.schedules import SCHEDULES, shorten
+from dissect_embed.errors import ArtefactError
+
+TEACHERS: Final = "teachers"
+CONTROLS: Final = {
+    "beta=0": "SKD, β = 0",
+    "random": "SKD, random S",
+    "permuted": "SKD, S permuted",
+    "similarity": "SKD, P instead of S",
+}
+
+
+class Pair(NamedTuple):
+    """A column of the table."""
+
+    teacher: str
+    student: str
+
+    def __str__(self) -> str:
+        """Return the name of the pair's folder."""
+        return f"{self.teacher}-{self.student}"
+
+
+class Row(NamedTuple):
+    """A row of the table: a method as published, or what was changed of it."""
+
+    method: str  # "teacher", a key of METHODS, or "skd"
+    control: str = ""  # such as "random", "beta=0" or "random temperature=0.1"
+
+    @property
+    def title(self) -> str:
+        """Return the row's name for people; what neither paper has is marked as ours."""
+        if self.method == "skd" and self.control in CONTROLS:
+            return CONTROLS[self.control]
+        names = {"teacher": "teacher", "skd": "SKD"} | {k: v.title for k, v in METHODS.items()}
+        if not self.control:
+            return names[self.method]
+        words = {"random": "random S", "permuted": "S permuted", "similarity": "P instead of S"}
+        parts = [words.get(part) or _spell(part) for part in self.control.split()]
+        return f"{names[self.method]}, {', '.join(parts)} (ours)"
+
+    @property
+    def place(self) -> tuple[int, int, str]:
+        """Return what rows are sorted by: methods, SKD, its controls, what is ours."""
+        methods = ["teacher", *METHODS, "skd"]
+        known = ["", *CONTROLS]
+        control = known.index(self.control) if self.control in known else len(known)
+        return methods.index(self.method), control, self.title
+
+
+class Run(NamedTuple):
+    """The result of a training."""
+
+    path: Path
+    pair: Pair | None  # None: a teacher
+    student: str
+    row: Row
+    seed: int
+    accuracy: float  # percent of the test images, of the last epoch
+    data: str  # fingerprint of classes.h5
+    schedule: str
+    precision: str
+    machine: str
+    step: float | None  # seconds, the median
+    memory: int  # bytes at the peak
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read all results of a folder, sorted by row and seed.
+
+    Raises
+    ------
+    ArtefactError
+        If there is none, one is damaged, or two do not belong in one table: of other images or
+        another schedule or precision, or twice the same.
+    """
+    runs = [read_run(path) for path in sorted(folder.glob("*/*.json"))]
+    if not runs:
+        msg = f"{folder}: no result of a training (*/*.json); make some with 'dissect-embed distil'"
+        raise ArtefactError(msg)
+    for other in runs[1:]:
+        for what in ("data", "schedule", "precision"):
+            found, expected = getattr(other, what), getattr(runs[0], what)
+            if found != expected:
+                msg = (
+                    f"{other.path}: its {what} is {found}, that of {runs[0].path} {expected}; keep "
+                    "each in a folder of its own"
+                )
+                raise ArtefactError(msg)
+    runs.sort(key=lambda run: (run.row.place, str(run.pair), run.student, run.seed))
+    for one, two in pairwise(runs):
+        if (one.row, one.pair, one.student, one.seed) == (two.row, two.pair, two.student, two.seed):
+            msg = f"{two.path}: the same training as {one.path}; delete one"
+            raise ArtefactError(msg)
+    return runs
+
+
+def read_run(path: Path) -> Run:
+    """Read one result.
+
+    Raises
+    ------
+    ArtefactError
+        If it is damaged, or its folder is not named as its student demands.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        task, run = content["task"], content["run"]
+        student = str(task["student"])
+        pair = None if path.parent.name == TEACHERS else _read_pair(path, student)
+        return Run(
+            path=path,
+            pair=pair,
+            student=student,
+            row=_read_row(task, pair),
+            seed=int(task["seed"]),
+            accuracy=100 * float(content["accuracy"]),
+            data=str(task["data"]),
+            schedule=name_schedule(task["schedule"]),
+            precision=str(task["precision"]),
+            machine=_name_machine(run["sessions"]),
+            step=run["seconds_a_step"],
+            memory=int(run["peak_memory_bytes"]),
+        )
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        msg = f"{path}: no result of a training, {error} is missing or wrong; delete it"
+        raise ArtefactError(msg) from error
+    except json.JSONDecodeError as error:
+        msg = f"{path}:{error.lineno}: damaged ({error.msg}); delete it and train again"
+        raise ArtefactError(msg) from error
+
+
+def name_schedule(found: Mapping[str, Any]) -> str:
+    """Return a schedule for people, by its name if it is a known one, shortened or not."""
+    epochs = found["epochs"]
+    for name, known in SCHEDULES.items():
+        same = shorten(known, epochs)._asdict()
+        if same | {"milestones": list(same["milestones"])} == dict(found):
+            short = "" if epochs == known.epochs else f", shortened from {known.epochs}"
+            return f"{name}, {epochs} epoch{'s' * (epochs != 1)}{short}"
+    settings = ", ".join(f"{key} {value}" for key, value in found.items())
+    return f"of its own ({settings})"
+
+
+def _read_pair(path: Path, student: str) -> Pair:
+    name = path.parent.name
+    if not name.endswith(f"-{student}") or name == f"-{student}":
+        msg = f"{path}: its student is {student}; expected it in a folder <teacher>-{student}"
+        raise ArtefactError(msg)
+    return Pair(name.removesuffix(f"-{student}"), student)
+
+
+def _read_row(task: Mapping[str, Any], pair: Pair | None) -> Row:
+    if pair is None:
+        return Row("teacher")
+    method = str(task["method"])
+    usual = paper_beta(*pair) if method == "skd" else METHODS[method].weight or None
+    parts = [task["target"]] if task["target"] not in (None, "semantic") else []
+    parts += [f"beta={task['weight']:g}"] if task["weight"] != usual else []
+    parts += [f"temperature={task['temperature']:g}"] if task["temperature"] != 1 else []
+    return Row(method, " ".join(parts))
+
+
+def _name_machine(sessions: Sequence[Mapping[str, Any]]) -> str:
+    names = {
+        f"{s['device']} ({s['processor']})"
+        + (f", {s['threads']} threads" if s["device"] == "cpu" else "")
+        for s in sessions
+    }
+    return "; ".join(sorted(names)).replace(" 1 threads", " 1 thread")
+
+
+def _spell(part: str) -> str:
+    key, _, value = part.partition("=")
+    return f"β = {value}" if key == "beta" else f"{key} {value}"

@@ -1,0 +1,180 @@
+# Static knowledge distillation and the methods it is compared with: Table 1.
+
+DISTILLED = f"{RESULTS}/distillation"
+CLASSES = config["distillation"]["dataset"]["classes"]
+IMAGES = config["distillation"]["dataset"]
+PAIRS = list_pairs(config["distillation"])
+TEACHERS = sorted({pair["teacher"] for pair in PAIRS.values()})
+TRAINING = [
+    f"--schedule={config['distillation']['schedule']['name']}",
+    f"--epochs={config['distillation']['schedule']['epochs']}",
+    f"--precision={config['distillation']['precision']}",
+    *(f"--{key}={value}" for key in ("mean", "std") for value in IMAGES.get(key, [])),
+]
+
+
+wildcard_constraints:
+    pair="|".join(map(re.escape, PAIRS)),
+    teacher="|".join(map(re.escape, TEACHERS)),
+    variant=VARIANT_PATTERN,
+    seed=r"\d+",
+
+
+if IMAGES["name"] == "shapes":
+
+    rule shapes:
+        output:
+            CLASSES,
+        log:
+            "logs/shapes.log",
+        benchmark:
+            "logs/shapes.benchmark.tsv"
+        conda:
+            "../environment.yml"
+        threads: 16
+        params:
+            train=IMAGES.get("images_per_class", 100),
+            test=IMAGES.get("test_images_per_class", 20),
+            seed=IMAGES.get("seed", 0),
+            schema_version=SCHEMA_VERSIONS["classes"],
+        shell:
+            "dissect-embed shapes --images-per-class {params.train} "
+            "--test-images-per-class {params.test} --seed {params.seed} "
+            "--output {output:q} --log {log:q}"
+
+elif IMAGES.get("sources") or IMAGES.get("download"):
+
+    rule classes:
+        output:
+            CLASSES,
+        log:
+            f"logs/classes-{IMAGES['name']}.log",
+        benchmark:
+            f"logs/classes-{IMAGES['name']}.benchmark.tsv"
+        conda:
+            "../environment.yml"
+        threads: 16
+        params:
+            name=IMAGES["name"],
+            sources=(
+                [f"--source={source}" for source in IMAGES["sources"]]
+                if IMAGES.get("sources")
+                else [f"--download={IMAGES['download']}"]
+            ),
+            schema_version=SCHEMA_VERSIONS["classes"],
+        shell:
+            "dissect-embed classes {params.sources:q} --name {params.name:q} "
+            "--output {output:q} --log {log:q}"
+
+
+# Small networks gain more from a core each than from two cores for one.
+rule teacher:
+    input:
+        CLASSES,
+    output:
+        json=f"{DISTILLED}/teachers/{{teacher}}-seed{{seed}}.json",
+        network=f"{DISTILLED}/teachers/{{teacher}}-seed{{seed}}.pt",
+    log:
+        f"{RESULTS}/logs/distillation/teachers/{{teacher}}-seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/logs/distillation/teachers/{{teacher}}-seed{{seed}}.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: 1
+    params:
+        training=TRAINING,
+        version=TRAINING_VERSION,
+    shell:
+        "dissect-embed distil {input:q} --student {wildcards.teacher:q} --method plain "
+        "--seed {wildcards.seed} {params.training} --output {output.json:q} --log {log:q}"
+
+
+rule prior:
+    input:
+        classes=CLASSES,
+        teacher=f"{DISTILLED}/teachers/{{teacher}}-seed0.pt",
+    output:
+        prior=f"{DISTILLED}/priors/{{teacher}}.h5",
+        similarity=f"{DISTILLED}/priors/{{teacher}}.similarity.h5",
+    log:
+        f"{RESULTS}/logs/distillation/priors/{{teacher}}.log",
+    benchmark:
+        f"{RESULTS}/logs/distillation/priors/{{teacher}}.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: 16
+    params:
+        settings=[
+            f"--{key.replace('_', '-')}={value}"
+            for key, value in config["embedding"].items()
+            if key not in ("target", "milestones", "seeds")
+        ],
+        milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
+        seed=config["embedding"]["seeds"][0],
+        schema_version=SCHEMA_VERSIONS["prior"],
+    shell:
+        "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.settings} "
+        "{params.milestones} --seed {params.seed} --similarity {output.similarity:q} "
+        "--output {output.prior:q} --log {log:q}"
+
+
+rule distil:
+    input:
+        classes=CLASSES,
+        guides=lambda wildcards: list(
+            cell_inputs(wildcards.variant, PAIRS[wildcards.pair], DISTILLED).values()
+        ),
+    output:
+        json=f"{DISTILLED}/{{pair}}/{{variant}}-seed{{seed}}.json",
+        network=f"{DISTILLED}/{{pair}}/{{variant}}-seed{{seed}}.pt",
+    log:
+        f"{RESULTS}/logs/distillation/{{pair}}/{{variant}}-seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/logs/distillation/{{pair}}/{{variant}}-seed{{seed}}.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: 1
+    params:
+        cell=lambda wildcards: cell_options(
+            wildcards.variant, PAIRS[wildcards.pair], DISTILLED
+        ),
+        training=TRAINING,
+        version=TRAINING_VERSION,
+    shell:
+        "dissect-embed distil {input.classes:q} {params.cell:q} --seed {wildcards.seed} "
+        "{params.training} --output {output.json:q} --log {log:q}"
+
+
+rule table1:
+    input:
+        classes=CLASSES,
+        teachers=expand(
+            f"{DISTILLED}/teachers/{{teacher}}-seed0.json", teacher=TEACHERS
+        ),
+        cells=expand(
+            f"{DISTILLED}/{{pair}}/{{variant}}-seed{{seed}}.json",
+            pair=PAIRS,
+            variant=list_variants(config["distillation"]),
+            seed=config["distillation"]["seeds"],
+        ),
+    output:
+        csv=f"{RESULTS}/table1.csv",
+        md=f"{RESULTS}/table1.md",
+        svg=report(
+            f"{RESULTS}/figures/table1.svg",
+            caption="report/table1.rst",
+            category="Distillation",
+        ),
+        png=f"{RESULTS}/figures/table1.png",
+    log:
+        f"{RESULTS}/logs/table1.log",
+    benchmark:
+        f"{RESULTS}/logs/table1.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    params:
+        run=subpath(output.csv, parent=True),
+        pairs=[f"--pair={pair['teacher']}:{pair['student']}" for pair in PAIRS.values()],
+    shell:
+        "dissect-embed table1 {params.run:q}/distillation {input.classes:q} {params.pairs:q} "
+        "--figure {output.svg:q} --output {output.csv:q} --log {log:q}"
