@@ -1,7 +1,8 @@
 """Fixtures: a data set tiny enough to read, and the whole of a run on it."""
 
 import csv
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,16 @@ CONCEPTS = [
     (3, "sky", "object"),
     (300, "day-s", "scene"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _no_notes_of_others() -> Iterator[None]:
+    """Undo what a command that is tested in this process sets up of logging."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 @pytest.fixture

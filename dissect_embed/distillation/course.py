@@ -6,6 +6,7 @@ import logging
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from dissect_embed.disk import check_disk_space
 from dissect_embed.distillation.augmentation import draw_epoch
+from dissect_embed.distillation.board import Board, describe_epoch
 from dissect_embed.distillation.checkpoints import (
     count_bytes,
     read_checkpoint,
@@ -106,10 +108,19 @@ class Course:
         done = self.place.epoch * self.n_steps + self.place.step
         done += self.stages["first"] * self.n_steps * (self.place.stage == "main")
         name = f"{self.task.student} {self.task.method} seed {self.task.seed}"
-        with tqdm(total=steps, initial=done, desc=name, unit=" steps", disable=None) as bar:
+        with (
+            closing(Board(self.output, len(self.curve))) as board,
+            tqdm(total=steps, initial=done, desc=name, unit=" steps", disable=None) as bar,
+        ):
             while self.place.epoch < self.stages[self.place.stage]:
+                n_timed = len(self.seconds_a_step)
                 self._run_epoch(bar)
-                self._end_epoch(test)
+                entry = self._end_epoch(test)
+                speed = self._images_a_second(self.seconds_a_step[n_timed:])
+                board.add(entry | {"images_a_second": speed}, len(self.curve) - 1)
+                logger.info(
+                    "%s: %s", name, describe_epoch(entry, self.stages[entry["stage"]], speed)
+                )
                 stage, epoch, _ = self.place
                 self.place = Place(stage, epoch + 1, 0)
                 if stage == "first" and epoch + 1 == self.stages[stage]:
@@ -202,8 +213,8 @@ class Course:
             taken = time.perf_counter() - start - paused
             self.seconds_a_step.append(taken / (self.n_steps - first))
 
-    def _end_epoch(self, test: Pixels) -> None:
-        """Test the network and log the epoch."""
+    def _end_epoch(self, test: Pixels) -> dict[str, Any]:
+        """Test the network, keep what is known of the epoch, and return it."""
         self._check_finite()
         stage, epoch, _ = self.place
         loss, correct, images, *_ = self.tally.tolist()
@@ -217,6 +228,7 @@ class Course:
         self.tally.copy_(empty_tally(self.device))
         lines = [json.dumps(line) + "\n" for line in self.curve]
         write_bytes(self.output.with_suffix(".log.jsonl"), "".join(lines).encode())
+        return entry
 
     def _rate(self, step: int) -> float:
         schedule, (stage, epoch, _) = self.task.schedule, self.place
@@ -265,6 +277,10 @@ class Course:
             f"loss {loss / images:.3f}, accuracy {correct / images:.3f}, {rate:.0f} images/s"
         )
 
+    def _images_a_second(self, seconds_a_step: list[float]) -> float | None:
+        batch_size = min(self.task.schedule.batch_size, self.n_images)
+        return batch_size / statistics.median(seconds_a_step) if seconds_a_step else None
+
     def _close_session(self) -> dict[str, Any]:
         seconds = round(time.monotonic() - self.began, 3)
         return self.session | {"seconds": seconds, "peak_memory_bytes": peak_memory(self.device)}
@@ -273,11 +289,10 @@ class Course:
         sessions = [*self.sessions, self._close_session()]
         # None where a checkpoint of the last step was all that was left to do.
         step = statistics.median(self.seconds_a_step) if self.seconds_a_step else None
-        batch_size = min(self.task.schedule.batch_size, self.n_images)
         return {
             "seconds": sum(session["seconds"] for session in sessions),
             "seconds_a_step": step,
-            "images_a_second": step and batch_size / step,
+            "images_a_second": self._images_a_second(self.seconds_a_step),
             "peak_memory_bytes": max(session["peak_memory_bytes"] for session in sessions),
             "finished": _now(),
             "sessions": sessions,

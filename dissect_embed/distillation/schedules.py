@@ -61,8 +61,9 @@ def learning_rate(schedule: Schedule, epoch: int, step: int, n_steps: int) -> fl
 
     Examples
     --------
-    >>> learning_rate(SCHEDULES["crd"], 149, 781, 782), learning_rate(SCHEDULES["crd"], 150, 0, 782)
-    (0.05, 0.005)
+    >>> places = (149, 781), (150, 0)
+    >>> [round(learning_rate(SCHEDULES["crd"], *place, n_steps=782), 12) for place in places]
+    [0.05, 0.005]
     """
     done = epoch * n_steps + step
     passed = sum(done >= milestone * n_steps for milestone in schedule.milestones)

@@ -3,8 +3,9 @@
     task → models → [first stage] → main stage → accuracy of the last epoch
 
 For an output ``x.json`` there are, beside it: ``x.pt``, the trained network; ``x.log.jsonl``, a
-line for every epoch so far; and ``x.checkpoint`` while the training is not done. Killed at any step
-and started again, a training ends with the same bits as one that was never killed.
+line for every epoch so far; ``tensorboard/x/``, the same for TensorBoard; and ``x.checkpoint``
+while the training is not done. Killed at any step and started again, a training ends with the same
+bits as one that was never killed.
 """
 
 import copy

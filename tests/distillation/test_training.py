@@ -157,7 +157,8 @@ def test_a_process_killed_by_the_system_is_resumed(tmp_path):
     command = [sys.executable, str(script), str(tmp_path / "a.json"), "crd"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.checkpoint", "a.log.jsonl"]
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["a.checkpoint", "a.log.jsonl", "tensorboard"]
     result = train(tmp_path / "a.json", task("crd"))
     assert result["run"]["sessions"][1]["from"] == ["main", 1, 2]
     assert lasting(result) == lasting(train(tmp_path / "b.json", task("crd")))
@@ -324,7 +325,7 @@ def test_the_last_checkpoint_outlives_a_full_disk(tmp_path, monkeypatch, code, k
         patch.setattr(Path, "write_bytes", fail)
         with pytest.raises(kind, match=message):
             train(tmp_path / "a.json", task(), checkpoint_every=0.0)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.checkpoint"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.checkpoint", "tensorboard"]
     result = train(tmp_path / "a.json", task())
     assert result["run"]["sessions"][1]["from"] == ["main", 0, 2]
     assert lasting(result) == lasting(train(tmp_path / "b.json", task()))
