@@ -30,13 +30,14 @@ from dissect_embed.cache import (
 )
 from dissect_embed.counting import (
     LabelBatch,
+    add_fired,
     add_overlaps,
     count_labels,
-    count_regions,
-    firing_pixels,
+    count_overlaps,
 )
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.errors import ArtefactError
+from dissect_embed.firing import firing_pixels
 from dissect_embed.forward import DTYPES, Maps
 from dissect_embed.labels import Labels, open_labels
 from dissect_embed.null import count_draws, draw_partners
@@ -219,18 +220,21 @@ def _count(
                 )
                 for row in partners
             ]  # fmt: skip
-            by_region = {}
+            counted = []
             for layer, limit in limits.items():
                 maps, peak = (t if len(chosen) == n else t[chosen] for t in kept[layer])
                 shape = (int(size[0]), int(size[1]))
-                firing = firing_pixels(maps.to(device), peak.to(device), limit, shape)
                 used = batches[: 1 + draws[layer]]
-                by_region[layer] = count_regions(firing, used, len(limit))
+                for firing in firing_pixels(maps.to(device), peak.to(device), limit, shape):
+                    counted.append((layer, *count_overlaps(firing, used, len(limit))))
             with one_at_a_time:
                 pixels.add_(count_labels(batches[0], n_concepts))
-                for layer, (intersection, activation) in totals.items():
-                    for draw, counts in enumerate(by_region[layer]):
-                        add_overlaps(batches[draw], counts, intersection[draw], activation[draw])
+                for layer, overlaps, fired in counted:
+                    for both, by_category, overlap, batch in zip(
+                        *totals[layer], overlaps, batches, strict=False
+                    ):
+                        add_overlaps(both, *overlap)
+                        add_fired(by_category, fired, batch)
         return n
 
     with (

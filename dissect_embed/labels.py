@@ -8,11 +8,11 @@ where each image's members start. Nothing of it depends on a network.
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -31,6 +31,9 @@ from dissect_embed.cache import (
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import Regions, read_regions
 from dissect_embed.disk import check_disk_space
+
+# Images that a process reads at a time.
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -86,23 +89,26 @@ def write_labels(
     dtype = np.dtype("<u2" if pixels.max() <= 2**16 else "<u4")
     offset = np.concatenate([[0], np.cumsum(pixels)])
     check_disk_space(path, int(offset[-1]) * dtype.itemsize)
-    regions_of, concepts_of, n_members, n_regions = [], [], [0], []
+    parts: list[tuple[Int[np.ndarray, " *any"], ...]] = []
     with create_artefact(path, "labels", config or {}, {"dataset": dataset.fingerprint}) as file:
         image = write_scale(file, "images", [row.image for row in dataset.rows])
         region = file.create_dataset("region", (int(offset[-1]),), dtype)
-        read = _read_all(dataset, dtype, n_jobs)
-        bar = tqdm(read, total=len(size), desc="labels", unit=" images", disable=None)
-        for n, regions in enumerate(bar):
-            region[offset[n] : offset[n + 1]] = regions.region.ravel()
-            regions_of.append(regions.member_region)
-            concepts_of.append(regions.member_concept)
-            n_members.append(len(regions.member_region))
-            n_regions.append(regions.n_regions)
-        for name, values in (("size", size), ("n_regions", np.array(n_regions))):
+        n_done = 0
+        with tqdm(total=len(size), desc="labels", unit=" images", disable=None) as bar:
+            for read in _read_all(dataset, dtype, n_jobs):
+                stop = n_done + len(read.n_regions)
+                region[offset[n_done] : offset[stop]] = read.region
+                parts.append(read[1:])
+                bar.update(stop - n_done)
+                n_done = stop
+        n_members, member_region, member_concept, n_regions = map(
+            np.concatenate, zip(*parts, strict=True)
+        )
+        for name, values in (("size", size), ("n_regions", n_regions)):
             label_axes(file.create_dataset(name, data=values), ("image",), {"image": image})
         members = file.create_group("members")
-        members["offset"] = np.cumsum(n_members)
-        members["region"], members["concept"] = map(np.concatenate, (regions_of, concepts_of))
+        members["offset"] = np.concatenate([[0], np.cumsum(n_members)])
+        members["region"], members["concept"] = member_region, member_concept
         concepts = file.create_group("concepts")
         concepts["number"] = np.array([c.number for c in dataset.concepts], dtype=np.int64)
         concepts["category"] = dataset.concept_category
@@ -110,32 +116,43 @@ def write_labels(
         write_scale(file, "categories", dataset.categories)
 
 
-def _read_all(dataset: Broden, dtype: np.dtype, n_jobs: int) -> Iterator[Regions]:
-    """Yield the labels of all images, in order.
+class _Read(NamedTuple):
+    """The labels of some images, one behind the other, in the types in which they are stored."""
+
+    region: Integer[np.ndarray, " pixel"]
+    n_members: Int[np.ndarray, " image"]
+    member_region: Int[np.ndarray, " pair"]
+    member_concept: Int[np.ndarray, " pair"]
+    n_regions: Int[np.ndarray, " image"]
+
+
+def _read_all(dataset: Broden, dtype: np.dtype, n_jobs: int) -> Iterator[_Read]:
+    """Yield the labels of all images, in order, some at a time.
 
     Processes read them: most of the time goes into small operations, which threads do in turn.
     """
+    batches = [dataset.rows[n : n + BATCH] for n in range(0, len(dataset.rows), BATCH)]
     if joblib.effective_n_jobs(n_jobs) == 1:
-        yield from (_read_regions(dataset, row, dtype) for row in dataset.rows)
+        yield from (_read_regions(dataset, rows, dtype) for rows in batches)
         return
     small = dataclasses.replace(dataset, rows=(), concepts=())
     try:
-        yield from joblib.Parallel(n_jobs, return_as="generator", batch_size=32)(
-            joblib.delayed(_read_regions)(small, row, dtype) for row in dataset.rows
+        yield from joblib.Parallel(n_jobs, return_as="generator")(
+            joblib.delayed(_read_regions)(small, rows, dtype) for rows in batches
         )
     finally:
         # joblib keeps its processes for minutes, and a child process would wait for them.
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
-def _read_regions(dataset: Broden, row: ImageRow, dtype: np.dtype) -> Regions:
-    """Decode an image's labels, in the types in which they are stored."""
-    regions = read_regions(dataset, row)
-    return Regions(
-        regions.region.astype(dtype),
-        regions.member_region.astype(np.int32),
-        regions.member_concept.astype(np.int32),
-        regions.n_regions,
+def _read_regions(dataset: Broden, rows: Sequence[ImageRow], dtype: np.dtype) -> _Read:
+    read = [read_regions(dataset, row) for row in rows]
+    return _Read(
+        np.concatenate([r.region.ravel() for r in read]).astype(dtype),
+        np.array([len(r.member_region) for r in read]),
+        np.concatenate([r.member_region for r in read]).astype(np.int32),
+        np.concatenate([r.member_concept for r in read]).astype(np.int32),
+        np.array([r.n_regions for r in read]),
     )
 
 

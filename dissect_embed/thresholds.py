@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dissect_embed.indexing import flat_nonzero, split_index, take
+from dissect_embed.indexing import flat_greater, flat_nonzero, split_index, take
 
 # The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
 TOP_SHARE = 0.015
@@ -63,18 +63,16 @@ class TopCounts:
         """Count the values of some images; float16 or float32, finite."""
         keys = _high(maps).flatten(2)
         n_units, n_positions = keys.shape[1:]
-        high, low = keys.amax(dim=2), keys.amin(dim=2)
-        self.least = np.minimum(self.least, low.amin(dim=0).cpu().numpy())
-        # Most units stay below their floor on most images: those maps are passed over at once.
-        floor = torch.from_numpy(self.floor.clip(LOWEST, HIGHEST)).to(maps.device)
-        rows = flat_nonzero(high >= floor)
-        _, unit = split_index(rows, n_units)
-        chosen = keys.flatten(0, 1)[rows]
-        limit = take(floor, unit)
-        found = flat_nonzero(chosen >= limit.to(torch.int16)[:, None])
+        least = keys.amin(dim=2).amin(dim=0) if len(keys) else torch.full((n_units,), HIGHEST)
+        self.least = np.minimum(self.least, least.cpu().numpy())
+        # The lowest key of all is that of a NaN, which does not come.
+        below = torch.from_numpy((self.floor.clip(LOWEST + 1, HIGHEST) - 1).astype(np.int16))
+        found = flat_greater(keys, below.to(keys.device)[:, None])
         row, _ = split_index(found, n_positions)
-        place = take(chosen.flatten(), found).long() - take(limit, row)
-        self._waiting.append(((take(unit, row) << 16) + place).cpu().numpy())
+        _, unit = split_index(row, n_units)
+        floor = torch.from_numpy(self.floor).to(keys.device)
+        place = take(keys.flatten(), found).long() - take(floor, unit)
+        self._waiting.append(((unit << 16) + place).cpu().numpy())
         self._n_waiting += len(found)
         if self._n_waiting > FLUSH:
             self._flush()

@@ -5,9 +5,9 @@ CLASSES = config["distillation"]["dataset"]["classes"]
 IMAGES = config["distillation"]["dataset"]
 PAIRS = list_pairs(config["distillation"])
 TEACHERS = sorted({pair["teacher"] for pair in PAIRS.values()})
+SCHEDULE = config["distillation"]["schedule"]
 TRAINING = [
-    f"--schedule={config['distillation']['schedule']['name']}",
-    f"--epochs={config['distillation']['schedule']['epochs']}",
+    f"--schedule={SCHEDULE['name']}",
     f"--precision={config['distillation']['precision']}",
     *(f"--{key}={value}" for key in ("mean", "std") for value in IMAGES.get(key, [])),
 ]
@@ -82,11 +82,13 @@ rule teacher:
         "../environment.yml"
     threads: 1
     params:
+        epochs=SCHEDULE.get("teacher_epochs", SCHEDULE["epochs"]),
         training=TRAINING,
         version=TRAINING_VERSION,
     shell:
         "dissect-embed distil {input:q} --student {wildcards.teacher:q} --method plain "
-        "--seed {wildcards.seed} {params.training} --output {output.json:q} --log {log:q}"
+        "--seed {wildcards.seed} --epochs {params.epochs} {params.training} "
+        "--output {output.json:q} --log {log:q}"
 
 
 rule prior:
@@ -138,11 +140,12 @@ rule distil:
         cell=lambda wildcards: cell_options(
             wildcards.variant, PAIRS[wildcards.pair], DISTILLED
         ),
+        epochs=SCHEDULE["epochs"],
         training=TRAINING,
         version=TRAINING_VERSION,
     shell:
         "dissect-embed distil {input.classes:q} {params.cell:q} --seed {wildcards.seed} "
-        "{params.training} --output {output.json:q} --log {log:q}"
+        "--epochs {params.epochs} {params.training} --output {output.json:q} --log {log:q}"
 
 
 rule table1:

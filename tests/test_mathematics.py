@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from dissect_embed.counting import (
     LabelBatch,
+    add_fired,
     add_overlaps,
     count_labels,
-    count_regions,
-    firing_pixels,
+    count_overlaps,
 )
 from dissect_embed.datasets.pixels import Regions
+from dissect_embed.firing import firing_pixels
 from dissect_embed.profiles import compute_iou
 from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
 from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
@@ -110,18 +111,19 @@ def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_categor
     return both, fired
 
 
-def count_overlaps(maps, thresholds, labels, n_concepts, shape):
+def count_batch(maps, thresholds, labels, n_concepts, shape):
     """Return (intersection, activation) of a batch."""
-    firing = firing_pixels(maps, maps.amax(dim=(2, 3)).float(), thresholds, shape)
-    (by_region,) = count_regions(firing, [labels], maps.shape[1])
     n_categories = labels.presence.shape[1]
     both = torch.zeros((n_concepts, maps.shape[1]), dtype=torch.int64, device=maps.device)
     fired = torch.zeros((maps.shape[1], n_categories), dtype=torch.int64, device=maps.device)
-    add_overlaps(labels, by_region, both, fired)
+    for firing in firing_pixels(maps, maps.amax(dim=(2, 3)).float(), thresholds, shape):
+        (overlap,), pixels = count_overlaps(firing, [labels], maps.shape[1])
+        add_overlaps(both, *overlap)
+        add_fired(fired, pixels, labels)
     return both, fired
 
 
-@pytest.mark.parametrize("pixels_at_once", [1, 131_072])
+@pytest.mark.parametrize("rows_at_once", [1, 131_072])
 @pytest.mark.parametrize("kind", [np.float16, np.float32])
 @pytest.mark.parametrize(
     ("grid", "shape", "thresholds"),
@@ -132,10 +134,8 @@ def count_overlaps(maps, thresholds, labels, n_concepts, shape):
         ((4, 4), (10, 7), (0.5, -0.25, -0.0, 9.0)),
     ],
 )
-def test_counts_equal_the_slow_reference(
-    grid, shape, thresholds, kind, pixels_at_once, monkeypatch
-):
-    monkeypatch.setattr("dissect_embed.counting.CACHED_PIXELS", pixels_at_once)
+def test_counts_equal_the_slow_reference(grid, shape, thresholds, kind, rows_at_once, monkeypatch):
+    monkeypatch.setattr("dissect_embed.firing.CACHED_ROWS", rows_at_once)
     rng = np.random.default_rng(1)
     maps = rng.normal(size=(3, 4, *grid))
     if min(thresholds) == 0:
@@ -152,7 +152,7 @@ def test_counts_equal_the_slow_reference(
         regions.append(Regions(region, *np.array(pairs).T, len(sets)))
         label_sets.append([[sets[r] for r in row] for row in region])
     labels = LabelBatch(regions, concept_category, 2)
-    both, fired = count_overlaps(
+    both, fired = count_batch(
         torch.from_numpy(maps), torch.from_numpy(thresholds), labels, 3, shape
     )
     slow = slow_counts(maps, thresholds, label_sets, shape, 3, concept_category, 2)
@@ -161,7 +161,7 @@ def test_counts_equal_the_slow_reference(
     pixels = [sum(c in s for m in label_sets for row in m for s in row) for c in range(3)]
     assert count_labels(labels, 3).tolist() == pixels
     one = [
-        count_overlaps(
+        count_batch(
             torch.from_numpy(maps[n : n + 1]), torch.from_numpy(thresholds),
             LabelBatch(regions[n : n + 1], concept_category, 2), 3, shape,
         )[0]
@@ -271,7 +271,7 @@ def test_counts_on_a_gpu_are_those_on_the_cpu():
     region = rng.integers(0, 3, (4, 56, 56))
     regions = [Regions(r, np.array([0, 1, 1]), np.array([0, 0, 1]), 3) for r in region]
     counts = [
-        count_overlaps(
+        count_batch(
             maps.to(device),
             thresholds.to(device),
             LabelBatch(regions, np.array([0, 1]), 2, device),

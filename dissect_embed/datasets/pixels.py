@@ -10,6 +10,9 @@ from PIL import Image
 from dissect_embed.datasets.broden import Broden, ImageRow, format_size
 from dissect_embed.errors import DatasetError
 
+# Regions are numbered anew when there are more: that takes as long as a look at every pixel.
+MAX_REGIONS = 8192
+
 
 def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
     """Decode one image.
@@ -72,18 +75,18 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
             whole_image.append(dataset.concept_index[entry])
             continue
         numbers, present = _read_numbers(dataset, row, entry)
+        # Each region is split into as many as there are numbers, though most of them get no pixel.
         place = np.zeros(present[-1] + 1, dtype=np.int64)
         place[present] = np.arange(len(present))
         region *= len(present)
         region += place.take(numbers)
-        used = np.flatnonzero(np.bincount(region, minlength=n_regions * len(present)))
-        compact = np.zeros(used[-1] + 1, dtype=np.int64)
-        compact[used] = np.arange(len(used))
-        region, n_regions = compact.take(region), len(used)
-        # What earlier maps said of a region holds for every region it was split into.
-        maps = [concepts[used // len(present)] for concepts in maps]
         concepts = np.where(present > 0, dataset.concept_index[present], -1)
-        maps.append(concepts[used % len(present)])
+        maps = [said.repeat(len(present)) for said in maps]
+        maps.append(np.tile(concepts, n_regions))
+        n_regions *= len(present)
+        if n_regions > MAX_REGIONS:
+            region, n_regions, maps = _drop_empty(region, n_regions, maps)
+    region, n_regions, maps = _drop_empty(region, n_regions, maps)
     said = np.stack([*maps, *(np.full(n_regions, c) for c in whole_image)] or [np.full(1, -1)])
     said.sort(axis=0)
     # A concept that two label maps give to the same region counts once.
@@ -91,6 +94,16 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
     member_region, which = (said >= 0).T.nonzero()
     member_concept = said[which, member_region]
     return Regions(region.reshape(height, width), member_region, member_concept, n_regions)
+
+
+def _drop_empty(
+    region: Int[np.ndarray, " pixel"], n_regions: int, maps: list[Int[np.ndarray, " region"]]
+) -> tuple[Int[np.ndarray, " pixel"], int, list[Int[np.ndarray, " used"]]]:
+    """Renumber the regions that have a pixel, and drop the others."""
+    used = np.flatnonzero(np.bincount(region, minlength=n_regions))
+    place = np.zeros(n_regions, dtype=np.int64)
+    place[used] = np.arange(len(used))
+    return place.take(region), len(used), [said[used] for said in maps]
 
 
 def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray, "y x"]:

@@ -4,6 +4,7 @@ import platform
 import resource
 import shlex
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,10 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
     """Return device, threads, versions and the command line, for JSON."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    is_cuda = device.type == "cuda"
     return {
         "device": str(device),
-        "processor": name or platform.machine(),
+        "processor": torch.cuda.get_device_name(device) if is_cuda else _name_processor(),
         "threads": torch.get_num_threads(),
         "versions": {
             "dissect-embed": __version__,
@@ -37,3 +38,13 @@ def peak_memory(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024)
+
+
+def _name_processor() -> str:
+    """Return the processor's model; Linux tells it in a file of its own."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -7,7 +7,7 @@ the teacher was: a static student's result does not name one.
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -87,19 +87,24 @@ def read_runs(folder: Path) -> list[Run]:
     ------
     ArtefactError
         If there is none, one is damaged, or two do not belong in one table: of other images or
-        another schedule or precision, or twice the same.
+        another schedule or precision, or twice the same. Teachers may have a schedule of their own.
     """
     runs = [read_run(path) for path in sorted(folder.glob("*/*.json"))]
     if not runs:
         msg = f"{folder}: no result of a training (*/*.json); make some with 'dissect-embed distil'"
         raise ArtefactError(msg)
-    for other in runs[1:]:
-        for what in ("data", "schedule", "precision"):
-            found, expected = getattr(other, what), getattr(runs[0], what)
+    teachers, students = [r for r in runs if r.pair is None], [r for r in runs if r.pair]
+    for whose, keys in (
+        (runs, ("data", "precision")),
+        (teachers, ("schedule",)),
+        (students, ("schedule",)),
+    ):
+        for other, what in product(whose[1:], keys):
+            found, expected = getattr(other, what), getattr(whose[0], what)
             if found != expected:
                 msg = (
-                    f"{other.path}: its {what} is {found}, that of {runs[0].path} {expected}; keep "
-                    "each in a folder of its own"
+                    f"{other.path}: its {what} is {found}, that of {whose[0].path} {expected}; "
+                    "keep each in a folder of its own"
                 )
                 raise ArtefactError(msg)
     runs.sort(key=lambda run: (run.row.place, str(run.pair), run.student, run.seed))

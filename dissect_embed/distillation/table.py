@@ -167,7 +167,10 @@ def _fill_cell(row: Row, pair: Pair, runs: Sequence[Run], dataset: str) -> Cell:
 def _describe_settings(runs: Sequence[Run]) -> str:
     seeds = sorted({run.seed for run in runs if run.pair})
     machines = sorted({run.machine for run in runs})
-    parts = [f"schedule {runs[0].schedule}"]
+    students = next((run.schedule for run in runs if run.pair), None)
+    teachers = next((run.schedule for run in runs if run.pair is None), students)
+    parts = [f"schedule {students or teachers}"]
+    parts += [f"teachers {teachers}"] if teachers != (students or teachers) else []
     parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"] if seeds else []
     return ", ".join([*parts, runs[0].precision]) + "; " + "; ".join(machines)
 

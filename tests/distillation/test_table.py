@@ -172,6 +172,19 @@ def test_names_with_hyphens(tmp_path):
         read_run(path)
 
 
+def test_teachers_may_be_trained_for_longer(tmp_path):
+    folder, classes = tmp_path / "distillation", tmp_path / "classes.h5"
+    data = make_classes(classes, "shapes")
+    add(folder, "resnet56-resnet20", data, epochs=3)
+    add(folder, "teachers", data, name="resnet56-seed0", student="resnet56", epochs=12)
+    settings = build_table(folder, classes).settings
+    assert "schedule crd, 3 epochs, shortened from 240, " in settings
+    assert "teachers crd, 12 epochs, shortened from 240, " in settings
+    add(folder, "teachers", data, name="resnet110-seed0", student="resnet110", epochs=6)
+    with pytest.raises(ArtefactError, match=r"its schedule is crd, (6|12) epochs"):
+        read_runs(folder)
+
+
 def test_what_does_not_belong_together(results, tmp_path):
     folder, classes, data = results
     other = add(folder, "resnet56-resnet20", data, name="short", method="kd", epochs=3)

@@ -61,7 +61,17 @@ def test_the_small_table(folder):
     assert "--beta" not in kd
     skd = next(c for c in commands(printed) if "--method=skd" in c)
     assert "--prior=results/mini/distillation/priors/resnet32.h5 --beta=0.5" in skd
-    assert "--schedule=crd --epochs=3 --precision=float32" in skd
+    assert "--epochs 3 --schedule=crd --precision=float32" in skd
+
+
+def test_teachers_for_longer(folder):
+    schedule = "{name: crd, epochs: 2, teacher_epochs: 9}"
+    printed = plan(
+        folder, "results/mini/table1.md", "--config", f"distillation={{schedule: {schedule}}}"
+    )
+    teacher = "--student resnet32 "
+    assert all(("--epochs 9 " if teacher in c else "--epochs 2 ") in c
+               for c in commands(printed) if " distil " in c)  # fmt: skip
 
 
 def test_table1_is_not_among_all(folder):
