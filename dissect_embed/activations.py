@@ -44,7 +44,7 @@ from dissect_embed.thresholds import TopCounts, guess_floor, write_top
 
 logger = logging.getLogger(__name__)
 
-# Chunks of this size were read and written fastest (benchmarks/README.md).
+# Of compressed maps, chunks of this size were read and written fastest (benchmarks/README.md).
 CHUNK_BYTES = 410_000
 # Images, spread over the data set, from which the highest values of each unit are guessed.
 SAMPLE = 16
@@ -184,10 +184,12 @@ def create_layers(
         peak = group.create_dataset("peak", (len(images), shape[0]), np.float32)
         label_axes(peak, ("image", "unit"), scales)
         if layer in cached:
+            # Only what is compressed lies in chunks: the rest is written and read fastest in one.
             chunks = chunk_shape(shape, np.dtype(dtypes[layer]).itemsize, len(images))
             maps = group.create_dataset(
-                "activations", (len(images), *shape), dtypes[layer], chunks=chunks, **options
-            )
+                "activations", (len(images), *shape), dtypes[layer],
+                chunks=chunks if options else None, **options,
+            )  # fmt: skip
             label_axes(maps, ("image", "unit", "y", "x"), scales)
 
 
@@ -213,6 +215,9 @@ def _fill(
     n_threads: int | None,
 ) -> None:
     groups = {layer: file[f"layers/{layer}"] for layer in dtypes}
+    # Opened once: a dataset that is closed brings to disk what it holds.
+    peaks = {layer: group["peak"] for layer, group in groups.items()}
+    cached = {k: group["activations"] for k, group in groups.items() if "activations" in group}
     spread = np.unique(np.linspace(span.start, span.stop - 1, SAMPLE).astype(int)).tolist()
     # Small batches, so that no core is left without one.
     small = network._replace(batch_size=4)
@@ -228,18 +233,16 @@ def _fill(
     one_at_a_time = threading.Lock()
 
     def store(start: int, kept: dict[str, Maps]) -> int:
-        parts = {
-            k: similarity_sum(v.maps) for k, v in kept.items() if "activations" not in groups[k]
-        }
+        parts = {k: similarity_sum(v.maps) for k, v in kept.items() if k not in cached}
         with one_at_a_time:
             for layer, (maps, peak) in kept.items():
                 place = slice(start, start + len(maps))
-                groups[layer]["peak"][place] = peak.cpu().numpy()
+                peaks[layer][place] = peak.cpu().numpy()
                 top[layer].add(maps)
                 if layer in parts:
                     sums[layer] = sums[layer] + parts[layer] if layer in sums else parts[layer]
                 else:
-                    groups[layer]["activations"][place] = maps.cpu().numpy()
+                    cached[layer][place] = maps.cpu().numpy()
                     written(maps.nbytes)
         return len(peak)
 

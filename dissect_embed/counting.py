@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dissect_embed.datasets.pixels import Regions
 from dissect_embed.firing import FiringPixels
-from dissect_embed.indexing import add_at, count_places, flat_nonzero, repeat, split_index, take
+from dissect_embed.indexing import add_at, flat_nonzero, repeated, split_index, take
 
 
 class LabelBatch:
@@ -87,20 +87,19 @@ def count_overlaps(
     row = map_ * n_regions
     overlaps = []
     for batch in labels:
-        pixels = count_places(take(batch.region, place) + row, len(image) * n_regions)
+        pixels = torch.bincount(take(batch.region, place) + row, minlength=len(image) * n_regions)
         found = flat_nonzero(pixels)
         which, region = split_index(found, n_regions)
         region = region + take(batch.first_region, take(image, which))
         n_members = take(batch.n_members, region)
         # Behind each other, the members of every region that was found.
-        end = n_members.cumsum(0)
-        ahead = take(batch.first_member, region) - end + n_members
-        index = repeat(ahead, n_members)
-        index += torch.arange(len(index), device=index.device)
-        at = take(batch.member, index).mul_(n_units).add_(repeat(take(unit, which), n_members))
-        overlaps.append((at, repeat(take(pixels, found), n_members)))
+        ahead = take(batch.first_member, region) - n_members.cumsum(0) + n_members
+        origin = repeated(n_members)
+        index = take(ahead, origin) + torch.arange(len(origin), device=origin.device)
+        at = take(batch.member, index) * n_units + take(take(unit, which), origin)
+        overlaps.append((at, take(take(pixels, found), origin)))
     fired = torch.zeros((len(labels[0].presence), n_units), dtype=torch.int64, device=place.device)
-    fired[image, unit] = count_places(map_, len(image))
+    fired[image, unit] = torch.bincount(map_, minlength=len(image))
     return overlaps, fired
 
 
@@ -123,7 +122,7 @@ def count_labels(labels: LabelBatch, n_concepts: int) -> Int[Tensor, " concept"]
     """Count the pixels of each concept in a batch of images."""
     n_pixels = len(labels.region) // len(labels.first_region)
     region = labels.region + labels.first_region.repeat_interleave(n_pixels)
-    pixels = count_places(region, len(labels.n_members))
+    pixels = torch.bincount(region, minlength=len(labels.n_members))
     total = torch.zeros(n_concepts, dtype=torch.int64, device=pixels.device)
-    add_at(total, labels.member, repeat(pixels, labels.n_members))
+    add_at(total, labels.member, take(pixels, repeated(labels.n_members)))
     return total

@@ -144,7 +144,7 @@ def forward_maps(
     starts = range(0, len(numbers), network.batch_size)
     with probe(network.model, list(dtypes), keep):
         yield from map_in_threads(
-            run, starts, n_threads=workers, ahead=workers, torch_threads=max(1, cores // workers)
+            run, starts, n_threads=workers, torch_threads=max(1, cores // workers)
         )
 
 

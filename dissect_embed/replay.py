@@ -12,7 +12,7 @@ from dissect_embed.datasets.broden import Broden
 from dissect_embed.errors import ArtefactError
 from dissect_embed.forward import Maps, Network, forward_maps, prepare_network
 from dissect_embed.models import hash_weights
-from dissect_embed.parallel import available_cores, map_in_threads
+from dissect_embed.parallel import map_in_threads
 
 # Images read at once: some 50 MB of ResNet18's activations in float16.
 BATCH = 64
@@ -70,23 +70,23 @@ def map_batches(
     each layer's maps. What is not stored is computed.
     """
     groups = {layer: source[f"layers/{layer}"] for layer in layers}
-    stored = [layer for layer in layers if "activations" in groups[layer]]
+    stored = {k: group["activations"] for k, group in groups.items() if "activations" in group}
     dtypes = {layer: str(groups[layer].attrs["dtype"]) for layer in layers if layer not in stored}
     n_images = len(source["images"])
 
     def read(start: int, stop: int) -> dict[str, Maps]:
         return {
             layer: Maps(
-                torch.from_numpy(groups[layer]["activations"][start:stop]),
+                torch.from_numpy(maps[start:stop]),
                 torch.from_numpy(groups[layer]["peak"][start:stop]),
             )
-            for layer in stored
+            for layer, maps in stored.items()
         }
 
     if not dtypes:
         yield from map_in_threads(
             lambda start: then(start, read(start, start + BATCH)),
-            range(0, n_images, BATCH), n_threads=n_threads, ahead=n_threads or available_cores(),
+            range(0, n_images, BATCH), n_threads=n_threads,
         )  # fmt: skip
         return
     assert replay is not None, "prepare_replay gives one where maps are lacking"

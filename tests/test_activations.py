@@ -373,7 +373,8 @@ def test_chunks_by_hand(shape, itemsize, n_images, chunk):
     assert chunk_shape(shape, itemsize, n_images) == chunk
 
 
-def test_chunks_of_the_file(dataset, out):
-    write(out, dataset)
+@pytest.mark.parametrize(("compression", "chunks"), [("none", None), ("gzip", (6, 6, 15, 15))])
+def test_chunks_of_the_file(dataset, out, compression, chunks):
+    write(out, dataset, compression=compression)
     with h5py.File(out) as file:
-        assert file["layers/first/activations"].chunks == (6, 6, 15, 15)
+        assert file["layers/first/activations"].chunks == chunks
