@@ -34,13 +34,16 @@ HOSTILE = ["<script>alert(1)</script>", 'say "a", it\'s b', "שלום <b>", "a &
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, make_tiny) -> Path:
     """All files of a run on the tiny data set: layers of 1, 12 and 2 dead units."""
-    folder = tmp_path_factory.mktemp("atlas")
+    return make_run(tmp_path_factory.mktemp("atlas"), make_tiny, n_units=12)
+
+
+def make_run(folder: Path, make_tiny, *, n_units: int) -> Path:
     data = load_broden(make_tiny(folder / "tiny"))
     torch.manual_seed(0)
     model = nn.Sequential()
     model.add_module("one", nn.Sequential(nn.Conv2d(3, 1, 4, 4), nn.ReLU()))
-    model.add_module("many", nn.Sequential(nn.Conv2d(1, 12, 1), nn.ReLU()))
-    dead = nn.Conv2d(12, 2, 1)
+    model.add_module("many", nn.Sequential(nn.Conv2d(1, n_units, 1), nn.ReLU()))
+    dead = nn.Conv2d(n_units, 2, 1)
     nn.init.constant_(dead.weight, 0)
     nn.init.constant_(dead.bias, -1)
     model.add_module("dead", nn.Sequential(dead, nn.ReLU()))
@@ -264,3 +267,23 @@ def test_other_layers_are_a_link_away(browse, atlas):
     page.wait_for_function("document.documentElement.dataset.ready === '#dead'")
     assert page.inner_text("#found") == "2 units of 2"
     assert page.locator("nav a[aria-current]").inner_text().startswith("dead")
+
+
+@pytest.mark.slow
+def test_a_layer_of_2048_units(browse, make_tiny, tmp_path, monkeypatch):
+    # Over all pairs of so many units the search takes a minute.
+    monkeypatch.setattr("dissect_embed.relations.additive_pairs", lambda *_, **__: [])
+    monkeypatch.setattr("dissect_embed.atlas.content.completing_pairs", lambda v, _: [[]] * len(v))
+    folder = make_atlas(
+        make_run(tmp_path, make_tiny, n_units=2048), tmp_path / "atlas", pictures=False
+    )
+    page = browse(folder, "#many/2047")
+    assert page.inner_text("#unit-title") == "many/2047"
+    assert page.inner_text("#found") == "2048 units of 2048"
+    assert page.locator("#map svg .mark-symbol path").count() == 2048
+    assert page.locator("#table tbody tr").count() == 10
+    page.fill("#search", "1234")
+    assert page.inner_text("#found") == "1 unit of 2048"
+    page.press("#search", "Enter")
+    page.wait_for_function("document.documentElement.dataset.ready === '#many/1234'")
+    assert "None that is not trivial." in page.inner_text("#pairs")
