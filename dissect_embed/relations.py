@@ -145,7 +145,8 @@ def _score_sums(
     excluded = torch.eye(n_units, dtype=torch.bool)
     near, _ = nearest_units(vectors, trivial)
     excluded.scatter_(1, near, True)
-    for i in range(n_units - 1 if n_units > 2 else 0):
+    first = range(n_units - 1 if n_units > 2 else 0)
+    for i in tqdm(first, "pairs of units", unit=" units", leave=False, disable=None):
         later = slice(i + 1, n_units)
         length = (2 + 2 * cosine[i, later]).clamp_min(1e-12).sqrt()
         score = (cosine[i] + cosine[later]) / length[:, None]
