@@ -34,7 +34,9 @@ def measure(path: Path, layers: dict[str, np.ndarray], options: dict) -> tuple[f
     start = time.perf_counter()
     with h5py.File(path, "w") as file:
         for layer, maps in layers.items():
-            chunks = activations.chunk_shape(maps.shape[1:], maps.itemsize, len(maps))
+            chunks = None
+            if activations.CHUNK_BYTES:
+                chunks = activations.chunk_shape(maps.shape[1:], maps.itemsize, len(maps))
             data = file.create_dataset(layer, maps.shape, maps.dtype, chunks=chunks, **options)
             for n in range(0, len(maps), BATCH):
                 data[n : n + BATCH] = maps[n : n + BATCH]
@@ -55,7 +57,8 @@ def main(source: Path, images: int = 256, repeat: int = 3) -> None:
         table.add_column(column, justify="left" if column == "compression" else "right")
     chosen = activations.CHUNK_BYTES
     cases = [(name, chosen) for name in FILTERS]
-    cases += [("none", size) for size in (chosen // 4, chosen * 4, chosen * 16)]
+    # 0: in one piece, which is how maps are stored that are not compressed.
+    cases += [("none", size) for size in (0, chosen // 4, chosen * 4, chosen * 16)]
     seconds: dict[tuple[str, int], list[tuple[float, float]]] = {case: [] for case in cases}
     sizes = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +71,8 @@ def main(source: Path, images: int = 256, repeat: int = 3) -> None:
     for name, size in cases:
         write, read = (statistics.median(t) for t in zip(*seconds[name, size], strict=True))
         cells = [f"{n_bytes / t / 1e6:.0f}" for t in (write, read)]
-        table.add_row(name, f"{size / 1e6:.2f}", f"{sizes[name, size] / n_bytes:.2f}", *cells)
+        chunk = f"{size / 1e6:.2f}" if size else "one piece"
+        table.add_row(name, chunk, f"{sizes[name, size] / n_bytes:.2f}", *cells)
     Console(width=100).print(table)
 
 
