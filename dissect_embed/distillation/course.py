@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -24,7 +24,7 @@ from dissect_embed.distillation.checkpoints import (
     write_tensors,
 )
 from dissect_embed.distillation.machine import describe_machine, peak_memory
-from dissect_embed.distillation.schedules import epochs_before, learning_rate
+from dissect_embed.distillation.schedules import Place, epochs_before, learning_rate
 from dissect_embed.distillation.steps import (
     BAD,
     Models,
@@ -40,14 +40,6 @@ from dissect_embed.distillation.tasks import Task, describe
 from dissect_embed.errors import TrainingError
 
 logger = logging.getLogger(__name__)
-
-
-class Place(NamedTuple):
-    """The step that comes next, all counted from 0."""
-
-    stage: str  # "first" or "main"
-    epoch: int
-    step: int
 
 
 class Course:
@@ -100,7 +92,7 @@ class Course:
             self.tally.copy_(state["tally"])
             for momentum, value in zip(self.momenta, state["momenta"], strict=True):
                 momentum.copy_(value)
-        logger.info("%s: going on from %s", self.path, _name_place(self.place))
+        logger.info("%s: going on from %s", self.path, self.place)
 
     def run(self, test: Pixels) -> None:
         """Train to the end."""
@@ -265,7 +257,7 @@ class Course:
             kept = f"{self.path} is of a step before; delete it if you change a setting"
         msg = (
             f"{self.output}: the loss of {self.task.method} was not finite first in "
-            f"{_name_place(Place(stage, epoch, bad))}, at a learning rate of {self._rate(bad):g}; "
+            f"{Place(stage, epoch, bad)}, at a learning rate of {self._rate(bad):g}; "
             f"try a lower rate or weight (now {self.task.beta}), or float32; {kept}"
         )
         raise TrainingError(msg)
@@ -297,10 +289,6 @@ class Course:
             "finished": _now(),
             "sessions": sessions,
         }
-
-
-def _name_place(place: Place) -> str:
-    return f"the {place.stage} stage, epoch {place.epoch}, step {place.step}"
 
 
 def _now() -> str:

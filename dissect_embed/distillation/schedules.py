@@ -73,3 +73,15 @@ def learning_rate(schedule: Schedule, epoch: int, step: int, n_steps: int) -> fl
 def epochs_before(schedule: Schedule, epochs: int) -> int:
     """Return the length of a first stage of ``epochs``, at least 1 unless that is 0."""
     return max(1, round(epochs * schedule.stage_before)) if epochs else 0
+
+
+class Place(NamedTuple):
+    """The step that comes next, all counted from 0."""
+
+    stage: str  # "first" or "main"
+    epoch: int
+    step: int
+
+    def __str__(self) -> str:
+        """Return the place for people."""
+        return f"the {self.stage} stage, epoch {self.epoch}, step {self.step}"

@@ -133,9 +133,9 @@ def write_markdown(path: Path, table: Table) -> None:
         "",
         "Seconds a step relative to the plain student's on the same machine, and the most memory "
         "in use: on a CUDA device that of tensors, else that of the process, data included. "
-        "Trainings that ran side by side slow each other. A teacher that looks on costs its forward "
-        "pass in every step; its outputs could be stored instead, for an image has only 162 crops "
-        "and flips, which would make those methods cheap as well.",
+        "Trainings that ran side by side slow each other. A teacher that looks on costs its "
+        "forward pass in every step; its outputs could be stored instead, for an image has only "
+        "162 crops and flips, which would make those methods cheap as well.",
     ]
     with atomic_path(path) as part:
         part.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from dissect_embed.datasets.classes import ClassImages
-from dissect_embed.distillation.course import Course, Place
+from dissect_embed.distillation.course import Course
 from dissect_embed.distillation.methods import Method, build_method
+from dissect_embed.distillation.schedules import Place
 from dissect_embed.distillation.static import StaticMethod
 from dissect_embed.distillation.steps import Models, Pixels, deterministic
 from dissect_embed.distillation.tasks import Task, check_task
