@@ -54,14 +54,22 @@ class Table(NamedTuple):
     pairs: list[Pair]
     rows: list[Row]
     cells: dict[tuple[Row, Pair], Cell]
+    schedule: str  # of the students
     settings: str  # of the trainings
 
     @property
     def title(self) -> str:
         """Return what was measured on what, for the head of the table."""
+        where = f" on {self.dataset}"
         if self.dataset == "shapes":
-            return "Table 1, a demonstration on rendered shapes: test accuracy in percent"
-        return f"Table 1 on {self.dataset}: test accuracy in percent"
+            where = ", a demonstration on rendered shapes"
+        short = f" by a short schedule ({self.schedule})" if self.is_short else ""
+        return f"Table 1{where}{short}: test accuracy in percent"
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the students were trained for fewer epochs than is usual."""
+        return "shortened" in self.schedule
 
 
 def build_table(folder: Path, classes_path: Path, pairs: Sequence[Pair] = ()) -> Table:
@@ -98,7 +106,10 @@ def build_table(folder: Path, classes_path: Path, pairs: Sequence[Pair] = ()) ->
         rows |= {r for r in known if any(published_accuracy(*pair, r.method) for pair in pairs)}
     ordered = sorted(rows, key=lambda row: row.place)
     cells = {(row, pair): _fill_cell(row, pair, runs, dataset) for row in ordered for pair in pairs}
-    return Table(dataset, counts, pairs, ordered, cells, _describe_settings(runs))
+    # Students have one schedule, see ``read_runs``.
+    schedule = next((run for run in runs if run.pair), runs[0]).schedule
+    settings = _describe_settings(runs, schedule)
+    return Table(dataset, counts, pairs, ordered, cells, schedule, settings)
 
 
 def write_csv(path: Path, table: Table) -> None:
@@ -128,6 +139,8 @@ def write_markdown(path: Path, table: Table) -> None:
             "the others of Tian et al., ICLR 2020, by way of the README of "
             "github.com/HobbitLong/RepDistiller."
         )
+        if table.is_short:
+            lines[-1] += " They are of whole trainings, so they do not compare with these."
     lines += ["", "## Cost", "", *_cost_lines(table)]
     lines += [
         "",
@@ -166,13 +179,12 @@ def _fill_cell(row: Row, pair: Pair, runs: Sequence[Run], dataset: str) -> Cell:
     )
 
 
-def _describe_settings(runs: Sequence[Run]) -> str:
+def _describe_settings(runs: Sequence[Run], schedule: str) -> str:
     seeds = sorted({run.seed for run in runs if run.pair})
     machines = sorted({run.machine for run in runs})
-    students = next((run.schedule for run in runs if run.pair), None)
-    teachers = next((run.schedule for run in runs if run.pair is None), students)
-    parts = [f"schedule {students or teachers}"]
-    parts += [f"teachers {teachers}"] if teachers != (students or teachers) else []
+    teachers = next((run.schedule for run in runs if run.pair is None), schedule)
+    parts = [f"schedule {schedule}"]
+    parts += [f"teachers {teachers}"] if teachers != schedule else []
     parts += [f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"] if seeds else []
     return ", ".join([*parts, runs[0].precision]) + "; " + "; ".join(machines)
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dissect_embed.distillation.runs import Pair, Row
-from dissect_embed.distillation.table import Table
+from dissect_embed.distillation.table import Cell, Table
 from dissect_embed.figures.pages import reproducible_style, save_figure
 
 LINE_INCHES, PANEL_INCHES, MAX_PANELS = 0.24, 2.7, 3
@@ -16,22 +16,32 @@ OURS, GREY = "#0b5394", "#999999"
 
 
 def draw_table1(table: Table, stem: Path) -> None:
-    """Draw ``stem.svg`` and ``stem.png``; the same table gives the same bytes."""
+    """Draw ``stem.svg`` and ``stem.png``; the same table gives the same bytes.
+
+    Numbers published of whole trainings are left out beside a short schedule: all that was measured
+    would shrink to a point.
+    """
+    rows = [
+        row
+        for row in table.rows
+        if any(cell.accuracies or _published(table, cell) for cell in _cells_of(table, row))
+    ]
     n_columns = min(MAX_PANELS, len(table.pairs))
     n_rows = -(-len(table.pairs) // n_columns)
     # Names of methods stand at the left, and a long line above needs some width.
     width = max(6.4, 1.9 + PANEL_INCHES * n_columns)
-    height = 1.5 + n_rows * (0.75 + LINE_INCHES * len(table.rows))
+    height = 1.5 + n_rows * (0.75 + LINE_INCHES * len(rows))
     with reproducible_style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots(n_rows, n_columns, sharey=True, squeeze=False)
         for ax, pair in zip(axes.flat, table.pairs, strict=False):
-            _draw_panel(ax, table, pair)
+            _draw_panel(ax, table, rows, pair)
         for ax in axes.flat[len(table.pairs) :]:
             ax.set_axis_off()
-        axes[0, 0].set_yticks(range(len(table.rows)), [row.title for row in table.rows])
-        axes[0, 0].set_ylim(len(table.rows) - 0.5, -0.5)
-        figure.suptitle(f"{table.title}\n{_wrap(table.settings, int(width * 14))}", fontsize=9)
+        axes[0, 0].set_yticks(range(len(rows)), [row.title for row in rows])
+        axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+        head = "\n".join(_wrap(text, int(width * 13)) for text in (table.title, table.settings))
+        figure.suptitle(head, fontsize=9)
         entries: dict[str, Artist] = {}
         for ax in axes.flat:
             entries |= dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
@@ -45,14 +55,23 @@ def draw_table1(table: Table, stem: Path) -> None:
         save_figure(figure, stem)
 
 
-def _draw_panel(ax: Axes, table: Table, pair: Pair) -> None:
-    cells = [table.cells[row, pair] for row in table.rows]
+def _cells_of(table: Table, row: Row) -> list[Cell]:
+    return [table.cells[row, pair] for pair in table.pairs]
+
+
+def _published(table: Table, cell: Cell) -> float | None:
+    return cell.published[0] if cell.published and not table.is_short else None
+
+
+def _draw_panel(ax: Axes, table: Table, rows: list[Row], pair: Pair) -> None:
+    cells = [table.cells[row, pair] for row in rows]
     plain = table.cells.get((Row("plain"), pair))
     if plain is not None and plain.mean is not None:
         ax.axvline(plain.mean, color="black", linewidth=0.9, dashes=(5, 3), label="plain's mean")
     seeds = [(x, y) for y, cell in enumerate(cells) for x in cell.accuracies]
     means = [(cell.mean, y) for y, cell in enumerate(cells) if cell.mean is not None]
-    published = [(cell.published[0], y) for y, cell in enumerate(cells) if cell.published]
+    told = [_published(table, cell) for cell in cells]
+    published = [(value, y) for y, value in enumerate(told) if value is not None]
     if published:
         x, y = np.array(published).T
         ax.plot(x, y, "D", color=GREY, fillstyle="none", markersize=4, label="published")

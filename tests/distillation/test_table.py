@@ -130,7 +130,10 @@ def test_numbers_of_cifar_are_not_set_beside_other_images(results, tmp_path):
     data = make_classes(classes, "shapes")
     add(folder, "resnet56-resnet20", data, epochs=3)
     table = build_table(folder, classes)
-    assert table.title == ("Table 1, a demonstration on rendered shapes: test accuracy in percent")
+    short = "by a short schedule (crd, 3 epochs, shortened from 240)"
+    assert table.title == (
+        f"Table 1, a demonstration on rendered shapes {short}: test accuracy in percent"
+    )
     assert table.rows == [Row("plain")]
     assert table.cells[Row("plain"), PAIR].published is None
     assert "schedule crd, 3 epochs, shortened from 240, seed 0" in table.settings
@@ -170,6 +173,19 @@ def test_names_with_hyphens(tmp_path):
     path = add(tmp_path, "wrn-16-2", "d", student="wrn-16-2")
     with pytest.raises(ArtefactError, match=r"expected it in a folder <teacher>-wrn-16-2"):
         read_run(path)
+
+
+def test_a_short_schedule_is_told_beside_published_numbers(tmp_path):
+    folder, classes = tmp_path / "distillation", tmp_path / "classes.h5"
+    add(folder, "resnet56-resnet20", make_classes(classes, "cifar100"), epochs=3)
+    table = build_table(folder, classes)
+    assert table.title.startswith("Table 1 on cifar100 by a short schedule (crd, 3 epochs, ")
+    write_markdown(tmp_path / "t.md", table)
+    assert "of whole trainings, so they do not compare" in (tmp_path / "t.md").read_text()
+    draw_table1(table, tmp_path / "figure")
+    svg = (tmp_path / "figure.svg").read_text()
+    assert "plain student" in svg
+    assert not re.search("published|CRD", svg)
 
 
 def test_teachers_may_be_trained_for_longer(tmp_path):
