@@ -28,7 +28,8 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
             "numpy": np.__version__,
             "torch": torch.__version__,
         },
-        "command": shlex.join(sys.argv),
+        # By its name: where it is installed is nobody's concern.
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
 
 
