@@ -3,7 +3,9 @@
 import csv
 import json
 import re
+import statistics
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -199,6 +201,19 @@ def test_teachers_may_be_trained_for_longer(tmp_path):
     add(folder, "teachers", data, name="resnet110-seed0", student="resnet110", epochs=6)
     with pytest.raises(ArtefactError, match=r"its schedule is crd, (6|12) epochs"):
         read_runs(folder)
+
+
+def test_the_readme_tells_what_the_kept_results_say():
+    root = Path(__file__).parents[2]
+    runs = read_runs(root / "benchmarks/table1/3-epochs")
+    rows = {run.row for run in runs}
+    assert {Row("teacher"), Row("plain"), Row("skd"), Row("skd", "random")} < rows
+    readme = (root / "README.md").read_text()
+    for row in rows:
+        values = [run.accuracy for run in runs if run.row == row]
+        told = f"{statistics.fmean(values):.2f}"
+        told += f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        assert f"| {row.title} | {told} |" in readme
 
 
 def test_what_does_not_belong_together(results, tmp_path):
