@@ -55,7 +55,7 @@ class LabelBatch:
         presence = np.zeros((len(regions), n_categories))
         presence[image, concept_category[member]] = 1
         n_members = np.bincount(member_region, minlength=counts.sum())
-        # A stable sort, and no work at all for what is sorted.
+        # Region by region, as ``read_regions`` gives them, whoever made them.
         member = member[np.argsort(member_region, kind="stable")]
         self.n_regions = int(counts.max())
         self.region = torch.from_numpy(maps.ravel()).to(device)
@@ -120,8 +120,8 @@ def add_fired(
 
 def count_labels(labels: LabelBatch, n_concepts: int) -> Int[Tensor, " concept"]:
     """Count the pixels of each concept in a batch of images."""
-    n_pixels = len(labels.region) // len(labels.first_region)
-    region = labels.region + labels.first_region.repeat_interleave(n_pixels)
+    by_image = labels.region.view(len(labels.first_region), -1)
+    region = (by_image + labels.first_region[:, None]).flatten()
     pixels = torch.bincount(region, minlength=len(labels.n_members))
     total = torch.zeros(n_concepts, dtype=torch.int64, device=pixels.device)
     add_at(total, labels.member, take(pixels, repeated(labels.n_members)))

@@ -36,7 +36,10 @@ def test_every_epoch_is_there_once_even_after_an_interruption(tmp_path):
     with pytest.raises(Killed):
         train(tmp_path / "a.json", task("ab"), checkpoint_every=0.0, after_step=stop)
     curve = train(tmp_path / "a.json", task("ab"))["curve"]
-    shown = read_events(tmp_path / "tensorboard" / "a")
+    folder = tmp_path / "tensorboard" / "a"
+    # Numbered: the rest of their names is equal where two sessions begin in one second.
+    assert sorted(path.name[-5:] for path in folder.iterdir()) == [".0000", ".0001"]
+    shown = read_events(folder)
     first, *main = curve
     assert first["stage"] == "first"
     assert shown["first_stage/loss", 0] == pytest.approx(first["loss"])
