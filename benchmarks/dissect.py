@@ -26,7 +26,7 @@ from dissect_embed.activations import write_activations
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.dissection import write_profiles
-from dissect_embed.folding import fold_batch_norm
+from dissect_embed.folding import activate_in_place, fold_batch_norm
 from dissect_embed.labels import write_labels
 from dissect_embed.models import build_model
 from dissect_embed.parallel import keep_freed_memory
@@ -56,6 +56,8 @@ def main(
     folded = build_model("resnet18", weights)
     fold_batch_norm(folded, LAYERS)
     folded = folded.to(memory_format=torch.channels_last)
+    for network in (plain, folded):
+        activate_in_place(network)
     decoded = torch.from_numpy(np.stack([read_image(data, row) for row in data.rows]))
     config = {"dataset": {}, "model": {}, "layers": list(LAYERS), "activations": {}}
 

@@ -1,11 +1,13 @@
-"""Fold batch normalisation into the convolutions before it: the same network, a third faster.
+"""Make the same network faster for inference.
 
 In evaluation mode a batch normalisation is an affine map a channel, which the convolution before it
-can do on its way. Outputs change by rounding (1e-6 of their size).
+can do on its way: a third less time. Outputs change by rounding (1e-6 of their size). An activation
+can overwrite what it is given where nothing else reads that: less memory to pass through.
 """
 
+import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -14,6 +16,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+# What puts its output into memory of its own, and does not look at it again.
+FRESH = (*CONVOLUTIONS, *NORMALISATIONS, nn.Linear)
 
 
 def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
@@ -31,10 +35,7 @@ def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
     How many were folded. A network that ``torch.fx`` cannot trace (its path depends on its input)
     stays as it is.
     """
-    try:
-        nodes = list(symbolic_trace(model).graph.nodes)
-    except Exception:  # whatever a network's own code raises when it meets a symbol
-        return 0
+    nodes = _trace(model)
     modules = dict(model.named_modules())
     # A module that is called twice, or under two names, cannot take over its neighbour's work.
     calls = Counter(id(modules[n.target]) for n in nodes if n.op == "call_module")
@@ -57,3 +58,52 @@ def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
             model.set_submodule(str(node.target), nn.Identity())
             folded += 1
     return folded
+
+
+def activate_in_place(model: nn.Module) -> int:
+    """Let activations overwrite their input where nothing else reads it.
+
+    A hook that keeps the output of a layer must then copy it, as ``probing.probe`` does.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode, and run without gradients.
+
+    Returns
+    -------
+    How many modules now work in place. A network that ``torch.fx`` cannot trace stays as it is.
+    """
+    modules = dict(model.named_modules())
+    calls: dict[nn.Module, list[Node]] = {}
+    for node in _trace(model):
+        if node.op == "call_module" and hasattr(modules[node.target], "inplace"):
+            calls.setdefault(modules[node.target], []).append(node)
+    # A module that is called in several places must be safe in all.
+    safe = [m for m, nodes in calls.items() if all(_alone(n.args[0], modules) for n in nodes)]
+    for module in safe:
+        module.inplace = True  # type: ignore[assignment]
+    return len(safe)
+
+
+def _alone(value: object, modules: Mapping[str, nn.Module]) -> bool:
+    """Say whether one operation reads a value, and no other name leads to its memory."""
+    if not isinstance(value, Node) or len(value.users) != 1:
+        return False
+    if value.op == "call_module":
+        module = modules[str(value.target)]
+        return isinstance(module, FRESH) or (
+            isinstance(module, nn.Identity) and _alone(value.args[0], modules)
+        )
+    # ``torch.fx`` sees ``y += x``, which is y's memory, as ``y + x``.
+    if value.target in (operator.add, operator.iadd):
+        return _alone(value.args[0], modules)
+    return value.target is torch.add
+
+
+def _trace(model: nn.Module) -> list[Node]:
+    """Return the operations of a network; none where ``torch.fx`` cannot follow it."""
+    try:
+        return list(symbolic_trace(model).graph.nodes)
+    except Exception:  # whatever a network's own code raises when it meets a symbol
+        return []

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.errors import ArtefactError, ModelError
-from dissect_embed.folding import fold_batch_norm
+from dissect_embed.folding import activate_in_place, fold_batch_norm
 from dissect_embed.parallel import available_cores, map_in_threads
 from dissect_embed.probing import layer_shapes, normalise, probe
 
@@ -80,6 +80,7 @@ def prepare_network(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model = copy.deepcopy(model).eval()
     fold_batch_norm(model, layers)
+    activate_in_place(model)
     shapes = layer_shapes(model, layers, image_size)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(PRECISIONS[precision])

@@ -23,7 +23,7 @@ from torch import Tensor
 from dissect_embed.indexing import flat_greater, flat_nonzero, split_index, take
 
 # The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
-TOP_SHARE = 0.015
+TOP_SHARE = 0.02
 # Waiting values are sorted into their bins when they are so many.
 FLUSH = 2_000_000
 LOWEST, HIGHEST = np.iinfo(np.int16).min, np.iinfo(np.int16).max
@@ -102,7 +102,7 @@ class TopCounts:
 
 
 def guess_floor(sample: Float[Tensor, "image unit *grid"]) -> Int[np.ndarray, " unit"]:
-    """Guess the key of each unit that some 1.5 % of its values reach, from some of its maps.
+    """Guess the key of each unit that some 2 % of its values reach, from some of its maps.
 
     Not below the smallest positive number: most values of a unit after a ReLU are zeros, which
     ``compute_thresholds`` knows without counting them.
@@ -247,10 +247,12 @@ def _find_rank(
 
     Also how many values lie above that bin, and whether there is such a bin.
     """
-    from_top = np.cumsum(histogram[:, ::-1], axis=1)[:, ::-1]  # values in this bin or above
-    enough = from_top > np.reshape(allowed, (-1, 1))
-    n_bins = histogram.shape[1]
-    place = n_bins - 1 - np.argmax(enough[:, ::-1], axis=1)
-    units = np.arange(len(histogram))
-    found = np.asarray(enough.any(axis=1))
-    return place, from_top[units, place] - histogram[units, place], found
+    n_units, n_bins = histogram.shape
+    place, above = np.zeros(n_units, dtype=np.int64), np.zeros(n_units, dtype=np.int64)
+    # Unit by unit: sums of all at once would fill fresh memory as large as the counts.
+    for unit, most in enumerate(np.broadcast_to(allowed, n_units)):
+        from_top = histogram[unit, ::-1].cumsum()
+        n_above = int(np.searchsorted(from_top, most, side="right"))
+        place[unit] = n_bins - 1 - n_above
+        above[unit] = from_top[n_above - 1] if n_above else 0
+    return place, above, place >= 0

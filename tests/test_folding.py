@@ -1,10 +1,10 @@
-"""Batch normalisation folded into convolutions: the same outputs, and what must be left alone."""
+"""Folded batch normalisations, activations in place: the same outputs; what must be left alone."""
 
 import pytest
 import torch
 from torch import nn
 
-from dissect_embed.folding import fold_batch_norm
+from dissect_embed.folding import activate_in_place, fold_batch_norm
 from dissect_embed.models import build_model
 from dissect_embed.probing import probe
 
@@ -69,3 +69,65 @@ def test_what_cannot_be_folded_is_left_alone(network):
     before = model(images)
     assert fold_batch_norm(model, []) == 0
     assert torch.equal(model(images), before)
+
+
+@pytest.mark.parametrize("folded", [True, False])
+@torch.inference_mode()
+def test_activations_in_place_change_no_output(folded):
+    model = shake(build_model("resnet18", "random"))
+    layers = ("conv1", "bn1", "relu", "layer1.0.bn2", "layer1.1.relu", "layer2.0.conv1", "layer4")
+    if folded:
+        fold_batch_norm(model, layers)
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with probe(model, layers) as outputs:
+        result = model(images)
+        before = dict(outputs)
+        assert activate_in_place(model) == 9  # that of the stem, and one a block
+        again = model(images)
+    assert torch.equal(again, result)
+    for layer in layers:
+        assert torch.equal(outputs[layer], before[layer]), layer
+
+
+class Reads(nn.Module):
+    """Reads again what an activation was given."""
+
+    def __init__(self, again):
+        super().__init__()
+        self.conv, self.relu, self.again = nn.Conv2d(3, 3, 1), nn.ReLU(), again
+
+    def forward(self, x):
+        return self.again(self, x)
+
+
+READS = {
+    "the input": lambda net, x: net.relu(x) + x,
+    "the value": lambda net, x: (lambda y: net.relu(y) + y)(net.conv(x)),
+    "a view": lambda net, x: (lambda y: net.relu(y.flatten(1)).sum() + y)(net.conv(x)),
+    "what was added to": lambda net, x: add_and_read(net, net.conv(x), x),
+    "one of two calls": lambda net, x: net.relu(net.conv(x)) + net.relu(x) + x,
+    "past an identity": lambda net, x: (lambda y: net.relu(nn.Identity()(y)) + y)(net.conv(x)),
+}
+
+
+def add_and_read(net, y, x):
+    z = y
+    z += x
+    return net.relu(z) + y
+
+
+@pytest.mark.parametrize("again", READS.values(), ids=READS)
+@torch.inference_mode()
+def test_no_activation_in_place_where_its_input_is_read_again(again):
+    model = Reads(again).eval()
+    images = torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    before = model(images.clone())
+    assert activate_in_place(model) == 0
+    assert torch.equal(model(images.clone()), before)
+    # Were it done, it would be seen.
+    model.relu.inplace = True
+    assert not torch.equal(model(images.clone()), before)
+
+
+def test_a_network_that_cannot_be_traced_stays_as_it_is():
+    assert activate_in_place(Depends()) == 0

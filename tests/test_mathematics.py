@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dissect_embed import activations
 from dissect_embed.counting import (
     LabelBatch,
     add_fired,
@@ -84,6 +85,21 @@ def test_floors_decide_nothing_but_time():
         top.merge(other)
         found = compute_thresholds(lambda: [maps[:5], maps[5:]], 150, 0.02, top, maps.dtype)
         np.testing.assert_array_equal(found, np.array(slow, dtype=np.float32))
+
+
+def test_guessed_floors_spare_a_second_pass():
+    # Pictures that excite a unit differ in strength, on photographs by about as much.
+    rng = np.random.default_rng(0)
+    strength = np.exp(rng.normal(size=(1000, 128, 1, 1)))
+    maps = np.maximum(rng.normal(size=(1000, 128, 7, 7)) * strength, 0).astype(np.float16)
+    maps = torch.from_numpy(maps)
+    top = TopCounts(guess_floor(maps[np.linspace(0, 999, activations.SAMPLE).astype(int)]))
+    top.add(maps)
+
+    def again():
+        raise AssertionError
+
+    compute_thresholds(again, 49_000, 0.005, top, maps.dtype)
 
 
 def slow_counts(maps, thresholds, label_sets, shape, n_concepts, concept_category, n_categories):
