@@ -22,6 +22,7 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
 from dissect_embed.models import build_model
+from dissect_embed.parallel import keep_freed_memory
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
@@ -31,6 +32,7 @@ def main(
     images: Annotated[list[int], typer.Option()] = [500, 1000, 2000, 4000],  # noqa: B006
     weights: Annotated[str, typer.Option(help="'random' or a state_dict.")] = "random",
 ) -> None:
+    keep_freed_memory()
     data = load_broden(dataset)
     model = build_model("resnet18", weights)
     config = {"dataset": {}, "model": {}, "layers": list(LAYERS), "activations": {}}

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dissect_embed.datasets.pixels import Regions
 from dissect_embed.firing import FiringPixels
-from dissect_embed.indexing import add_at, flat_nonzero, repeated, split_index, take
+from dissect_embed.indexing import flat_nonzero, repeated, split_index, take
 
 
 class LabelBatch:
@@ -107,7 +107,7 @@ def add_overlaps(
     total: Int[Tensor, "concept unit"], at: Int[Tensor, " found"], pixels: Int[Tensor, " found"]
 ) -> None:
     """Add what ``count_overlaps`` found to a matrix, in place."""
-    add_at(total.view(-1), at, pixels)
+    total.view(-1).index_add_(0, at, pixels)
 
 
 def add_fired(
@@ -124,5 +124,4 @@ def count_labels(labels: LabelBatch, n_concepts: int) -> Int[Tensor, " concept"]
     region = (by_image + labels.first_region[:, None]).flatten()
     pixels = torch.bincount(region, minlength=len(labels.n_members))
     total = torch.zeros(n_concepts, dtype=torch.int64, device=pixels.device)
-    add_at(total, labels.member, take(pixels, repeated(labels.n_members)))
-    return total
+    return total.index_add_(0, labels.member, take(pixels, repeated(labels.n_members)))

@@ -227,8 +227,9 @@ def _count(
                 used = batches[: 1 + draws[layer]]
                 for firing in firing_pixels(maps.to(device), peak.to(device), limit, shape):
                     counted.append((layer, *count_overlaps(firing, used, len(limit))))
+            labelled = count_labels(batches[0], n_concepts)
             with one_at_a_time:
-                pixels.add_(count_labels(batches[0], n_concepts))
+                pixels.add_(labelled)
                 for layer, overlaps, fired in counted:
                     for both, by_category, overlap, batch in zip(
                         *totals[layer], overlaps, batches, strict=False

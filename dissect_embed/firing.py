@@ -11,6 +11,7 @@ are the same on every device and in any order. (For float32 activations the comp
 the last bit of float64.)
 """
 
+import functools
 from collections.abc import Iterator
 from math import gcd
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from dissect_embed.indexing import flat_greater, flat_nonzero, split_index, take
 # Pixels yielded together: bounds memory at some 100 MB for any map.
 MAX_PIXELS = 4_000_000
 # Rows of pixels enlarged together: so many stay in the processor's cache.
-CACHED_ROWS = 32768
+CACHED_ROWS = 65536
 
 
 class FiringPixels(NamedTuple):
@@ -147,6 +148,7 @@ class _Axis(NamedTuple):
     whole: int
 
 
+@functools.lru_cache(maxsize=64)  # the same few for every batch
 def _enlarge(n: int, n_pixels: int, device: torch.device) -> _Axis:
     """Lay ``n_pixels`` pixels over ``n`` positions, half-pixel centres.
 
