@@ -20,7 +20,7 @@ from rich.table import Table
 
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.folding import fold_batch_norm
+from dissect_embed.inference import fold_batch_norm
 from dissect_embed.models import build_model
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 from dissect_embed.probing import normalise, probe

@@ -235,11 +235,12 @@ def _fill(
 
     def store(start: int, kept: dict[str, Maps]) -> int:
         parts = {k: similarity_sum(v.maps) for k, v in kept.items() if k not in cached}
+        for layer, (maps, _) in kept.items():
+            top[layer].add(maps)
         with one_at_a_time:
             for layer, (maps, peak) in kept.items():
                 place = slice(start, start + len(maps))
                 peaks[layer][place] = peak.cpu().numpy()
-                top[layer].add(maps)
                 if layer in parts:
                     sums[layer] = sums[layer] + parts[layer] if layer in sums else parts[layer]
                 else:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.errors import ArtefactError, ModelError
-from dissect_embed.folding import activate_in_place, fold_batch_norm
+from dissect_embed.inference import activate_in_place, fold_batch_norm, pack_convolutions
 from dissect_embed.parallel import available_cores, map_in_threads
 from dissect_embed.probing import layer_shapes, normalise, probe
 
@@ -84,6 +84,8 @@ def prepare_network(
     shapes = layer_shapes(model, layers, image_size)
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(PRECISIONS[precision])
+    if device == "cpu":
+        pack_convolutions(model, image_size, batch_size)
     return Network(model, shapes, batch_size, device, PRECISIONS[precision])
 
 

@@ -10,6 +10,7 @@ The floor is guessed from a sample and only saves time: where it turns out too h
 concerned are counted again from the bottom.
 """
 
+import threading
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
@@ -52,6 +53,7 @@ class TopCounts:
         self._counts = np.zeros((n_units, 1), dtype=np.int64) if counts is None else counts
         self._waiting: list[Int[np.ndarray, " value"]] = []
         self._n_waiting = 0
+        self._lock = threading.Lock()
 
     @property
     def counts(self) -> Int[np.ndarray, "unit bin"]:
@@ -60,11 +62,13 @@ class TopCounts:
         return self._counts
 
     def add(self, maps: Float[Tensor, "image unit *grid"]) -> None:
-        """Count the values of some images; float16 or float32, finite."""
+        """Count the values of some images; float16 or float32, finite.
+
+        From several threads at once, too.
+        """
         keys = _high(maps).flatten(2)
         n_units, n_positions = keys.shape[1:]
         least = keys.amin(dim=2).amin(dim=0) if len(keys) else torch.full((n_units,), HIGHEST)
-        self.least = np.minimum(self.least, least.cpu().numpy())
         # The lowest key of all is that of a NaN, which does not come.
         below = torch.from_numpy((self.floor.clip(LOWEST + 1, HIGHEST) - 1).astype(np.int16))
         found = flat_greater(keys, below.to(keys.device)[:, None])
@@ -72,10 +76,13 @@ class TopCounts:
         _, unit = split_index(row, n_units)
         floor = torch.from_numpy(self.floor).to(keys.device)
         place = take(keys.flatten(), found).long() - take(floor, unit)
-        self._waiting.append(((unit << 16) + place).cpu().numpy())
-        self._n_waiting += len(found)
-        if self._n_waiting > FLUSH:
-            self._flush()
+        waiting = ((unit << 16) + place).cpu().numpy()
+        with self._lock:
+            self.least = np.minimum(self.least, least.cpu().numpy())
+            self._waiting.append(waiting)
+            self._n_waiting += len(waiting)
+            if self._n_waiting > FLUSH:
+                self._flush()
 
     def merge(self, other: "TopCounts") -> None:
         """Add the counts of other images: exact from the higher of the two floors up."""
@@ -178,7 +185,7 @@ def write_top(group: h5py.Group, top: TopCounts) -> None:
         ("key", (place + top.floor[unit]).astype(np.int32)),
         ("count", counts[unit, place]),
     ):
-        folder.create_dataset(name, data=values, compression="gzip", compression_opts=1)
+        folder[name] = values
 
 
 def read_top(group: h5py.Group) -> TopCounts:

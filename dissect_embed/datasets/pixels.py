@@ -141,7 +141,8 @@ def _read_numbers(
 def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x band"]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
+            # Converting copies, whatever the mode was.
+            return np.asarray(image if image.mode == mode else image.convert(mode))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         msg = (
             f"{path}: cannot be decoded ({error}); the file is damaged: "
