@@ -56,9 +56,11 @@ def main(
     images: Annotated[int, typer.Option(help="The first so many images.")] = 500,
     weights: Annotated[str, typer.Option(help="'random' or a state_dict.")] = "random",
     repeat: int = 3,
-    batch_size: int = 32,
+    bare_batch: Annotated[int, typer.Option(help="Images a batch of the bare forward pass.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images a batch of the stage.")] = 16,
 ) -> None:
     keep_freed_memory()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     data = load_broden(dataset)
     data = dataclasses.replace(data, rows=data.rows[:images])
     model = build_model("resnet18", weights)
@@ -68,13 +70,16 @@ def main(
     folded = folded.to(memory_format=torch.channels_last)
     for network in (plain, folded):
         activate_in_place(network)
+        network.to(device)
     decoded = torch.from_numpy(np.stack([read_image(data, row) for row in data.rows]))
     config = {"dataset": {}, "model": {}, "layers": list(LAYERS), "activations": {}}
 
     def forward(network: torch.nn.Module) -> None:
         with torch.inference_mode():
-            for batch in decoded.split(batch_size):
-                network(normalise(batch))
+            for batch in decoded.split(bare_batch):
+                network(normalise(batch.to(device)))
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     with tempfile.TemporaryDirectory() as folder:
         cache, labels = Path(folder, "activations.h5"), Path(folder, "labels.h5")
@@ -84,7 +89,10 @@ def main(
             "bare forward pass, batch norm folded": lambda: forward(folded),
             "labels.h5 (decode)": lambda: write_labels(labels, data),
             "activations.h5 (decode, forward, write)": lambda: anew(
-                lambda path: write_activations(path, data, model, LAYERS, config=config), cache
+                lambda path: write_activations(
+                    path, data, model, LAYERS, config=config, batch_size=batch_size
+                ),
+                cache,
             ),
             "profiles.h5 (thresholds, counts, IoU, chance)": lambda: write_profiles(
                 profiles, cache, labels
@@ -99,7 +107,8 @@ def main(
     times["whole dissection"] = [sum(parts) for parts in zip(*stages_of, strict=True)]
     bare = times[names[0]]
     table = Table(
-        title=f"{dataset.name}: {len(data.rows)} images, {torch.get_num_threads()} threads"
+        title=f"{dataset.name}: {len(data.rows)} images, {device}, "
+        f"{torch.get_num_threads()} threads"
     )
     for column in ("stage", "s", "ms an image", "ratio"):
         table.add_column(column, justify="left" if column == "stage" else "right")
