@@ -100,7 +100,7 @@ def _alone(value: object, modules: Mapping[str, nn.Module]) -> bool:
     # ``torch.fx`` sees ``y += x``, which is y's memory, as ``y + x``.
     if value.target in (operator.add, operator.iadd):
         return _alone(value.args[0], modules)
-    return value.target is torch.add
+    return value.target is torch.add and "out" not in value.kwargs
 
 
 class PackedConv2d(nn.Module):

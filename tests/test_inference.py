@@ -107,6 +107,9 @@ READS = {
     "the value": lambda net, x: (lambda y: net.relu(y) + y)(net.conv(x)),
     "a view": lambda net, x: (lambda y: net.relu(y.flatten(1)).sum() + y)(net.conv(x)),
     "what was added to": lambda net, x: add_and_read(net, net.conv(x), x),
+    "what was added into": lambda net, x: (lambda y: net.relu(torch.add(y, x, out=y)) + y)(
+        net.conv(x)
+    ),
     "one of two calls": lambda net, x: net.relu(net.conv(x)) + net.relu(x) + x,
     "past an identity": lambda net, x: (lambda y: net.relu(nn.Identity()(y)) + y)(net.conv(x)),
 }
