@@ -8,6 +8,7 @@ where each image's members start. Nothing of it depends on a network.
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,8 @@ from dissect_embed.disk import check_disk_space
 
 # Images that a process reads at a time.
 BATCH = 32
+# Pixels of label maps that are read before other processes have begun: some 600 images.
+FEW_PIXELS = 25_000_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,6 @@ def write_labels(
     dataset: Broden,
     *,
     config: Mapping[str, Any] | None = None,
-    n_jobs: int = -1,
 ) -> None:
     """Write ``labels.h5`` for the rows of a data set.
 
@@ -100,7 +102,7 @@ def write_labels(
         region = file.create_dataset("region", (int(offset[-1]),), dtype)
         n_done = 0
         with tqdm(total=len(size), desc="labels", unit=" images", disable=None) as bar:
-            for read in _read_all(dataset, dtype, n_jobs):
+            for read in _read_all(dataset, dtype):
                 stop = n_done + len(read.n_regions)
                 region[offset[n_done] : offset[stop]] = read.region
                 parts.append(read[1:])
@@ -131,18 +133,23 @@ class _Read(NamedTuple):
     n_regions: Int[np.ndarray, " image"]
 
 
-def _read_all(dataset: Broden, dtype: np.dtype, n_jobs: int) -> Iterator[_Read]:
+def _read_all(dataset: Broden, dtype: np.dtype) -> Iterator[_Read]:
     """Yield the labels of all images, in order, some at a time.
 
-    Processes read them: most of the time goes into small operations, which threads do in turn.
+    Processes read them, one a core, unless they are few: most of the time goes into small
+    operations, which threads do in turn.
     """
     batches = [dataset.rows[n : n + BATCH] for n in range(0, len(dataset.rows), BATCH)]
-    if joblib.effective_n_jobs(n_jobs) == 1:
+    n_pixels = sum(
+        math.prod(row.label_size) * sum(not isinstance(entry, int) for entry in row.entries)
+        for row in dataset.rows
+    )
+    if n_pixels <= FEW_PIXELS or joblib.cpu_count() == 1:
         yield from (_read_regions(dataset, rows, dtype) for rows in batches)
         return
     small = dataclasses.replace(dataset, rows=(), concepts=())
     try:
-        yield from joblib.Parallel(n_jobs, return_as="generator")(
+        yield from joblib.Parallel(-1, return_as="generator")(
             joblib.delayed(_read_regions)(small, rows, dtype) for rows in batches
         )
     finally:

@@ -3,10 +3,13 @@
 import dataclasses
 
 import h5py
+import joblib
 import numpy as np
 import pytest
+from joblib import Parallel
 from PIL import Image
 
+from dissect_embed import labels
 from dissect_embed.cache import open_artefact
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_label_png
@@ -21,7 +24,7 @@ QUANTILE = 0.02
 
 
 def dissect(folder, data, maps, write_maps):
-    write_labels(folder / "labels.h5", data, n_jobs=1)
+    write_labels(folder / "labels.h5", data)
     write_maps(folder / "activations.h5", data, maps)
     write_profiles(
         folder / "profiles.h5", folder / "activations.h5", folder / "labels.h5", quantile=QUANTILE
@@ -151,7 +154,31 @@ def test_a_data_set_without_any_label(tmp_path, data, write_maps):
     assert lines[1].startswith("a,0,,,0.0,1.0000,")
 
 
-def test_a_damaged_label_map_is_named_and_nothing_is_left(tmp_path, data):
+def test_processes_read_the_same_labels(tmp_path, data, monkeypatch):
+    monkeypatch.setattr(labels, "BATCH", 2)
+    write_labels(tmp_path / "here.h5", data)
+    monkeypatch.setattr(labels, "FEW_PIXELS", 0)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    begun = []
+
+    def parallel(n_jobs, **options):
+        begun.append(n_jobs)
+        return Parallel(2, **options)
+
+    monkeypatch.setattr(joblib, "Parallel", parallel)
+    write_labels(tmp_path / "there.h5", data)
+    assert begun == [-1]
+    with h5py.File(tmp_path / "here.h5") as here, h5py.File(tmp_path / "there.h5") as there:
+        names = []
+        here.visititems(lambda name, item: names.append(name) if hasattr(item, "shape") else None)
+        assert {"region", "members/concept", "n_regions"} <= set(names)
+        for name in names:
+            np.testing.assert_array_equal(here[name][()], there[name][()], err_msg=name)
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_a_damaged_label_map_is_named_and_nothing_is_left(tmp_path, data, monkeypatch, few):
+    monkeypatch.setattr(labels, "FEW_PIXELS", few)
     (data.root / "images/3_color.png").write_bytes(b"no picture")
     with pytest.raises(DatasetError, match=r"3_color\.png: cannot be decoded"):
         write_labels(tmp_path / "labels.h5", data)
@@ -163,6 +190,6 @@ def test_large_label_maps_have_room_for_their_regions(tmp_path, data):
     rows = tuple(
         dataclasses.replace(row, entries=(300,), label_size=(300, 300)) for row in data.rows
     )
-    write_labels(tmp_path / "labels.h5", dataclasses.replace(data, rows=rows), n_jobs=1)
+    write_labels(tmp_path / "labels.h5", dataclasses.replace(data, rows=rows))
     with h5py.File(tmp_path / "labels.h5") as file:
         assert file["region"].dtype == np.uint32

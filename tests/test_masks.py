@@ -29,7 +29,7 @@ def files(tmp_path_factory, make_tiny, write_maps) -> Path:
     rng = np.random.default_rng(0)
     maps = np.maximum(rng.normal(size=(8, 6, 4, 4)), 0).astype(np.float16)
     maps[:, 5] = 0  # never fires
-    write_labels(folder / "labels.h5", data, n_jobs=1)
+    write_labels(folder / "labels.h5", data)
     write_maps(folder / "activations.h5", data, maps)
     write_profiles(
         folder / "profiles.h5", folder / "activations.h5", folder / "labels.h5", quantile=0.05

@@ -46,7 +46,7 @@ def dissected(tmp_path, make_tiny, write_maps):
             Image.fromarray(sky).save(data.root / f"images/{row.image[:-4]}_object.png")
             maps[n, 0] += sky[:, :, 0] > 0
     data = load_broden(data.root)
-    write_labels(tmp_path / "labels.h5", data, n_jobs=1)
+    write_labels(tmp_path / "labels.h5", data)
     write_maps(tmp_path / "activations.h5", data, maps.astype(np.float16))
     write_profiles(
         tmp_path / "profiles.h5", tmp_path / "activations.h5", tmp_path / "labels.h5", quantile=0.05

@@ -113,7 +113,7 @@ def run(tmp_path_factory, make_tiny) -> Path:
         write_activations(
             maps, data, model, ["low", "high"], config=config, batch_size=2, cached=cached
         )
-    write_labels(path["labels"], data, n_jobs=1)
+    write_labels(path["labels"], data)
     write_profiles(path["profiles"], path["activations"], path["labels"], quantile=0.05)
     write_similarity(path["similarity"], path["activations"])
     write_embedding(

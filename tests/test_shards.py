@@ -45,7 +45,7 @@ def make(folder: Path, dataset: Broden, n_shards: int = 1, **options: object) ->
     }
     model = network()
     again = {"model": model, "dataset": dataset} if "cached" in options else {}
-    write_labels(folder / "labels.h5", dataset, n_jobs=1)
+    write_labels(folder / "labels.h5", dataset)
 
     def path(stage: str, shard: str | None) -> Path:
         return folder / f"{stage}/shard-{shard}.h5" if shard else folder / f"{stage}.h5"
@@ -203,7 +203,7 @@ def test_maps_are_computed_again_by_the_same_network_alone(tmp_path, dataset):
 
 def test_labels_of_another_data_set_are_refused(tmp_path, plain, dataset, make_tiny):
     other = load_broden(make_tiny(tmp_path / "other", 8))
-    write_labels(tmp_path / "labels.h5", other, n_jobs=1)
+    write_labels(tmp_path / "labels.h5", other)
     with pytest.raises(ArtefactError, match="made from another dataset than"):
         write_profiles(tmp_path / "x.h5", plain / "activations.h5", tmp_path / "labels.h5")
 

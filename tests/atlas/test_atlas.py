@@ -56,7 +56,7 @@ def make_run(folder: Path, make_tiny, *, n_units: int) -> Path:
     }
     path = {name: folder / f"{name}.h5" for name in SCHEMA_VERSIONS}
     write_activations(path["activations"], data, model, layers, config=config, batch_size=2)
-    write_labels(path["labels"], data, n_jobs=1)
+    write_labels(path["labels"], data)
     write_profiles(path["profiles"], path["activations"], path["labels"], quantile=0.05)
     with h5py.File(path["profiles"], "r+") as file:
         names = file["labels/name"]
