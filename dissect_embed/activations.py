@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 # Of compressed maps, chunks of this size were read and written fastest (benchmarks/README.md).
 CHUNK_BYTES = 410_000
 # Images, spread over the data set, from which the highest values of each unit are guessed: with 16
-# the guess was too high for some units of every layer of a trained network, with 32 for none.
+# the guess was too high for units of three of a trained network's four layers, with 32 for none.
 SAMPLE = 32
 # Zstandard and LZ4 need the package hdf5plugin, to write and to read.
 COMPRESSIONS = ("none", "gzip", "lz4", "zstd")
