@@ -41,16 +41,6 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def anew(write: Callable[[Path], object], path: Path) -> None:
-    """Write a file whose predecessor has just gone: the system then has its memory at hand.
-
-    A virtual machine gives free memory back to its host after seconds, and then a page that is
-    touched costs ten times as much.
-    """
-    path.unlink(missing_ok=True)
-    write(path)
-
-
 def main(
     dataset: Path,
     images: Annotated[int, typer.Option(help="The first so many images.")] = 500,
@@ -84,16 +74,19 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         cache, labels = Path(folder, "activations.h5"), Path(folder, "labels.h5")
         profiles = Path(folder, "profiles.h5")
+
+        def write_cache() -> None:
+            # The old file goes just before: the system then has its memory at hand. A virtual
+            # machine gives free memory back to its host after seconds, and then a page that is
+            # touched costs ten times as much.
+            cache.unlink(missing_ok=True)
+            write_activations(cache, data, model, LAYERS, config=config, batch_size=batch_size)
+
         stages: dict[str, Callable[[], object]] = {
             "bare forward pass": lambda: forward(plain),
             "bare forward pass, batch norm folded": lambda: forward(folded),
             "labels.h5 (decode)": lambda: write_labels(labels, data),
-            "activations.h5 (decode, forward, write)": lambda: anew(
-                lambda path: write_activations(
-                    path, data, model, LAYERS, config=config, batch_size=batch_size
-                ),
-                cache,
-            ),
+            "activations.h5 (decode, forward, write)": write_cache,
             "profiles.h5 (thresholds, counts, IoU, chance)": lambda: write_profiles(
                 profiles, cache, labels
             ),

@@ -85,7 +85,7 @@ def prepare_network(
     model = model.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = model.to(PRECISIONS[precision])
     if device == "cpu":
-        pack_convolutions(model, image_size, batch_size)
+        pack_convolutions(model)
     return Network(model, shapes, batch_size, device, PRECISIONS[precision])
 
 

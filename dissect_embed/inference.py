@@ -20,6 +20,8 @@ CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 # What puts its output into memory of its own, and does not look at it again.
 FRESH = (*CONVOLUTIONS, *NORMALISATIONS, nn.Linear)
+# Weights are packed on x86 processors.
+CAN_PACK = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
 
 
 def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
@@ -106,7 +108,7 @@ def _alone(value: object, modules: Mapping[str, nn.Module]) -> bool:
 class PackedConv2d(nn.Module):
     """A convolution whose weights stay in the order in which the processor's kernels read them."""
 
-    def __init__(self, convolution: nn.Conv2d, input_shape: Sequence[int]) -> None:
+    def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.bias = convolution.bias
         self.padding, self.stride = convolution.padding, convolution.stride
@@ -114,7 +116,7 @@ class PackedConv2d(nn.Module):
         # What torch's own compiler uses; there is no public name for it.
         self.weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(
             convolution.weight.detach().to_mkldnn(),
-            self.padding, self.stride, self.dilation, self.groups, input_shape,
+            self.padding, self.stride, self.dilation, self.groups,
         )  # fmt: skip
 
     def forward(self, images: Tensor) -> Tensor:
@@ -126,22 +128,19 @@ class PackedConv2d(nn.Module):
         return packed
 
 
-@torch.inference_mode()
-def pack_convolutions(model: nn.Module, image_size: tuple[int, int], batch_size: int) -> int:
+def pack_convolutions(model: nn.Module) -> int:
     """Put the weights of convolutions in order once, not again in every forward pass.
 
     Parameters
     ----------
     model
-        On the processor, in evaluation mode; it is changed in place, and cannot be moved after.
-    image_size, batch_size
-        Of the inputs that it is to be fast for.
+        On the processor, run without gradients; it is changed in place, and cannot be moved after.
 
     Returns
     -------
-    How many convolutions were packed: none but on an x86 processor.
+    How many convolutions were packed: none unless ``CAN_PACK``.
     """
-    if not torch.backends.mkldnn.is_available() or platform.machine() not in ("x86_64", "AMD64"):
+    if not CAN_PACK:
         return 0
     plain = {
         name: module
@@ -153,23 +152,9 @@ def pack_convolutions(model: nn.Module, image_size: tuple[int, int], batch_size:
         and not module._forward_hooks
         and not module._forward_pre_hooks
     }
-    shapes: dict[str, torch.Size] = {}
-
-    def note(name: str, inputs: tuple[Tensor]) -> None:
-        shapes[name] = inputs[0].shape
-
-    handles = [
-        module.register_forward_pre_hook(lambda _, inputs, name=name: note(name, inputs))
-        for name, module in plain.items()
-    ]
-    weight = next(model.parameters())
-    image = torch.zeros((1, 3, *image_size), dtype=weight.dtype)
-    model(image.to(memory_format=torch.channels_last))
-    for handle in handles:
-        handle.remove()
-    for name, shape in shapes.items():
-        model.set_submodule(name, PackedConv2d(plain[name], (batch_size, *shape[1:])))
-    return len(shapes)
+    for name, module in plain.items():
+        model.set_submodule(name, PackedConv2d(module))
+    return len(plain)
 
 
 def _trace(model: nn.Module) -> list[Node]:

@@ -1,12 +1,15 @@
 """Folded batch normalisations, activations in place: the same outputs; what must be left alone."""
 
-import platform
-
 import pytest
 import torch
 from torch import nn
 
-from dissect_embed.inference import activate_in_place, fold_batch_norm, pack_convolutions
+from dissect_embed.inference import (
+    CAN_PACK,
+    activate_in_place,
+    fold_batch_norm,
+    pack_convolutions,
+)
 from dissect_embed.models import build_model
 from dissect_embed.probing import probe
 
@@ -138,10 +141,7 @@ def test_a_network_that_cannot_be_traced_stays_as_it_is():
     assert activate_in_place(Depends()) == 0
 
 
-X86 = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_64", "AMD64")
-
-
-@pytest.mark.skipif(not X86, reason="convolutions are packed on x86 processors")
+@pytest.mark.skipif(not CAN_PACK, reason="convolutions are packed on x86 processors")
 @pytest.mark.parametrize(("precision", "near"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11"])
 @torch.inference_mode()
@@ -149,11 +149,11 @@ def test_packed_convolutions_put_out_the_same(name, precision, near):
     model = build_model(name, "random").to(precision).to(memory_format=torch.channels_last)
     layers = [layer for layer, module in model.named_modules() if isinstance(module, nn.Conv2d)]
     generator = torch.Generator().manual_seed(0)
-    # Fewer images than a batch, as at the end of a data set; more; another memory layout.
+    # Several batch sizes; another memory layout.
     batches = [torch.randn(n, 3, 64, 64, generator=generator).to(precision) for n in (4, 1, 3, 7)]
     batches = [b.to(memory_format=torch.channels_last) for b in batches] + batches[:1]
     before = [outputs_of(model, layers, batch) for batch in batches]
-    assert pack_convolutions(model, (64, 64), 4) == len(layers)
+    assert pack_convolutions(model) == len(layers)
     for batch, expected in zip(batches, before, strict=True):
         for layer, output in outputs_of(model, layers, batch).items():
             scale = float(expected[layer].abs().max())
@@ -179,7 +179,7 @@ def hooked():
     return conv
 
 
-@pytest.mark.skipif(not X86, reason="convolutions are packed on x86 processors")
+@pytest.mark.skipif(not CAN_PACK, reason="convolutions are packed on x86 processors")
 @pytest.mark.parametrize(
     "conv",
     [
@@ -195,6 +195,6 @@ def test_special_convolutions_are_not_packed(conv):
     model = nn.Sequential(conv, nn.Conv2d(3, 2, 1)).eval()
     images = torch.randn(2, 3, 8, 8)
     before = model(images)
-    assert pack_convolutions(model, (8, 8), 2) == 1
+    assert pack_convolutions(model) == 1
     assert model[0] is conv
     torch.testing.assert_close(model(images), before)
