@@ -1,5 +1,8 @@
 """Semantic vectors for the units of vision networks, and how much meaning they hold."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
-__version__ = version("dissect-embed")
+try:
+    __version__ = version("dissect-embed")
+except PackageNotFoundError:  # a checkout that is run without being installed
+    __version__ = "0+checkout"

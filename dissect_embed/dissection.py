@@ -36,6 +36,7 @@ from dissect_embed.counting import (
     count_overlaps,
 )
 from dissect_embed.datasets.broden import Broden
+from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
 from dissect_embed.firing import firing_pixels
 from dissect_embed.forward import DTYPES, Maps
@@ -85,7 +86,7 @@ def write_profiles(
         If the activations are damaged or made from something else.
     """
     keep_freed_memory()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     with (
         open_artefact(activations_path, "activations") as source,
         open_labels(labels_path) as labels,
@@ -126,7 +127,7 @@ def write_thresholds(
 
     Parameters and errors are those of ``write_profiles``.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     with open_artefact(activations_path, "activations") as source:
         config = read_config(source) | {"dissection": {"quantile": quantile}}
         made_from = {"activations": whole_fingerprint(source)}

@@ -26,6 +26,7 @@ from dissect_embed.cache import (
     read_made_from,
     write_scale,
 )
+from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 from dissect_embed.vectors import (
@@ -73,7 +74,7 @@ def write_embedding(
     """
     keep_freed_memory()
     schedule = schedule or Schedule()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     settings: dict[str, Any] = {"dim": dim, "target": target, "seeds": list(seeds)}
     settings |= schedule._asdict()
     with ExitStack() as stack:
@@ -148,7 +149,11 @@ def train_layers(
     # The widest layers first: they take longest, so that no core is left waiting for one.
     names = sorted(tasks, key=lambda name: -tasks[name][1])
     epochs = len(tasks) * schedule.epochs
-    with one_torch_thread(), tqdm(total=epochs, desc="embed", unit=" epochs", disable=None) as bar:
+    with (
+        one_torch_thread(),
+        arithmetic("float32"),
+        tqdm(total=epochs, desc="embed", unit=" epochs", disable=None) as bar,
+    ):
 
         def train(name: str) -> Trained:
             targets, n_units = tasks[name]

@@ -27,3 +27,7 @@ class DiskSpaceError(DissectEmbedError, OSError):
 
 class TrainingError(DissectEmbedError, RuntimeError):
     """A training that cannot begin, go on or be resumed as asked."""
+
+
+class DeviceError(DissectEmbedError, RuntimeError):
+    """A device that does not exist, or cannot do what is asked of it."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
+from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.inference import activate_in_place, fold_batch_norm, pack_convolutions
 from dissect_embed.parallel import available_cores, map_in_threads
@@ -20,7 +21,7 @@ from dissect_embed.probing import layer_shapes, normalise, probe
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Forward passes at once on the processor: each takes the memory of a batch.
 MAX_PASSES = 4
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 Result = TypeVar("Result")
@@ -33,7 +34,7 @@ class Network(NamedTuple):
     shapes: Mapping[str, tuple[int, int, int]]  # (units, h, w) of each layer to probe
     batch_size: int
     device: str
-    precision: torch.dtype  # that the network computes in
+    precision: str  # that the network computes in, one of PRECISIONS
 
 
 class Maps(NamedTuple):
@@ -67,17 +68,21 @@ def prepare_network(
     image_size
         Height and width in pixels.
     precision
-        ``float32``, or ``bfloat16``: about twice as fast where the processor has it, 3 digits.
+        ``float32``; ``bfloat16``: about twice as fast where the processor has it, 3 digits; or
+        ``tf32``: convolutions on CUDA devices round what they multiply to 4 digits.
 
     Raises
     ------
     ModelError
-        If a layer cannot be read, or the batch size is below 1.
+        If a layer cannot be read, the batch size is below 1, or the device has no TF32.
     """
     if batch_size < 1:
         msg = f"activations.batch_size: {batch_size}, expected at least 1"
         raise ModelError(msg)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
+    if precision == "tf32" and device == "cpu":
+        msg = "activations.precision: only CUDA devices have tf32; choose float32 or bfloat16"
+        raise ModelError(msg)
     model = copy.deepcopy(model).eval()
     fold_batch_norm(model, layers)
     activate_in_place(model)
@@ -86,7 +91,7 @@ def prepare_network(
     model = model.to(PRECISIONS[precision])
     if device == "cpu":
         pack_convolutions(model)
-    return Network(model, shapes, batch_size, device, PRECISIONS[precision])
+    return Network(model, shapes, batch_size, device, precision)
 
 
 def forward_maps(
@@ -137,7 +142,7 @@ def forward_maps(
         current.names, current.maps = [row.image for row in rows], {}
         images = torch.from_numpy(np.stack([read_image(dataset, row) for row in rows]))
         with torch.inference_mode():
-            network.model(normalise(images.to(network.device)).to(network.precision))
+            network.model(normalise(images.to(network.device)).to(PRECISIONS[network.precision]))
             # In the file's order of axes.
             maps = {name: Maps(m.contiguous(), peak) for name, (m, peak) in current.maps.items()}
         return then(start, maps)
@@ -145,7 +150,7 @@ def forward_maps(
     cores = n_threads or available_cores()
     workers = cores if network.device != "cpu" else min(cores, MAX_PASSES)
     starts = range(0, len(numbers), network.batch_size)
-    with probe(network.model, list(dtypes), keep):
+    with probe(network.model, list(dtypes), keep), arithmetic(network.precision):
         yield from map_in_threads(
             run, starts, n_threads=workers, torch_threads=max(1, cores // workers)
         )

@@ -22,6 +22,7 @@ from dissect_embed.cache import (
     read_strings,
 )
 from dissect_embed.datasets.broden import Broden
+from dissect_embed.device import choose_device
 from dissect_embed.forward import Maps
 from dissect_embed.parallel import keep_freed_memory
 from dissect_embed.replay import Replay, map_batches, prepare_replay
@@ -188,6 +189,7 @@ def write_relations(
     model: nn.Module | None = None,
     dataset: Broden | None = None,
     expected: Mapping[str, Any] | None = None,
+    device: str | None = None,
     n_threads: int | None = None,
 ) -> None:
     """Write ``relations.csv`` and ``pairs.csv``, for the vectors of the first seed.
@@ -201,6 +203,7 @@ def write_relations(
     Parameters and errors are those of ``dissection.write_profiles``.
     """
     keep_freed_memory()
+    device = choose_device(device)
     nearest_rows: list[list[object]] = []
     pair_rows: list[list[object]] = []
     with (
@@ -214,8 +217,8 @@ def write_relations(
         check_made_from(
             embedding, "profiles", str(profiles.attrs["fingerprint"]), str(profiles_path)
         )
-        replay = prepare_replay(source, model, dataset, "cpu")
-        overlaps = _overlaps(source, profiles, replay, n_threads)
+        replay = prepare_replay(source, model, dataset, device)
+        overlaps = _overlaps(source, profiles, replay, device, n_threads)
         for layer in layer_names(source):
             vectors = torch.from_numpy(embedding[f"layers/{layer}/vectors"][0])
             concepts = best_concepts(profiles, layer)
@@ -250,14 +253,20 @@ def best_concepts(profiles: h5py.File, layer: str) -> list[tuple[str, str]]:
 
 
 def _overlaps(
-    source: h5py.File, profiles: h5py.File, replay: Replay | None, n_threads: int | None
+    source: h5py.File,
+    profiles: h5py.File,
+    replay: Replay | None,
+    device: str,
+    n_threads: int | None,
 ) -> dict[str, Float[Tensor, "unit unit"]]:
     """Return the overlap of every two units of each layer, over all images."""
     layers = layer_names(source)
-    thresholds = {k: torch.from_numpy(profiles[f"layers/{k}/threshold"][:]) for k in layers}
+    thresholds = {
+        k: torch.from_numpy(profiles[f"layers/{k}/threshold"][:]).to(device) for k in layers
+    }
 
     def count(_: int, kept: dict[str, Maps]) -> tuple[int, dict[str, Tensor]]:
-        counts = {k: count_coactivation(m.maps, thresholds[k]) for k, m in kept.items()}
+        counts = {k: count_coactivation(m.maps.to(device), thresholds[k]) for k, m in kept.items()}
         return len(next(iter(kept.values())).peak), counts
 
     totals: dict[str, Tensor] = {}
@@ -267,4 +276,4 @@ def _overlaps(
             for layer, part in counts.items():
                 totals[layer] = totals[layer] + part if layer in totals else part
             bar.update(n)
-    return {layer: overlap_of(total) for layer, total in totals.items()}
+    return {layer: overlap_of(total.cpu()) for layer, total in totals.items()}

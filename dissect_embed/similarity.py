@@ -25,6 +25,7 @@ from dissect_embed.cache import (
     whole_fingerprint,
     write_scale,
 )
+from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 
 # Images read at once.
@@ -89,13 +90,17 @@ def write_similarity(
         If the activations are damaged or were not made as ``expected`` says.
     """
     keep_freed_memory()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     with open_artefact(activations_path, "activations") as source:
         check_expected(source, expected or {})
         config = read_config(source)
         n_images = len(source["images"])
         made_from = {"activations": whole_fingerprint(source)}
-        with create_artefact(path, "similarity", config, made_from) as file, one_torch_thread():
+        with (
+            create_artefact(path, "similarity", config, made_from) as file,
+            one_torch_thread(),
+            arithmetic("float32"),
+        ):
             file.attrs["n_images"] = n_images
             for layer in layer_names(source):
                 group = source[f"layers/{layer}"]

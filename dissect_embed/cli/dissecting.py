@@ -10,6 +10,7 @@ import typer
 from dissect_embed.cli.options import (
     Checkpoint,
     Data,
+    Device,
     Expect,
     Layers,
     Log,
@@ -55,13 +56,15 @@ def activations(
     dtype: Literal["float16", "float32"] = "float16",
     compression: Literal["none", "gzip", "lz4", "zstd"] = "none",
     precision: Annotated[
-        Literal["float32", "bfloat16"], typer.Option(help="What the network computes in.")
+        Literal["float32", "tf32", "bfloat16"],
+        typer.Option(help="What the network computes in; tf32 on CUDA devices only."),
     ] = "float32",
     cache: Annotated[
         list[str],
         typer.Option(help="'all', 'none', or a layer whose maps to store; repeat for more."),
     ] = ["all"],  # noqa: B006
     shard: Annotated[str, typer.Option(help="2-of-7: only this part of the images.")] = "",
+    device: Device = "auto",
     log: Log = None,
 ) -> None:
     """Run the network over the data set and keep what its layers put out."""
@@ -84,7 +87,7 @@ def activations(
     cached = layer if cache == ["all"] else [] if cache == ["none"] else cache
     write_activations(
         output, data, network, layer, config=config, **settings,
-        cached=cached, shard=shard or None, weights_provenance=provenance,
+        cached=cached, shard=shard or None, weights_provenance=provenance, device=device,
     )  # fmt: skip
     logging.info("%s: layers %s", output, ", ".join(layer))
 
@@ -107,6 +110,7 @@ def thresholds(
     model: str = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
+    device: Device = "auto",
     log: Log = None,
 ) -> None:
     """Find the thresholds of all units, for shards to be dissected with."""
@@ -114,7 +118,7 @@ def thresholds(
 
     log_to(log)
     again = read_again(dataset, split, model, weights, checkpoint)
-    write_thresholds(output, activations, quantile=quantile, **again)
+    write_thresholds(output, activations, quantile=quantile, device=device, **again)
     logging.info("%s: done", output)
 
 
@@ -132,6 +136,7 @@ def dissect(
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
     expect: Expect = [],  # noqa: B006
+    device: Device = "auto",
     log: Log = None,
 ) -> None:
     """Score every unit by its IoU with every concept."""
@@ -141,7 +146,8 @@ def dissect(
     again = read_again(dataset, split, model, weights, checkpoint)
     write_profiles(
         output, activations, labels, quantile=quantile, detector_iou=detector_iou,
-        null_seed=null_seed, thresholds_path=thresholds, expected=read_expected(expect), **again,
+        null_seed=null_seed, thresholds_path=thresholds, expected=read_expected(expect),
+        device=device, **again,
     )  # fmt: skip
     logging.info("%s: done", output)
 

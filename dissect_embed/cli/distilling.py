@@ -6,13 +6,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from dissect_embed.cli.options import Log, Out, log_to
+from dissect_embed.cli.options import Device, Log, Out, log_to
 
 Data = Annotated[Path, typer.Argument(help="classes.h5.")]
 Teacher = Annotated[
     Path | None, typer.Option(help="The .pt that 'distil --method plain' wrote of a network.")
 ]
-Device = Annotated[str, typer.Option(help="'cpu', 'cuda', or what there is.")]
 Mean = Annotated[
     list[float] | None,
     typer.Option(help="Of red, green, blue, 0 to 1: three times. By default the images'."),
@@ -54,6 +53,7 @@ def prior(
     """Learn the vectors of a teacher's units: all that a static student needs of it."""
     from dissect_embed.cache import open_artefact
     from dissect_embed.datasets.classes import count_classes
+    from dissect_embed.device import choose_device
     from dissect_embed.distillation.jobs import make_prior
     from dissect_embed.vectors import Schedule
 
@@ -63,7 +63,7 @@ def prior(
             steps_per_epoch = -(-count_classes(file).n_train // 64)
     made = make_prior(
         data, output, teacher_path=teacher, model=model, weights=weights, layers=layer or (),
-        mean=mean or (), std=std or (), similarity_path=similarity, device=read_device(device),
+        mean=mean or (), std=std or (), similarity_path=similarity, device=choose_device(device),
         dim=dim, seed=seed,
         schedule=Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone)),
     )  # fmt: skip
@@ -84,7 +84,8 @@ def distil(
     teacher: Teacher = None,
     prior: Annotated[Path | None, typer.Option(help="For skd: the file that 'prior' made.")] = None,
     control: Annotated[
-        str | None, typer.Option(help="For skd: random, permuted or similarity in place of S.")
+        str | None,
+        typer.Option(help="For skd: uniform, random, permuted or similarity in place of S."),
     ] = None,
     similarity: P = None,
     beta: Annotated[
@@ -102,6 +103,7 @@ def distil(
     log: Log = None,
 ) -> None:
     """Train a network by any method; killed and started again, it goes on where it was."""
+    from dissect_embed.device import choose_device
     from dissect_embed.distillation.jobs import distil as train
 
     log_to(log)
@@ -109,7 +111,7 @@ def distil(
         data, output, student=student, method=method, teacher_path=teacher, prior_path=prior,
         similarity_path=similarity, control=control, beta=beta, temperature=temperature, seed=seed,
         schedule=schedule, epochs=epochs, mean=mean or (), std=std or (), precision=precision,
-        device=read_device(device),
+        device=choose_device(device),
     )  # fmt: skip
     logging.info(
         "%s: %s, %s, seed %d: %.2f %% of the test images right",
@@ -152,21 +154,3 @@ def table1(
         draw_table1(table, figure.with_suffix(""))
     n_run = sum(bool(cell.seeds) for cell in table.cells.values())
     logging.info("%s: %d of %d cells were run", output, n_run, len(table.cells))
-
-
-def read_device(name: str) -> str:
-    """Return the device that ``--device`` names."""
-    import torch
-
-    from dissect_embed.errors import TrainingError
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = name.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        msg = f"--device: unknown {name!r}; choose one of auto, cpu, cuda, cuda:1, …"
-        raise TrainingError(msg)
-    if kind == "cuda" and not torch.cuda.is_available():
-        msg = f"--device {name}: torch finds no CUDA device here; choose auto or cpu"
-        raise TrainingError(msg)
-    return name

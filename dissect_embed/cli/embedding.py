@@ -6,15 +6,21 @@ from typing import Annotated
 
 import typer
 
-from dissect_embed.cli.options import Expect, Log, Out, log_to, read_expected
+from dissect_embed.cli.options import Device, Expect, Log, Out, log_to, read_expected
 
 
-def similarity(activations: Path, output: Out, expect: Expect = [], log: Log = None) -> None:  # noqa: B006
+def similarity(
+    activations: Path,
+    output: Out,
+    expect: Expect = [],  # noqa: B006
+    device: Device = "auto",
+    log: Log = None,
+) -> None:
     """Measure how alike the units of each layer fire: the mean target P."""
     from dissect_embed.similarity import write_similarity
 
     log_to(log)
-    write_similarity(output, activations, expected=read_expected(expect))
+    write_similarity(output, activations, expected=read_expected(expect), device=device)
     logging.info("%s: done", output)
 
 
@@ -33,6 +39,7 @@ def embed(
     milestone: list[int] = [50, 75, 90],  # noqa: B006
     seed: list[int] = [0, 1, 2],  # noqa: B006
     expect: Expect = [],  # noqa: B006
+    device: Device = "auto",
     log: Log = None,
 ) -> None:
     """Learn a vector for every unit, without labels and supervised."""
@@ -43,7 +50,7 @@ def embed(
     schedule = Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone))
     write_embedding(
         output, similarity, profiles, activations_path=activations, dim=dim, target=target,
-        schedule=schedule, seeds=seed, expected=read_expected(expect),
+        schedule=schedule, seeds=seed, expected=read_expected(expect), device=device,
     )  # fmt: skip
     logging.info("%s: done", output)
 

@@ -16,6 +16,9 @@ Split = Annotated[str, typer.Option(help="Split of the index, or 'all'.")]
 Weights = Annotated[
     str, typer.Option(help="'random', 'trained', 'IMAGENET1K_V1', or a file of weights.")
 ]
+Device = Annotated[
+    str, typer.Option(help="'cpu', 'cuda', 'cuda:1', …, or 'auto': a CUDA device if there is one.")
+]
 Checkpoint = Annotated[
     Path | None, typer.Option(help="The file made by 'train', for --weights trained.")
 ]

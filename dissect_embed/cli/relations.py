@@ -12,6 +12,7 @@ from dissect_embed.cli.dissecting import Again, read_again
 from dissect_embed.cli.options import (
     Checkpoint,
     Data,
+    Device,
     Expect,
     Log,
     Out,
@@ -38,6 +39,7 @@ def relations(
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
     expect: Expect = [],  # noqa: B006
+    device: Device = "auto",
     log: Log = None,
 ) -> None:
     """Tell each unit's nearest units, whether they fire together, and which pairs add up."""
@@ -46,8 +48,9 @@ def relations(
     log_to(log)
     again = read_again(dataset, split, model, weights, checkpoint)
     write_relations(
-        output, pairs, activations, profiles, embedding, expected=read_expected(expect), **again
-    )
+        output, pairs, activations, profiles, embedding, expected=read_expected(expect),
+        device=device, **again,
+    )  # fmt: skip
     logging.info("%s: done", output)
 
 

@@ -1,7 +1,7 @@
 """The cells of Table 1 as the pipeline names them, and what each asks of ``dissect-embed distil``.
 
 A cell is a pair, a variant and a seed. A variant is a method (``kd``), or SKD with something
-changed: ``skd-random``, ``skd-permuted``, ``skd-similarity``, ``skd-beta5``,
+changed: ``skd-uniform``, ``skd-random``, ``skd-permuted``, ``skd-similarity``, ``skd-beta5``,
 ``skd-temperature0.1``. Imported by the Snakefile, so nothing here imports torch.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # Of a variant in a path.
-PATTERN = r"[a-z]+(-(random|permuted|similarity|beta[0-9.e-]+|temperature[0-9.e-]+))?"
+PATTERN = r"[a-z]+(-(uniform|random|permuted|similarity|beta[0-9.e-]+|temperature[0-9.e-]+))?"
 
 
 def list_pairs(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

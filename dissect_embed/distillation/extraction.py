@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dissect_embed.cache import create_artefact, fingerprint, label_axes
 from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.distillation.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.models import hash_weights
@@ -73,7 +74,7 @@ def write_prior(
         If training diverges.
     """
     keep_freed_memory()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device)
     n_images = len(data.images)
     schedule = schedule or Schedule(steps_per_epoch=-(-n_images // BATCH))
     config: dict[str, Any] = {
@@ -141,6 +142,7 @@ def similarity_sums(
     n_threads = available_cores() if device == "cpu" else 1
     with (
         probe(network, layers, keep),
+        arithmetic("float32"),
         tqdm(total=n_images, desc="similarity", unit=" images", disable=None) as bar,
     ):
         for sums in map_in_threads(run, range(0, n_images, BATCH), n_threads=n_threads):

@@ -54,7 +54,7 @@ def distil(
     prior_path, similarity_path
         For SKD: ``prior.h5``, and for its control ``similarity`` the file of P.
     control
-        For SKD: ``random``, ``permuted`` or ``similarity``, see ``prior.prior_targets``.
+        For SKD: ``uniform``, ``random``, ``permuted`` or ``similarity``, see ``prior.prior_targets``.
     beta
         The weight of the method's loss; by default as published.
     epochs

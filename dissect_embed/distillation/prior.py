@@ -94,8 +94,9 @@ def prior_targets(
     Parameters
     ----------
     kind
-        ``semantic``: h(d(S, S)) ([HAN22] eq. 2). Controls: ``random``, where S ~ N(0, 1);
-        ``permuted``, where the rows of S belong to other units; ``similarity``, P itself.
+        ``semantic``: h(d(S, S)) ([HAN22] eq. 2). Controls: ``uniform``, 1/C everywhere, which
+        knows no teacher; ``random``, where S ~ N(0, 1); ``permuted``, where the rows of S belong to
+        other units; ``similarity``, P itself.
     seed
         Of ``random`` and ``permuted``.
     temperature
@@ -123,6 +124,9 @@ def prior_targets(
             )
             raise ArtefactError(msg)
         return [p.float() for p in prior.similarity.values()]
+    if kind == "uniform":
+        sizes = [len(vectors) for vectors in prior.vectors.values()]
+        return [torch.full((n_units, n_units), 1 / n_units) for n_units in sizes]
     targets = []
     for place, vectors in enumerate(prior.vectors.values()):
         s = _control_vectors(vectors, kind, np.random.default_rng([seed, place]))

@@ -19,6 +19,7 @@ from dissect_embed.errors import ArtefactError
 TEACHERS: Final = "teachers"
 CONTROLS: Final = {
     "beta=0": "SKD, β = 0",
+    "uniform": "SKD, uniform p",
     "random": "SKD, random S",
     "permuted": "SKD, S permuted",
     "similarity": "SKD, P instead of S",
@@ -50,7 +51,12 @@ class Row(NamedTuple):
         names = {"teacher": "teacher", "skd": "SKD"} | {k: v.title for k, v in METHODS.items()}
         if not self.control:
             return names[self.method]
-        words = {"random": "random S", "permuted": "S permuted", "similarity": "P instead of S"}
+        words = {
+            "uniform": "uniform p",
+            "random": "random S",
+            "permuted": "S permuted",
+            "similarity": "P instead of S",
+        }
         parts = [words.get(part) or _spell(part) for part in self.control.split()]
         return f"{names[self.method]}, {', '.join(parts)} (ours)"
 

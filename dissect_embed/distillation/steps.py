@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from dissect_embed.device import arithmetic
 from dissect_embed.distillation.augmentation import crop_and_flip, normalise
 from dissect_embed.distillation.methods import Method
 from dissect_embed.distillation.schedules import Schedule
@@ -195,17 +196,14 @@ def deterministic(device: torch.device) -> Iterator[None]:
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic
     cudnn: Any = torch.backends.cudnn
-    before = memory.fill_uninitialized_memory, cudnn.benchmark, cudnn.conv.fp32_precision
+    before = memory.fill_uninitialized_memory, cudnn.benchmark
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    memory.fill_uninitialized_memory, cudnn.benchmark, cudnn.conv.fp32_precision = (
-        False,
-        False,
-        "ieee",
-    )
+    memory.fill_uninitialized_memory, cudnn.benchmark = False, False
     try:
-        yield
+        with arithmetic("float32"):
+            yield
     finally:
         torch.use_deterministic_algorithms(was, warn_only=only_warned)
-        memory.fill_uninitialized_memory, cudnn.benchmark, cudnn.conv.fp32_precision = before
+        memory.fill_uninitialized_memory, cudnn.benchmark = before

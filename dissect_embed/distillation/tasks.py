@@ -14,7 +14,7 @@ from dissect_embed.distillation.zoo import NETWORKS
 from dissect_embed.errors import TrainingError
 from dissect_embed.models import hash_weights
 
-TARGETS: Final = ("semantic", "random", "permuted", "similarity")
+TARGETS: Final = ("semantic", "uniform", "random", "permuted", "similarity")
 PRECISIONS: Final = ("float32", "bfloat16")
 SKD_WEIGHT: Final = 0.5
 # CRD's, of the training images of CIFAR-100; its standard deviation is the one used everywhere.

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect_embed.datasets.classes import ClassImages
+from dissect_embed.device import current_device
 from dissect_embed.distillation.course import Course
 from dissect_embed.distillation.methods import Method, build_method
 from dissect_embed.distillation.schedules import Place
@@ -84,7 +85,7 @@ def train_student(
     check_task(task, train, test, teacher, targets)
     keep_freed_memory()
     where = torch.device(device)
-    with deterministic(where):
+    with deterministic(where), current_device(where):
         models = _build_models(task, train, teacher, targets, where)
         course = Course(
             task,

@@ -161,6 +161,13 @@ def test_controls():
     assert not torch.allclose(prior_targets(prior, "permuted", seed=5)[0], permuted[0])
 
 
+def test_the_uniform_control_knows_no_teacher():
+    flat, other = (
+        prior_targets(prior_of(s), "uniform")[0] for s in ([[1.0], [2.0]], [[3.0], [-1.0]])
+    )
+    assert flat.tolist() == other.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+
+
 def test_p_itself_as_the_target():
     p = torch.tensor([[0.7, 0.3], [0.4, 0.6]], dtype=torch.float64)
     prior = prior_of([[1.0, 0.0], [0.0, 1.0]], similarity={"layer1": p})

@@ -151,6 +151,8 @@ def test_numbers_of_cifar_are_not_set_beside_other_images(results, tmp_path):
     ("task", "row", "title"),
     [
         ({"method": "skd", "target": "semantic", "weight": 0.5}, Row("skd"), "SKD"),
+        ({"method": "skd", "target": "uniform", "weight": 0.5}, Row("skd", "uniform"),
+         "SKD, uniform p"),
         ({"method": "skd", "target": "permuted", "weight": 0.5}, Row("skd", "permuted"),
          "SKD, S permuted"),
         ({"method": "skd", "target": "similarity", "weight": 0.5}, Row("skd", "similarity"),

@@ -1,0 +1,75 @@
+"""Which device computes, and in what arithmetic."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+from dissect_embed.errors import DeviceError
+
+
+def choose_device(name: str | None = None) -> str:
+    """Return the device that a name means: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Parameters
+    ----------
+    name
+        ``auto`` or None: the CUDA device if there is one, else the processor.
+
+    Raises
+    ------
+    DeviceError
+        If the name is unknown, or there is no such device.
+
+    Examples
+    --------
+    >>> choose_device("cpu")
+    'cpu'
+    """
+    if name in (None, "auto"):
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    assert name is not None
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or (":" in name and not index.isdecimal())):
+        msg = f"--device: unknown {name!r}; choose one of auto, cpu, cuda, cuda:1, …"
+        raise DeviceError(msg)
+    if kind == "cuda":
+        n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if not n_devices:
+            msg = f"--device {name}: torch finds no CUDA device here; choose auto or cpu"
+            raise DeviceError(msg)
+        if int(index or 0) >= n_devices:
+            there = "only cuda:0" if n_devices == 1 else f"cuda:0 to cuda:{n_devices - 1}"
+            msg = f"--device {name}: there is {there}; choose one of these, auto or cpu"
+            raise DeviceError(msg)
+    return name
+
+
+def current_device(device: torch.device) -> AbstractContextManager[Any]:
+    """Make a CUDA device the current one: streams and graphs take that, wherever tensors lie."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
+@contextmanager
+def arithmetic(precision: str) -> Iterator[None]:
+    """Compute float32 as such on CUDA, whatever was set, and set it back afterwards.
+
+    There, cuDNN's convolutions round to TF32 (10 bits of 23) unless told otherwise, and matrix
+    products do where the user allowed it. The setting holds for all threads.
+
+    Parameters
+    ----------
+    precision
+        ``tf32`` lets convolutions, and only these, use TF32; anything else does not. What is
+        computed from their outputs, thresholds and similarities, stays in float32.
+    """
+    backends: Any = torch.backends
+    convolution, product = backends.cudnn.conv, backends.cuda.matmul
+    before = convolution.fp32_precision, product.fp32_precision
+    convolution.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+    product.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolution.fp32_precision, product.fp32_precision = before
