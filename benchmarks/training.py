@@ -1,46 +1,85 @@
 """What a step of training costs, over a plain eager loop; and what 240 epochs then take.
 
-    python benchmarks/training.py [NETWORK …] [--rounds 20] [--repeat 3]
+    python benchmarks/training.py [NETWORK …] [--rounds 20] [--repeat 3] [--json FILE]
 
-A step is augmentation, forward, cross-entropy, backward and SGD on a batch of 64. *Eager* is the
-loop as it is usually written: float32, contiguous, torch's own SGD, images normalised beforehand
-and not augmented, no value asked for. *Ours* is the step of ``distillation.steps``, which on a CUDA
-device replays graphs. Blocks of steps of all kinds take turns, and medians are compared.
+A step is augmentation, forward, cross-entropy, backward and SGD on a batch of 64. *Loop* is the
+step as it is usually written: float32, contiguous, torch's own SGD and settings, images normalised
+beforehand and not augmented, no value asked for. The others are the step of ``distillation.steps``
+as the trainer runs it, deterministic, by precision and memory layout (the trainer's is channels
+last), and on a CUDA device launched operation by operation or replayed as a graph. *SKD* is that of
+a student with eq. 3 beside the cross-entropy, in the trainer's layout. Blocks of steps of all kinds
+take turns, and medians are compared.
 """
 
 import statistics
 import time
 from collections.abc import Callable
-from typing import Annotated
+from contextlib import nullcontext
+from itertools import product
+from pathlib import Path
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 import typer
+from recording import Record, describe_device, wait_for
 
+from dissect_embed.device import choose_device, current_device
 from dissect_embed.distillation.augmentation import draw_epoch
 from dissect_embed.distillation.methods import build_method
 from dissect_embed.distillation.schedules import SCHEDULES
+from dissect_embed.distillation.static import StaticMethod
 from dissect_embed.distillation.steps import (
     Models,
     Pixels,
+    deterministic,
     empty_tally,
     graph_steps,
     make_optimiser,
     make_step,
     momenta,
 )
-from dissect_embed.distillation.zoo import NETWORKS, build_network
+from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.parallel import keep_freed_memory
+from dissect_embed.similarity import cosine_similarity, row_softmax
 
-BATCH, STEPS = 64, 782 * 240
+STEPS = 782 * 240
+# Students and teachers of Table 1, those of its first pairs first.
+STUDENTS = ("resnet20", "vgg8", "resnet8x4", "wrn-16-2", "resnet32")
+NETWORKS = (*STUDENTS, "resnet56", "resnet110", "vgg13", "resnet32x4", "wrn-40-2")
+LAYOUTS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
-def eager_loop(name: str, device: torch.device) -> Callable[[], None]:
+class Kind(NamedTuple):
+    """A way of making a step."""
+
+    method: str  # "loop", "plain" or "SKD"
+    precision: str = "float32"
+    layout: str = "contiguous"
+    graphs: bool = False
+
+    def __str__(self) -> str:
+        """Return the name of the row."""
+        return ", ".join([*self[:3], "graph" if self.graphs else "eager"])
+
+
+def kinds_of(name: str, device: str) -> list[Kind]:
+    """Return the ways to measure of a network, those that the trainer takes first."""
+    graphs = (True, False) if device != "cpu" else (False,)
+    kinds = [Kind("loop")]
+    for layout, graph, precision in product(LAYOUTS, graphs, ("float32", "bfloat16")):
+        kinds.append(Kind("plain", precision, layout, graph))
+        if name in STUDENTS and layout == "channels last":
+            kinds.append(Kind("SKD", precision, layout, graph))
+    return kinds
+
+
+def usual_step(name: str, device: torch.device, batch_size: int) -> Callable[[], None]:
     """Return a function that makes a step as it is usually written."""
     network = build_network(name, 100, 0).to(device).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    images = torch.randn(BATCH, 3, 32, 32, device=device)
-    labels = torch.randint(100, (BATCH,), device=device)
+    images = torch.randn(batch_size, 3, 32, 32, device=device)
+    labels = torch.randint(100, (batch_size,), device=device)
 
     def step() -> None:
         optimiser.zero_grad()
@@ -50,67 +89,99 @@ def eager_loop(name: str, device: torch.device) -> Callable[[], None]:
     return step
 
 
-def our_step(name: str, device: torch.device, *, autocast: bool) -> Callable[[], None]:
+def our_step(name: str, kind: Kind, device: torch.device, batch_size: int) -> Callable[[], None]:
     """Return a function that makes a step as the trainer does."""
-    network = build_network(name, 100, 0).to(device, memory_format=torch.channels_last)
+    network = build_network(name, 100, 0).to(device, memory_format=LAYOUTS[kind.layout])
     n_images = 50_000 if device.type == "cuda" else 2_000
     images = torch.randint(256, (n_images, 32, 32, 3), dtype=torch.uint8, device=device)
     labels = torch.randint(100, (n_images,), device=device)
     half = torch.full((3,), 0.5, device=device)
-    with torch.no_grad():
-        shapes = network.eval().outputs(torch.zeros(2, 3, 32, 32, device=device))
-    method = build_method("plain", shapes, None, labels.cpu(), 0)
+    if kind.method == "SKD":
+        vectors = (torch.randn(n, 16, device=device) for n, *_ in map_shapes(network)[1:])
+        method = StaticMethod([row_softmax(cosine_similarity(s)) for s in vectors]).to(device)
+    else:
+        with torch.no_grad():
+            shapes = network.eval().outputs(torch.zeros(2, 3, 32, 32, device=device))
+        method = build_method("plain", shapes, None, labels.cpu(), 0)
+    if kind.layout == "contiguous":
+        outputs = network.outputs
+        network.outputs = lambda x: outputs(x.contiguous())
     network.train()
     tally = empty_tally(device)
     optimiser = make_optimiser([*network.parameters()], SCHEDULES["crd"], device)
     optimiser.param_groups[0]["lr"].fill_(0.01)
     models, pixels = Models(network, None, method), Pixels(images, labels, half, half)
+    autocast = kind.precision == "bfloat16"
     step = make_step(models, pixels, optimiser, tally, is_first_stage=False, autocast=autocast)
-    if device.type == "cuda":
+    if kind.graphs:
         step = graph_steps(step, [*network.state_dict().values(), *momenta(optimiser), tally])
-    draws = draw_epoch(n_images, 0, "main", 0)[:BATCH].to(device)
+    draws = draw_epoch(n_images, 0, "main", 0)[:batch_size].to(device)
     return lambda: step(draws)
 
 
-def seconds(step: Callable[[], None], rounds: int) -> float:
-    """Return the seconds of a step."""
-    start = time.perf_counter()
-    for _ in range(rounds):
-        step()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / rounds
+def milliseconds(
+    name: str, kinds: list[Kind], device: str, rounds: int, repeat: int, batch_size: int
+) -> dict[Kind, float]:
+    """Return the milliseconds of a step of each kind: medians over blocks that take turns."""
+    where = torch.device(device)
+
+    def settings(kind: Kind) -> object:
+        return nullcontext() if kind.method == "loop" else deterministic(where)
+
+    def run(step: Callable[[], None], kind: Kind, n: int) -> float:
+        with settings(kind):
+            start = time.perf_counter()
+            for _ in range(n):
+                step()
+            wait_for(device)
+        return (time.perf_counter() - start) / n * 1e3
+
+    steps = {}
+    for kind in kinds:
+        with settings(kind):
+            steps[kind] = (
+                usual_step(name, where, batch_size)
+                if kind.method == "loop"
+                else our_step(name, kind, where, batch_size)
+            )
+        run(steps[kind], kind, min(3, rounds))
+    times = {kind: [run(step, kind, rounds)] for kind, step in steps.items()}
+    for _ in range(repeat - 1):
+        for kind, step in steps.items():
+            times[kind].append(run(step, kind, rounds))
+    return {kind: statistics.median(values) for kind, values in times.items()}
 
 
 def main(
     networks: Annotated[list[str] | None, typer.Argument()] = None,
     rounds: int = 20,
     repeat: int = 3,
+    batch_size: int = 64,
+    device: str = "auto",
+    json: Path | None = None,
 ) -> None:
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
-    print(f"Batch {BATCH}, {where}, {torch.get_num_threads()} threads\n")
-    print("| network | eager, ms | float32, ms | × | bfloat16, ms | × | 240 epochs, min |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    device = choose_device(device)
+    record = Record(json, describe_device(device))
+    print(f"Batch {batch_size}, {record.machine['processor']}, {torch.get_num_threads()} threads\n")
+    print("| network | step | ms | loop / step | over plain | 240 epochs, min |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
     for name in networks or NETWORKS:
-        steps = {
-            "eager": eager_loop(name, device),
-            "float32": our_step(name, device, autocast=False),
-            "bfloat16": our_step(name, device, autocast=True),
-        }
-        times: dict[str, list[float]] = {kind: [] for kind in steps}
-        for step in steps.values():
-            seconds(step, 3)
-        for _ in range(repeat):
-            for kind, step in steps.items():
-                times[kind].append(seconds(step, rounds))
-        eager, exact, rough = (statistics.median(times[kind]) for kind in steps)
-        print(
-            f"| {name} | {eager * 1e3:.2f} | {exact * 1e3:.2f} | {eager / exact:.2f} "
-            f"| {rough * 1e3:.2f} | {eager / rough:.2f} | {min(exact, rough) * STEPS / 60:.0f} |",
-            flush=True,
-        )
+        if name in record:
+            continue
+        with current_device(torch.device(device)):
+            times = milliseconds(name, kinds_of(name, device), device, rounds, repeat, batch_size)
+        record.add(name, {str(kind): taken for kind, taken in times.items()})
+        loop = times[Kind("loop")]
+        for kind, taken in times.items():
+            plain = times.get(kind._replace(method="plain"), loop)
+            over = f"{taken / plain:.2f}" if kind.method == "SKD" else ""
+            print(
+                f"| {name} | {kind} | {taken:.2f} | {loop / taken:.2f} | {over} "
+                f"| {taken * STEPS / 6e4:.1f} |",
+                flush=True,
+            )
+    record.finish()
 
 
 if __name__ == "__main__":

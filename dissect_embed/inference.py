@@ -138,9 +138,11 @@ def pack_convolutions(model: nn.Module) -> int:
 
     Returns
     -------
-    How many convolutions were packed: none unless ``CAN_PACK``.
+    How many convolutions were packed: none unless ``CAN_PACK``, nor in bfloat16 on a processor
+    whose kernels lack it.
     """
-    if not CAN_PACK:
+    half = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
+    if not CAN_PACK or (half and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return 0
     plain = {
         name: module

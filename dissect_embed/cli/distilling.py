@@ -100,6 +100,9 @@ def distil(
     std: Std = None,
     precision: Literal["float32", "bfloat16"] = "float32",
     device: Device = "auto",
+    checkpoint_every: Annotated[
+        float, typer.Option(min=0, help="Seconds between checkpoints.")
+    ] = 300.0,
     log: Log = None,
 ) -> None:
     """Train a network by any method; killed and started again, it goes on where it was."""
@@ -111,7 +114,7 @@ def distil(
         data, output, student=student, method=method, teacher_path=teacher, prior_path=prior,
         similarity_path=similarity, control=control, beta=beta, temperature=temperature, seed=seed,
         schedule=schedule, epochs=epochs, mean=mean or (), std=std or (), precision=precision,
-        device=choose_device(device),
+        device=choose_device(device), checkpoint_every=checkpoint_every,
     )  # fmt: skip
     logging.info(
         "%s: %s, %s, seed %d: %.2f %% of the test images right",

@@ -42,6 +42,7 @@ def distil(
     std: Sequence[float] = (),
     precision: str = "float32",
     device: str = "cpu",
+    checkpoint_every: float = 300.0,
 ) -> dict[str, Any]:
     """Train a network of the zoo by any method, and return its result (``training``).
 
@@ -54,11 +55,14 @@ def distil(
     prior_path, similarity_path
         For SKD: ``prior.h5``, and for its control ``similarity`` the file of P.
     control
-        For SKD: ``uniform``, ``random``, ``permuted`` or ``similarity``, see ``prior.prior_targets``.
+        For SKD: ``uniform``, ``random``, ``permuted`` or ``similarity``, see
+        ``prior.prior_targets``.
     beta
         The weight of the method's loss; by default as published.
     epochs
         By default the schedule's; fewer shorten it.
+    checkpoint_every
+        Seconds between checkpoints.
     mean, std
         Of each colour on the 0..1 scale; by default those of the training images.
 
@@ -101,8 +105,9 @@ def distil(
         precision=precision,
     )
     return train_student(
-        task, train, test, output=output, teacher=teacher, targets=targets, device=device
-    )
+        task, train, test, output=output, teacher=teacher, targets=targets, device=device,
+        checkpoint_every=checkpoint_every,
+    )  # fmt: skip
 
 
 def make_prior(
