@@ -126,7 +126,7 @@ def milliseconds(
     where = torch.device(device)
 
     def settings(kind: Kind) -> object:
-        return nullcontext() if kind.method == "loop" else deterministic(where)
+        return nullcontext() if kind.method == "loop" else deterministic()
 
     def run(step: Callable[[], None], kind: Kind, n: int) -> float:
         with settings(kind):

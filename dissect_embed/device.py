@@ -1,5 +1,6 @@
 """Which device computes, and in what arithmetic."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import torch
 
 from dissect_embed.errors import DeviceError
+
+# What cuBLAS needs to give the same bits every time; torch looks once, at the first product.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def choose_device(name: str | None = None) -> str:

@@ -153,7 +153,8 @@ def test_packed_convolutions_put_out_the_same(name, precision, near):
     batches = [torch.randn(n, 3, 64, 64, generator=generator).to(precision) for n in (4, 1, 3, 7)]
     batches = [b.to(memory_format=torch.channels_last) for b in batches] + batches[:1]
     before = [outputs_of(model, layers, batch) for batch in batches]
-    assert pack_convolutions(model) == len(layers)
+    can_pack = precision == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert pack_convolutions(model) == (len(layers) if can_pack else 0)
     for batch, expected in zip(batches, before, strict=True):
         for layer, output in outputs_of(model, layers, batch).items():
             scale = float(expected[layer].abs().max())

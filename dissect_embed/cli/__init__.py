@@ -54,5 +54,13 @@ def main() -> None:
     except (DissectEmbedError, FloatingPointError, OSError) as error:
         logging.error("error: %s", error)
         sys.exit(1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which need not be loaded here
+            raise
+        logging.error(
+            "error: %s; smaller batches need less (--batch-size), and --device cpu none of it",
+            str(error).split(". ")[0],
+        )
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,7 +4,6 @@ What a step must tell is added up in one tensor, ``tally``. On CUDA a step can b
 graph, one for each size of batch.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -187,7 +186,7 @@ def evaluate(network: Network, pixels: Pixels, batch_size: int = 500) -> float:
 
 
 @contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
+def deterministic() -> Iterator[None]:
     """Let torch give the same bits every time, where it can, and set it back afterwards.
 
     It warns of operations that it knows no deterministic form of.
@@ -197,8 +196,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
     memory: Any = torch.utils.deterministic
     cudnn: Any = torch.backends.cudnn
     before = memory.fill_uninitialized_memory, cudnn.benchmark
-    if device.type == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory, cudnn.benchmark = False, False
     try:

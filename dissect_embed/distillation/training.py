@@ -85,7 +85,7 @@ def train_student(
     check_task(task, train, test, teacher, targets)
     keep_freed_memory()
     where = torch.device(device)
-    with deterministic(where), current_device(where):
+    with deterministic(), current_device(where):
         models = _build_models(task, train, teacher, targets, where)
         course = Course(
             task,
