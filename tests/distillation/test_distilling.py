@@ -137,7 +137,7 @@ SKD = ("--method", "skd", "--prior", "{0}/prior.h5")
         (("--student", "resnet21"), "--student: unknown 'resnet21'; choose one of resnet20, resn"),
         (("--method", "hint"), "--method: unknown 'hint'; choose one of plain, kd, fitnet, at"),
         (("--schedule", "long"), "--schedule: unknown 'long'; choose one of crd, paper"),
-        ((*SKD, "--control", "flat"), "unknown 'flat'; choose one of uniform, random, permuted, similarity"),
+        ((*SKD, "--control", "flat"), "unknown 'flat'; choose one of uniform, random, permuted"),
         (
             ("--method", "skd"),
             "--method skd: it needs --prior, the file that 'dissect-embed",
