@@ -13,6 +13,7 @@
 # EPOCHS    of every training of the second call, by default as many as fit; those that were cut off
 #           go on from OUT/table1 in another call with the same EPOCHS
 # JOBS      trainings at once, by default 3
+# PARTS     only these, by default all
 # PYTHON    by default python3
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -40,6 +41,7 @@ export PYTHONUNBUFFERED=1 TYPER_STANDARD_TRACEBACK=1 TMPDIR=$work
 part() {
   local name=$1 limit=$2 log=$work/${1//\//-}.log began=$SECONDS status
   shift 2
+  [[ -z ${PARTS:-} || " $PARTS " = *" $name "* ]] || return 0
   if [ -f "$out/$name.json" ] && ! grep -q '"done": false' "$out/$name.json"; then
     echo "$name: there already"
     return
@@ -67,10 +69,13 @@ timed() {
   part "$name" "$limit" "$python" benchmarks/gpu_report.py timed "$out/$name.json" "$@"
 }
 
-needs_device() {
-  [ "$device" != none ] && return
-  echo "$1: left out, torch finds no CUDA device here (--small goes through on a processor)"
-  return 1
+# As part, for what only says something of a CUDA device.
+on_device() {
+  if [ "$device" = none ]; then
+    echo "$1: left out, torch finds no CUDA device here (--small goes through on a processor)"
+  else
+    part "$@"
+  fi
 }
 
 if ! "$python" -c 'import beartype, tensorboardX' 2>/dev/null; then
@@ -100,25 +105,19 @@ first() {
   timed mini 60 "${dissect_embed[@]}" mini --images $few --output "$work/mini"
   # Tests take one core or a few: the large data set is rendered beside them.
   timed mini-large 150 "${dissect_embed[@]}" mini --images $many --output "$work/mini-large" &
-  needs_device tests &&
-    part tests 150 "$python" benchmarks/gpu_report.py tests "$out/tests.json"
+  on_device tests 150 "$python" benchmarks/gpu_report.py tests "$out/tests.json"
   wait
-  needs_device dissect &&
-    part dissect 100 "$python" benchmarks/dissect.py "$work/mini" --images $few \
+  on_device dissect 100 "$python" benchmarks/dissect.py "$work/mini" --images $few \
       --repeat $repeat "${batches[@]}" "${kinds[@]}" --cache all --cache none \
       --device "$device" --json "$out/dissect.json"
-  needs_device precision &&
-    part precision 60 "$python" benchmarks/precision.py "$work/mini" --images $some \
+  on_device precision 60 "$python" benchmarks/precision.py "$work/mini" --images $some \
       --device "$device" --json "$out/precision.json"
-  needs_device dissect-large &&
-    part dissect-large 150 "$python" benchmarks/dissect.py "$work/mini-large" --images $many \
+  on_device dissect-large 150 "$python" benchmarks/dissect.py "$work/mini-large" --images $many \
       --repeat 1 "${batches[@]}" "${kinds[@]}" --cache all --cache none \
       --device "$device" --json "$out/dissect-large.json"
-  needs_device training &&
-    part training 120 "$python" benchmarks/training.py "${networks[@]}" "${rounds[@]}" \
+  on_device training 120 "$python" benchmarks/training.py "${networks[@]}" "${rounds[@]}" \
       --device "$device" --json "$out/training.json"
-  needs_device stages &&
-    part stages 120 "$python" benchmarks/memory.py --images $few --weights random \
+  on_device stages 120 "$python" benchmarks/memory.py --images $few --weights random \
       --epochs "${embed[0]}" --steps "${embed[1]}" --stage mini --stage activations \
       --stage labels --stage dissect --stage similarity --stage embed --stage "embed, cpu" \
       --stage relations --device "$device" --json "$out/stages.json"
@@ -128,7 +127,10 @@ second() {
   local classes=$work/classes.h5 table=table1 arms seed seeds=(0 1 2) precision
   local teacher=$out/table1/teachers/resnet56-seed0 prior=$work/resnet56.h5 fit=(--steps-per-epoch 200)
   local sources=(.gpu/first/cifar100-1.tar.gz .gpu/second/cifar100-2.tar.gz) missing=()
-  needs_device table1 || return
+  if [ "$device" = none ]; then
+    echo "table1: left out, torch finds no CUDA device here (--small goes through on a processor)"
+    return
+  fi
   mkdir -p "$out/table1/teachers" "$out/table1/resnet56-resnet20"
   if [ -n "$small" ]; then
     seeds=(0) fit=(--epochs 1 --steps-per-epoch 2)
