@@ -30,6 +30,8 @@ from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_
 
 # Images read at once.
 BATCH = 64
+# Images whose similarities a device other than the processor computes at once.
+TOGETHER = 16
 
 
 def cosine_similarity(x: Float[Tensor, "*batch unit feature"]) -> Float[Tensor, "*batch unit unit"]:
@@ -63,10 +65,17 @@ def similarity_sum(maps: Float[Tensor, "image unit y x"]) -> Float[Tensor, "unit
     whole multiple of 2^-24 / 2e²C; up to 9 million such entries fit the 53 bits of float64.
     """
     total = torch.zeros((maps.shape[1], maps.shape[1]), dtype=torch.float64, device=maps.device)
-    # Image by image: the matrices of one image fit the processor's cache, and no image's rounding
-    # depends on which others are in its batch.
-    for image in maps.flatten(2).float():
-        total += row_softmax(cosine_similarity(image))
+    if maps.device.type == "cpu":
+        # Image by image: the matrices of one image fit the processor's cache, and no image's
+        # rounding depends on which others are in its batch.
+        for image in maps.flatten(2).float():
+            total += row_softmax(cosine_similarity(image))
+        return total
+    for images in maps.flatten(2).float().split(TOGETHER):
+        # Always so many images, some of them empty: which kernel computes depends on the number,
+        # and an image's rounding on the kernel.
+        full = torch.nn.functional.pad(images, (0, 0, 0, 0, 0, TOGETHER - len(images)))
+        total += row_softmax(cosine_similarity(full))[: len(images)].double().sum(dim=0)
     return total
 
 
