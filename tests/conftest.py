@@ -4,6 +4,7 @@ import csv
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +31,36 @@ def _no_notes_of_others() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> str:
+    """Name a device: a test that uses it runs on the CPU, and with ``-m gpu`` on CUDA."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device here")
+    return str(request.param)
+
+
+@pytest.fixture
+def second_device(device: str) -> str:
+    """Name another device of the same kind; beside the processor there is only itself."""
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        pytest.skip("there is one CUDA device")
+    return "cuda:1" if device == "cuda" else device
+
+
+@pytest.fixture
+def tf32_allowed() -> Iterator[None]:
+    """Allow TF32 everywhere, as a user may; whatever a test does, it must be so afterwards."""
+    settings: list[Any] = [torch.backends.cudnn.conv, torch.backends.cuda.matmul]
+    before = [setting.fp32_precision for setting in settings]
+    for setting in settings:
+        setting.fp32_precision = "tf32"
+    yield
+    after = [setting.fp32_precision for setting in settings]
+    for setting, value in zip(settings, before, strict=True):
+        setting.fp32_precision = value
+    assert after == ["tf32", "tf32"]
 
 
 @pytest.fixture

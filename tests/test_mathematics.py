@@ -276,25 +276,3 @@ def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
     assert curves[0][:, -1].mean() < curves[0][:, 0].mean() / 3
     assert not torch.equal(*curves)
     assert ((curves[1] - curves[0]).mean(dim=0).abs() < 0.01 * spread).all()
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_counts_on_a_gpu_are_those_on_the_cpu():
-    rng = np.random.default_rng(0)
-    maps = torch.from_numpy(np.maximum(rng.normal(size=(4, 16, 7, 7)), 0).astype(np.float16))
-    thresholds = torch.from_numpy(rng.random(16).astype(np.float32))
-    region = rng.integers(0, 3, (4, 56, 56))
-    regions = [Regions(r, np.array([0, 1, 1]), np.array([0, 0, 1]), 3) for r in region]
-    counts = [
-        count_batch(
-            maps.to(device),
-            thresholds.to(device),
-            LabelBatch(regions, np.array([0, 1]), 2, device),
-            2,
-            (56, 56),
-        )
-        for device in ("cpu", "cuda")
-    ]
-    for on_cpu, on_gpu in zip(*counts, strict=True):
-        assert torch.equal(on_cpu, on_gpu.cpu())

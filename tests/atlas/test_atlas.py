@@ -14,7 +14,6 @@ from torch import nn
 
 from dissect_embed.activations import write_activations
 from dissect_embed.atlas.content import unit_curves
-from dissect_embed.atlas.making import write_atlas
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.cache import SCHEMA_VERSIONS, open_artefact
 from dissect_embed.datasets.broden import load_broden
@@ -27,6 +26,11 @@ from dissect_embed.relations import write_relations
 from dissect_embed.scoring import score_vectors
 from dissect_embed.similarity import write_similarity
 from dissect_embed.vectors import Schedule, profile_target
+
+for _package in ("altair", "vl_convert"):
+    pytest.importorskip(_package, reason="the atlas is drawn with it")
+
+from dissect_embed.atlas.making import write_atlas  # noqa: E402  only now: it imports both
 
 HOSTILE = ["<script>alert(1)</script>", 'say "a", it\'s b', "שלום <b>", "a & b;c", "</script>"]
 

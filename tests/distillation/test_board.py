@@ -4,8 +4,11 @@ import logging
 import struct
 
 import pytest
-from tensorboardX.proto import event_pb2
-from toy import task, train
+from toy import Killed, stop_at, task, train
+
+event_pb2 = pytest.importorskip(
+    "tensorboardX.proto.event_pb2", reason="reads curves as TensorBoard does, with tensorboardX"
+)
 
 
 def read_events(folder):
@@ -24,15 +27,8 @@ def read_events(folder):
     return shown
 
 
-class Killed(Exception):
-    """Stands for what ends a process."""
-
-
 def test_every_epoch_is_there_once_even_after_an_interruption(tmp_path):
-    def stop(place):
-        if place == ("main", 1, 1):
-            raise Killed
-
+    stop = stop_at("main", 1, 1)
     with pytest.raises(Killed):
         train(tmp_path / "a.json", task("ab"), checkpoint_every=0.0, after_step=stop)
     curve = train(tmp_path / "a.json", task("ab"))["curve"]

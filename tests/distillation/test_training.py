@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toy import BATCH, N_IMAGES, images, task, teacher, train
+from toy import BATCH, N_IMAGES, Killed, images, lasting, stop_at, task, teacher, train
 
 from dissect_embed.distillation import checkpoints
 from dissect_embed.distillation.augmentation import crop_and_flip, draw_epoch
@@ -36,25 +36,6 @@ def _one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
-
-
-class Killed(Exception):
-    """Stands for what ends a process."""
-
-
-def stop_at(*place):
-    def stop(at):
-        if at == place:
-            raise Killed
-
-    return stop
-
-
-def lasting(result):
-    """Return what has to be equal, of equal tasks."""
-    return {key: value for key, value in result.items() if key not in ("run", "network")} | {
-        "weights": result["network"]["fingerprint"]
-    }
 
 
 def train_by_hand(network, schedule, n_epochs, lr):
@@ -408,19 +389,3 @@ def test_statistics_are_those_of_all_pixels():
     np.testing.assert_allclose(mean, data.images.mean(axis=(0, 1, 2)) / 255)
     np.testing.assert_allclose(std, data.images.std(axis=(0, 1, 2)) / 255)
     assert channel_statistics(data._replace(name="cifar100"))[0] == (0.5071, 0.4867, 0.4408)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("method", ["plain", "skd", "kd", "crd", "ft", "ab"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_graphs_train_as_eager_steps_do(tmp_path, method, precision):
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    of = task(method, precision=precision)
-    eager = train(tmp_path / "a.json", of, device="cuda", use_graphs=False)
-    graph = train(tmp_path / "b.json", of, device="cuda")
-    assert lasting(eager) == lasting(graph)
-    stop = stop_at("main", 0, 1)
-    with pytest.raises(Killed):
-        train(tmp_path / "c.json", of, device="cuda", checkpoint_every=0.0, after_step=stop)
-    assert lasting(train(tmp_path / "c.json", of, device="cuda")) == lasting(graph)

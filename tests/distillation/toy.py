@@ -57,6 +57,25 @@ def train(output, of, **options):
     return train_student(of, data, options.pop("test", None) or data, output=output, **options)
 
 
+class Killed(Exception):
+    """Stands for what ends a process."""
+
+
+def stop_at(*place):
+    def stop(at):
+        if at == place:
+            raise Killed
+
+    return stop
+
+
+def lasting(result):
+    """Return what has to be equal, of equal tasks."""
+    return {key: value for key, value in result.items() if key not in ("run", "network")} | {
+        "weights": result["network"]["fingerprint"]
+    }
+
+
 def kill(place):
     if place == ("main", 1, 1):
         os.kill(os.getpid(), signal.SIGKILL)
