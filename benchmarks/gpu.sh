@@ -92,7 +92,7 @@ device=$("$python" -c 'import torch; print("cuda" if torch.cuda.is_available() e
 dissect_embed=("$python" -m dissect_embed)
 
 first() {
-  local few=2000 many=20000 some=500 rounds=(--rounds 15 --repeat 3) repeat=2 embed=(100 200)
+  local few=2000 many=20000 some=500 rounds=(--rounds 10 --repeat 2) repeat=1 embed=(100 200)
   local networks=() batches=(--bare-batch 128 --batch-size 128) precisions=(float32 tf32 bfloat16)
   if [ -n "$small" ]; then
     few=20 many=24 some=6 repeat=1 embed=(1 2)
@@ -105,22 +105,22 @@ first() {
   timed mini 60 "${dissect_embed[@]}" mini --images $few --output "$work/mini"
   # Tests take one core or a few: the large data set is rendered beside them.
   timed mini-large 150 "${dissect_embed[@]}" mini --images $many --output "$work/mini-large" &
-  on_device tests 150 "$python" benchmarks/gpu_report.py tests "$out/tests.json"
+  on_device tests 120 "$python" benchmarks/gpu_report.py tests "$out/tests.json"
   wait
   on_device dissect 100 "$python" benchmarks/dissect.py "$work/mini" --images $few \
       --repeat $repeat "${batches[@]}" "${kinds[@]}" --cache all --cache none \
       --device "$device" --json "$out/dissect.json"
   on_device precision 60 "$python" benchmarks/precision.py "$work/mini" --images $some \
       --device "$device" --json "$out/precision.json"
-  on_device dissect-large 150 "$python" benchmarks/dissect.py "$work/mini-large" --images $many \
-      --repeat 1 "${batches[@]}" "${kinds[@]}" --cache all --cache none \
-      --device "$device" --json "$out/dissect-large.json"
-  on_device training 120 "$python" benchmarks/training.py "${networks[@]}" "${rounds[@]}" \
+  on_device training 90 "$python" benchmarks/training.py "${networks[@]}" "${rounds[@]}" \
       --device "$device" --json "$out/training.json"
   on_device stages 120 "$python" benchmarks/memory.py --images $few --weights random \
       --epochs "${embed[0]}" --steps "${embed[1]}" --stage mini --stage activations \
       --stage labels --stage dissect --stage similarity --stage embed --stage "embed, cpu" \
       --stage relations --device "$device" --json "$out/stages.json"
+  on_device dissect-large 300 "$python" benchmarks/dissect.py "$work/mini-large" --images $many \
+      --repeat 1 "${batches[@]}" "${kinds[@]}" --cache all --cache none \
+      --device "$device" --json "$out/dissect-large.json"
 }
 
 second() {

@@ -8,9 +8,14 @@ from typing import Any
 import torch
 
 from dissect_embed.errors import DeviceError
+from dissect_embed.parallel import available_cores
 
 # What cuBLAS needs to give the same bits every time; torch looks once, at the first product.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+# Threads that feed a CUDA device. More wait for one another, since Python asks for one operation at
+# a time (benchmarks/README.md).
+FEEDERS = 4
 
 
 def choose_device(name: str | None = None) -> str:
@@ -48,6 +53,12 @@ def choose_device(name: str | None = None) -> str:
             msg = f"--device {name}: there is {there}; choose one of these, auto or cpu"
             raise DeviceError(msg)
     return name
+
+
+def count_threads(device: str, n_threads: int | None) -> int:
+    """Return how many threads work side by side: as many as are asked for, else what serves."""
+    cores = n_threads or available_cores()
+    return cores if device == "cpu" else min(cores, FEEDERS)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[Any]:

@@ -36,7 +36,7 @@ from dissect_embed.counting import (
     count_overlaps,
 )
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.device import choose_device
+from dissect_embed.device import choose_device, count_threads
 from dissect_embed.errors import ArtefactError
 from dissect_embed.firing import firing_pixels
 from dissect_embed.forward import DTYPES, Maps
@@ -243,6 +243,7 @@ def _count(
         one_torch_thread(),
         tqdm(total=n_images, desc="dissection", unit=" images", disable=None) as bar,
     ):
+        n_threads = count_threads(device, n_threads)
         for n in map_batches(source, list(thresholds), replay, count_batch, n_threads):
             bar.update(n)
     return pixels.cpu().numpy(), {

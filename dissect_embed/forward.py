@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.device import arithmetic, choose_device
+from dissect_embed.device import arithmetic, choose_device, count_threads
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.inference import activate_in_place, fold_batch_norm, pack_convolutions
 from dissect_embed.parallel import available_cores, map_in_threads
 from dissect_embed.probing import layer_shapes, normalise, probe
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
-# Forward passes at once on the processor: each takes the memory of a batch.
+# Forward passes at once: each takes the memory of a batch.
 MAX_PASSES = 4
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -148,7 +148,7 @@ def forward_maps(
         return then(start, maps)
 
     cores = n_threads or available_cores()
-    workers = cores if network.device != "cpu" else min(cores, MAX_PASSES)
+    workers = min(count_threads(network.device, n_threads), MAX_PASSES)
     starts = range(0, len(numbers), network.batch_size)
     with probe(network.model, list(dtypes), keep), arithmetic(network.precision):
         yield from map_in_threads(

@@ -25,7 +25,7 @@ from dissect_embed.cache import (
     whole_fingerprint,
     write_scale,
 )
-from dissect_embed.device import arithmetic, choose_device
+from dissect_embed.device import arithmetic, choose_device, count_threads
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 
 # Images read at once.
@@ -144,6 +144,7 @@ def _similarity_sum(
     def sum_batch(start: int) -> Float[Tensor, "unit unit"]:
         return similarity_sum(torch.from_numpy(maps[start : start + BATCH]).to(device))
 
+    n_threads = count_threads(device, n_threads)
     total = torch.zeros((n_units, n_units), dtype=torch.float64, device=device)
     with tqdm(total=n_images, desc=f"{layer} similarity", unit=" images", disable=None) as bar:
         for part in map_in_threads(sum_batch, range(0, n_images, BATCH), n_threads=n_threads):
