@@ -9,7 +9,7 @@ of every table (CSV, TSV), and of every result of a training less what differs f
 the same machine, where equal settings give equal bits. The runs, from an empty ``results``:
 
     snakemake --cores all all results/mini/table1.md
-    snakemake --cores all --config run=camvid model='{"weights": "random"}' dataset='{"root": "PATH"}'
+    snakemake --cores all --config run=camvid dataset='{"root": "PATH"}' model='{…: "random"}'
 
 ``--config dataset='{"images": 200}' embedding='{"epochs": 10}'`` and the like make it a matter of
 minutes.

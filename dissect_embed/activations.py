@@ -250,7 +250,7 @@ def _fill(
 
     stored = forward_maps(network, dataset, span, dtypes, store, n_threads=n_threads)
     with (
-        sync_early(Path(file.filename)) as written,
+        sync_early(file.sink) as written,
         tqdm(total=len(span), desc="activations", unit=" images", disable=None) as bar,
     ):
         for done in stored:

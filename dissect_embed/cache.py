@@ -19,6 +19,7 @@ next.
 """
 
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ import h5py
 import numpy as np
 
 from dissect_embed import __version__
-from dissect_embed.disk import full_disk_message
+from dissect_embed.disk import PatientFile, full_disk_message
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 # Raise a version when the numbers in such a file change their meaning or their layout. The
@@ -95,17 +96,20 @@ def create_artefact(
 ) -> Iterator[h5py.File]:
     """Open a new HDF5 file for writing; it gets its name when the block ends without an error.
 
+    Whatever goes wrong until it is closed and on the disk, it does not get its name.
+
     Raises
     ------
     ArtefactError
-        If another process is writing the same file.
+        If another process is writing the same file, or it cannot be written.
     DiskSpaceError
         If the disk ran full on the way.
     """
     _refuse_second_writer(path)
-    with atomic_path(path) as part:
+    with atomic_path(path) as part, PatientFile(part) as sink:
         try:
-            with h5py.File(part, "w") as file:
+            with h5py.File(sink, "w") as file:
+                file.sink = sink
                 file.attrs["schema"] = schema
                 file.attrs["schema_version"] = SCHEMA_VERSIONS[schema]
                 file.attrs["config"] = json.dumps(config, sort_keys=True)
@@ -116,11 +120,15 @@ def create_artefact(
                     "T", "seconds"
                 )
                 yield file
-        except (OSError, RuntimeError) as error:
-            # HDF5 reports a full disk in words: as an OSError, and as a RuntimeError on closing.
-            if "No space left" in str(error):
+            sink.check()
+        except Exception as error:
+            # Whatever came of it, a write that failed is the cause.
+            if sink.error is None:
+                raise
+            if sink.error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise DiskSpaceError(full_disk_message(path)) from error
-            raise
+            msg = f"{path}: cannot be written ({sink.error.strerror}); see to the disk"
+            raise ArtefactError(msg) from error
 
 
 @contextmanager

@@ -1,11 +1,13 @@
 """Room on the disk: checked before a long run, told when it ran out."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from dissect_embed.errors import DiskSpaceError
 
@@ -31,27 +33,75 @@ def check_disk_space(path: Path, needed: int) -> int:
     return free
 
 
+class PatientFile(io.FileIO):
+    """A new file that takes every write; the first one that failed is kept, not raised.
+
+    For HDF5 to write to: it loses errors where a dataset is closed that nobody holds, and crashes
+    where one is closed after its file. Other processes that open the file see that it is locked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make or empty a file, for writing and reading back."""
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        try:
+            import fcntl
+
+            fcntl.flock(self.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (ImportError, OSError):
+            pass  # no such locks on this system or this disk
+
+    def write(self, data: Any, /) -> int:
+        """Write all of some bytes, or keep the reason why not."""
+        view = memoryview(data).cast("B")
+        written = 0
+        try:
+            while written < len(view) and self.error is None:
+                written += super().write(view[written:]) or 0
+        except OSError as error:
+            self.error = error
+        return len(view)
+
+    def truncate(self, size: int | None = None, /) -> int:
+        """Set the size, or keep the reason why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return self.tell() if size is None else size
+
+    def check(self) -> None:
+        """Raise what was kept."""
+        if self.error is not None:
+            raise self.error
+
+
 @contextmanager
-def sync_early(path: Path, every: int = 256_000_000) -> Iterator[Callable[[int], None]]:
+def sync_early(file: PatientFile, every: int = 256_000_000) -> Iterator[Callable[[int], None]]:
     """Bring a growing file to disk beside the work that writes it, not all of it at the end.
 
     Yields a function to be told of bytes that were written.
+
+    Raises
+    ------
+    OSError
+        If the disk did not take them; from that function, or when the block ends.
     """
     waiting = 0
-    descriptor = os.open(path, os.O_RDONLY)
+    asked: list[Future[None]] = []
 
     def tell(n_bytes: int) -> None:
         nonlocal waiting
+        file.check()
         waiting += n_bytes
         if waiting >= every:
             waiting = 0
-            syncing.submit(os.fsync, descriptor)
+            asked.append(syncing.submit(os.fsync, file.fileno()))
 
-    try:
-        with ThreadPoolExecutor(1) as syncing:
-            yield tell
-    finally:
-        os.close(descriptor)
+    with ThreadPoolExecutor(1) as syncing:
+        yield tell
+    for sync in asked:
+        sync.result()
 
 
 def format_bytes(n_bytes: int) -> str:

@@ -1,7 +1,6 @@
 """What a CUDA device can break, from the forward pass to relations: beside the CPU, and alone.
 
-``device`` is the CPU as well, where the same code runs, though it compares like with like. A user
-has allowed TF32 everywhere, which changes nothing.
+``device`` is the CPU as well, where the same code compares like with like. A user allows TF32.
 """
 
 import copy
@@ -103,7 +102,7 @@ def dissect(path, run, device, activations=None, **options) -> Path:
 
 
 def embed(path, run, device, **options) -> Path:
-    schedule = Schedule(epochs=3, steps_per_epoch=10, milestones=(2,))
+    schedule = Schedule(epochs=3, steps_per_epoch=10, lr=10.0, milestones=(2,))
     write_embedding(
         path, run / "similarity.h5", run / "profiles.h5", schedule=schedule, seeds=(0, 1),
         activations_path=run / "activations.h5", batch_size=4, device=device, **options,
@@ -208,8 +207,7 @@ def test_thresholds_are_order_statistics(device, dtype, signed):
             found = compute_thresholds(again, n_values, quantile, top, parts[0].dtype)
             expected = ranked[:, n_values - 1 - allowed_above(n_values, quantile)]
             np.testing.assert_array_equal(found, expected.astype(np.float32))
-    # Too high a guess costs a pass, and float32 one for the lower bits.
-    assert len(passes) == 1 + (dtype == np.float32)
+    assert len(passes) == 1 + (dtype == np.float32)  # one from the bottom, one for lower bits
 
 
 @pytest.mark.parametrize("kind", ["network", np.float16, np.float32])
@@ -278,8 +276,10 @@ def test_vectors_are_trained_as_on_the_cpu(tmp_path, on_cpu, device, target):
         for group in (f"layers/{layer}", f"supervised/layers/{layer}"):
             vectors = [values[f"{group}/trajectory"] for values in (ours, theirs)]
             np.testing.assert_array_equal(*(v[:, 0] for v in vectors))
+            # A rate 2 % off moves them by 1e-2 within these thirty steps, rounding by 1e-5.
+            np.testing.assert_allclose(*vectors, rtol=0, atol=2e-4)
             losses = [values[f"{group}/loss"] for values in (ours, theirs)]
-            np.testing.assert_allclose(*losses, rtol=1e-3)
+            np.testing.assert_allclose(*losses, rtol=1e-5)
             scores = [score_vectors(t, torch.from_numpy(v[:, -1])) for v in vectors]
             torch.testing.assert_close(*scores, rtol=1e-3, atol=0)
 

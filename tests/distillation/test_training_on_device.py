@@ -58,7 +58,8 @@ def test_graphs_and_interruptions_change_no_bit(tmp_path, method, precision, dev
     if precision == "float32":
         on_cpu = eager if device == "cpu" else train(tmp_path / "cpu.json", of, device="cpu")
         losses = [result["curve"][0]["loss"] for result in (eager, on_cpu)]
-        assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+        # Three steps of AT, SP, RKD, PKT or NST make what is off by 1e-4 in the images 1e-3.
+        assert losses[0] == pytest.approx(losses[1], rel=3e-3)
     has_first = method != "skd" and METHODS[method].epochs_before > 0
     stops = [("first", 0, 1)] * has_first + [("main", 0, 1)]
     for place in stops:
