@@ -33,17 +33,23 @@ def check_disk_space(path: Path, needed: int) -> int:
     return free
 
 
+# Bytes of a write that HDF5 may read back: its tables and heaps, and chunks of compressed data.
+LARGEST_KEPT = 1 << 20
+
+
 class PatientFile(io.FileIO):
     """A new file that takes every write; the first one that failed is kept, not raised.
 
     For HDF5 to write to: it loses errors where a dataset is closed that nobody holds, and crashes
-    where one is closed after its file. Other processes that open the file see that it is locked.
+    where one is closed after its file. After a failure it reads back what it wrote of its own
+    tables, as if they lay on the disk. Other processes that open the file see that it is locked.
     """
 
     def __init__(self, path: Path) -> None:
         """Make or empty a file, for writing and reading back."""
         super().__init__(path, "w+")
         self.error: OSError | None = None
+        self._unwritten: list[tuple[int, bytes]] = []
         try:
             import fcntl
 
@@ -53,13 +59,31 @@ class PatientFile(io.FileIO):
 
     def write(self, data: Any, /) -> int:
         """Write all of some bytes, or keep the reason why not."""
-        view = memoryview(data).cast("B")
+        view, start = memoryview(data).cast("B"), self.tell()
         written = 0
         try:
             while written < len(view) and self.error is None:
                 written += super().write(view[written:]) or 0
         except OSError as error:
             self.error = error
+        if self.error is not None:
+            if len(view) <= LARGEST_KEPT:
+                self._unwritten.append((start, bytes(view)))
+            self.seek(start + len(view))
+        return len(view)
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read what was written, on the disk or not."""
+        view, start = memoryview(buffer).cast("B"), self.tell()
+        n_read = super().readinto(view) or 0
+        if self.error is None:
+            return n_read
+        view[n_read:] = bytes(len(view) - n_read)
+        for place, data in self._unwritten:
+            begin, end = max(place, start), min(place + len(data), start + len(view))
+            if begin < end:
+                view[begin - start : end - start] = data[begin - place : end - place]
+        self.seek(start + len(view))
         return len(view)
 
     def truncate(self, size: int | None = None, /) -> int:

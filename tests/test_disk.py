@@ -48,6 +48,7 @@ def fill(file, kept):
         maps = group.create_dataset("maps", (64, 16, 7, 7), "float16")
         for n in range(0, 64, 8):
             maps[n : n + 8] = np.full((8, 16, 7, 7), layer + 1)
+        group.create_dataset("names", data=["maple"] * 200, dtype=h5py.string_dtype())
         group.create_dataset("packed", data=noise(layer), compression="gzip", chunks=(8, 64))
         kept.append(maps)
 
@@ -111,3 +112,18 @@ def test_a_full_disk_is_named(tmp_path, size):
         assert f"{Path(tmp_path) / 's.h5'}: the disk ran full" in done.stdout
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_what_did_not_go_to_disk_is_read_back(tmp_path, monkeypatch):
+    with PatientFile(tmp_path / "file") as file:
+        file.write(b"0123456789")
+        file.error = OSError(errno.ENOSPC, "No space left on device")
+        file.seek(8)
+        assert file.write(b"abcdef") == 6
+        file.seek(12)
+        file.write(b"XY")
+        buffer = bytearray(14)
+        file.seek(5)
+        assert file.readinto(buffer) == 14
+        assert bytes(buffer) == b"567abcdXY" + bytes(5)
+        assert file.tell() == 19
