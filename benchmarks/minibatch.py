@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.cache import open_artefact
 from dissect_embed.parallel import keep_freed_memory, one_torch_thread
 from dissect_embed.scoring import score_vectors
@@ -38,11 +39,11 @@ def main(
     keep_freed_memory()
     with (
         open_artefact(activations, "activations") as maps_file,
-        open_artefact(profiles, "profiles") as profile_file,
+        open_profiles(profiles) as of_run,
         one_torch_thread(),
     ):
         maps = maps_file[f"layers/{layer}/activations"]
-        t = profile_target(profile_file[f"layers/{layer}/iou"][:])
+        t = profile_target(of_run[layer].iou)
         total = torch.zeros((maps.shape[1], maps.shape[1]), dtype=torch.float64)
         for start in range(0, len(maps), batch_size):
             total += similarity_sum(torch.from_numpy(maps[start : start + batch_size]))

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
 from dissect_embed.cache import (
     check_expected,
     check_made_from,
@@ -43,7 +44,6 @@ from dissect_embed.forward import DTYPES, Maps
 from dissect_embed.labels import Labels, open_labels
 from dissect_embed.null import count_draws, draw_partners
 from dissect_embed.parallel import keep_freed_memory, one_torch_thread
-from dissect_embed.profiles import ConceptTable, LayerCounts, write_profile_file
 from dissect_embed.replay import Replay, map_batches, prepare_replay
 from dissect_embed.thresholds import compute_thresholds, read_top
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.cache import (
     check_expected,
     check_made_from,
@@ -22,7 +23,6 @@ from dissect_embed.cache import (
     label_axes,
     layer_names,
     open_artefact,
-    read_config,
     read_made_from,
     write_scale,
 )
@@ -79,10 +79,10 @@ def write_embedding(
     settings |= schedule._asdict()
     with ExitStack() as stack:
         similarity = stack.enter_context(open_artefact(similarity_path, "similarity"))
-        profiles = stack.enter_context(open_artefact(profiles_path, "profiles"))
+        profiles = stack.enter_context(open_profiles(profiles_path))
         check_expected(similarity, expected or {})
         origin = read_made_from(similarity)["activations"]
-        check_made_from(profiles, "activations", origin, str(similarity_path))
+        check_made_from(profiles.file, "activations", origin, str(similarity_path))
         layers = layer_names(similarity)
         tasks = _mean_tasks(similarity, profiles, layers, device)
         if target == "minibatch":
@@ -104,10 +104,10 @@ def write_embedding(
                 maps = activations[f"layers/{layer}/activations"]
                 targets = minibatch_targets(maps, batch_size, seeds[0], device)
                 tasks[f"layers/{layer}"] = (targets, maps.shape[1])
-        config = read_config(profiles) | {"embedding": settings}
+        config = profiles.config | {"embedding": settings}
         made_from = {
             "similarity": str(similarity.attrs["fingerprint"]),
-            "profiles": str(profiles.attrs["fingerprint"]),
+            "profiles": profiles.fingerprint,
         }
         trained = train_layers(tasks, dim, schedule, seeds, device, n_threads)
         with create_artefact(path, "embedding", config, made_from) as file:
@@ -121,12 +121,12 @@ Tasks = dict[str, tuple[Callable[[int], Tensor], int]]
 
 
 def _mean_tasks(
-    similarity: h5py.File, profiles: h5py.File, layers: Sequence[str], device: str
+    similarity: h5py.File, profiles: Profiles, layers: Sequence[str], device: str
 ) -> Tasks:
     tasks: Tasks = {}
     for layer in layers:
         p = torch.from_numpy(similarity[f"layers/{layer}/target"][:])
-        t = profile_target(profiles[f"layers/{layer}/iou"][:])
+        t = profile_target(profiles[layer].iou)
         for name, value in (("layers", p), ("supervised/layers", t)):
             tasks[f"{name}/{layer}"] = constant_target(value.float().to(device)), len(p)
     return tasks

@@ -15,9 +15,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.cache import atomic_path, layer_names
 from dissect_embed.figures.masks import VEIL, Gallery, read_masks, read_pixels
-from dissect_embed.relations import best_concepts
 from dissect_embed.tables import write_table
 
 # Pixels of a picture's side. A sprite of 2,048 units then has 46 × 46 of them, below the 8,192
@@ -25,7 +25,7 @@ from dissect_embed.tables import write_table
 SIDE = 64
 
 
-def write_npz(path: Path, profiles: h5py.File, embedding: h5py.File) -> None:
+def write_npz(path: Path, profiles: Profiles, embedding: h5py.File) -> None:
     """Write ``vectors.npz``: for each layer ``<layer>``, ``<layer>.label`` and ``<layer>.score``.
 
     ``<layer>`` is ``(R, C, K)``, the vectors of all seeds; ``label`` and ``score`` are each unit's
@@ -33,10 +33,9 @@ def write_npz(path: Path, profiles: h5py.File, embedding: h5py.File) -> None:
     """
     arrays = {"seeds": embedding["seeds"][:]}
     for layer in layer_names(embedding):
-        concepts = best_concepts(profiles, layer)
         arrays[layer] = embedding[f"layers/{layer}/vectors"][:]
-        arrays[f"{layer}.label"] = np.array([name for name, _ in concepts])
-        arrays[f"{layer}.score"] = profiles[f"layers/{layer}/iou"][:].max(axis=1)
+        arrays[f"{layer}.label"] = np.array(profiles.best_names(layer))
+        arrays[f"{layer}.score"] = profiles[layer].best.iou
     # Through memory: NumPy would append .npz to a temporary name.
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)

@@ -9,6 +9,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from dissect_embed.artefacts.profiles import (
+    ConceptTable,
+    LayerCounts,
+    read_counts,
+    write_profile_file,
+)
 from dissect_embed.cache import (
     create_artefact,
     label_axes,
@@ -21,7 +27,6 @@ from dissect_embed.cache import (
     write_scale,
 )
 from dissect_embed.errors import ArtefactError
-from dissect_embed.profiles import ConceptTable, LayerCounts, read_counts, write_profile_file
 from dissect_embed.shards import parse_shard
 from dissect_embed.similarity import write_target
 from dissect_embed.thresholds import read_top, write_top

@@ -14,12 +14,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.cache import (
     check_expected,
     check_made_from,
     layer_names,
     open_artefact,
-    read_strings,
 )
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.device import choose_device
@@ -208,15 +208,13 @@ def write_relations(
     pair_rows: list[list[object]] = []
     with (
         open_artefact(activations_path, "activations") as source,
-        open_artefact(profiles_path, "profiles") as profiles,
+        open_profiles(profiles_path) as profiles,
         open_artefact(embedding_path, "embedding") as embedding,
     ):
         check_expected(source, expected or {})
         origin = str(source.attrs["fingerprint"])
-        check_made_from(profiles, "activations", origin, str(activations_path))
-        check_made_from(
-            embedding, "profiles", str(profiles.attrs["fingerprint"]), str(profiles_path)
-        )
+        check_made_from(profiles.file, "activations", origin, str(activations_path))
+        check_made_from(embedding, "profiles", profiles.fingerprint, str(profiles_path))
         replay = prepare_replay(source, model, dataset, device)
         overlaps = _overlaps(source, profiles, replay, device, n_threads)
         for layer in layer_names(source):
@@ -242,28 +240,22 @@ def write_relations(
     write_table(pairs_path, header, pair_rows)
 
 
-def best_concepts(profiles: h5py.File, layer: str) -> list[tuple[str, str]]:
+def best_concepts(profiles: Profiles, layer: str) -> list[tuple[str, str]]:
     """Return each unit's best concept and its IoU; an empty name where it overlaps none."""
-    names = read_strings(profiles["labels/name"])
-    iou = profiles[f"layers/{layer}/iou"][:]
-    best = iou.argmax(axis=1).tolist()
-    return [
-        (names[c] if row[c] > 0 else "", f"{row[c]:.4f}") for c, row in zip(best, iou, strict=True)
-    ]
+    scores = (f"{iou:.4f}" for iou in profiles[layer].best.iou)
+    return list(zip(profiles.best_names(layer), scores, strict=True))
 
 
 def _overlaps(
     source: h5py.File,
-    profiles: h5py.File,
+    profiles: Profiles,
     replay: Replay | None,
     device: str,
     n_threads: int | None,
 ) -> dict[str, Float[Tensor, "unit unit"]]:
     """Return the overlap of every two units of each layer, over all images."""
     layers = layer_names(source)
-    thresholds = {
-        k: torch.from_numpy(profiles[f"layers/{k}/threshold"][:]).to(device) for k in layers
-    }
+    thresholds = {k: torch.from_numpy(profiles[k].threshold).to(device) for k in layers}
 
     def count(_: int, kept: dict[str, Maps]) -> tuple[int, dict[str, Tensor]]:
         counts = {k: count_coactivation(m.maps.to(device), thresholds[k]) for k, m in kept.items()}

@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
-from dissect_embed.cache import check_expected, check_made_from, layer_names, open_artefact
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.cache import check_expected, check_made_from, open_artefact
 from dissect_embed.errors import ArtefactError
 from dissect_embed.parallel import map_in_threads, one_torch_thread
 from dissect_embed.similarity import cosine_similarity, row_softmax
@@ -168,17 +169,16 @@ def write_controls(
     """
     with _open_all(profiles_path, similarity_path, embedding_path, expected) as files:
         profiles, _, embedding = files
-        layers = layer_names(profiles)
+        layers = profiles.layers
         seeds = [int(seed) for seed in embedding["seeds"][:]]
 
         def compare(layer: str) -> list[dict[str, Control]]:
-            iou = profiles[f"layers/{layer}/iou"][:]
-            best = np.where(iou.max(axis=1) > 0, iou.argmax(axis=1), -1)
+            iou = profiles[layer].iou
             return permutation_controls(
                 profile_target(iou),
                 cosine_similarity(torch.from_numpy(iou)),
                 torch.from_numpy(embedding[f"layers/{layer}/vectors"][:]),
-                best,
+                profiles[layer].best.concept,
             )
 
         with one_torch_thread():
@@ -215,12 +215,12 @@ def write_scores(
     """
     with _open_all(profiles_path, similarity_path, embedding_path, expected) as files:
         profiles, similarity, embedding = files
-        layers = layer_names(profiles)
+        layers = profiles.layers
         seeds = [int(s) for s in embedding["seeds"][:]]
         shuffled = _read_shuffled(controls_path)
 
         def score(layer: str) -> dict[tuple[str, int | str, int | str], float]:
-            t = profile_target(profiles[f"layers/{layer}/iou"][:])
+            t = profile_target(profiles[layer].iou)
             target = torch.from_numpy(similarity[f"layers/{layer}/target"][:])
             found: dict[tuple[str, int | str, int | str], float] = {}
             for method, group in (("ours", ""), ("supervised", "supervised/")):
@@ -280,15 +280,15 @@ def _open_all(
     similarity_path: Path,
     embedding_path: Path,
     expected: Mapping[str, Any] | None,
-) -> Iterator[tuple[h5py.File, h5py.File, h5py.File]]:
+) -> Iterator[tuple[Profiles, h5py.File, h5py.File]]:
     with (
-        open_artefact(profiles_path, "profiles") as profiles,
+        open_profiles(profiles_path) as profiles,
         open_artefact(similarity_path, "similarity") as similarity,
         open_artefact(embedding_path, "embedding") as embedding,
     ):
-        check_expected(profiles, expected or {})
+        check_expected(profiles.file, expected or {})
         for name, file, source in (
-            ("profiles", profiles, profiles_path),
+            ("profiles", profiles.file, profiles_path),
             ("similarity", similarity, similarity_path),
         ):
             check_made_from(embedding, name, str(file.attrs["fingerprint"]), str(source))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dissect_embed.cache import layer_names, open_artefact, read_strings
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.null import p_values
 from dissect_embed.tables import write_table
 
@@ -17,26 +17,22 @@ def write_units(path: Path, profiles_path: Path) -> None:
     ``-label, -truth`` (pixels of the concept), ``-activation, -intersect`` (pixels) and ``-iou``.
     Units count from 0. A unit that overlaps no concept has an empty label.
     """
-    with open_artefact(profiles_path, "profiles") as profiles:
-        names = read_strings(profiles["labels/name"])
-        pixels = profiles["labels/pixels"][:]
-        concept_category = np.array(read_strings(profiles["labels/category"]))
-        categories = read_strings(profiles["categories"])
+    with open_profiles(profiles_path) as profiles:
+        names, pixels = profiles.concepts, profiles.pixels
+        concept_category = np.array(profiles.concept_categories)
         fields = ("label", "truth", "activation", "intersect", "iou")
         header = ["layer", "unit", "category", "label", "score", "p"]
-        header += [f"{category}-{field}" for category in categories for field in fields]
+        header += [f"{category}-{field}" for category in profiles.categories for field in fields]
         rows = []
-        for layer in layer_names(profiles):
-            group = profiles[f"layers/{layer}"]
-            iou, both, fired = (group[k][:] for k in ("iou", "intersection", "activation"))
-            p = p_values(iou.max(axis=1), group["null/best"][:].ravel())
-            for unit in range(len(iou)):
-                best = int(iou[unit].argmax())
-                named = iou[unit, best] > 0
-                row = [layer, unit, concept_category[best] if named else ""]
-                row += [names[best] if named else "", repr(float(iou[unit, best]))]
+        for layer in profiles.layers:
+            of_layer = profiles[layer]
+            iou, both, fired = of_layer.iou, of_layer.intersection, of_layer.activation
+            p = p_values(of_layer.best.iou, of_layer.null)
+            for unit, (best, score) in enumerate(zip(*of_layer.best, strict=True)):
+                row = [layer, unit, concept_category[best] if best >= 0 else ""]
+                row += [names[best] if best >= 0 else "", repr(float(score))]
                 row.append(f"{p[unit]:.4f}")
-                for g, category in enumerate(categories):
+                for g, category in enumerate(profiles.categories):
                     members = np.flatnonzero(concept_category == category)
                     if not len(members) or iou[unit, members].max() == 0:
                         row += ["", 0, int(fired[unit, g]), 0, 0.0]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dissect_embed import cache
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.figures.detectors import Bar, count_detectors, draw_detectors
 
 NAMES = ["sky", "tree", "leaf", "grass"]
@@ -46,7 +47,7 @@ IOU = [
 
 
 def test_detectors_by_hand(tmp_path):
-    with h5py.File(write_profiles(tmp_path, IOU)) as profiles:
+    with open_profiles(write_profiles(tmp_path, IOU)) as profiles:
         # Categories in the data set's order, then the most units first.
         expected = [Bar("leaf", "part", 1), Bar("tree", "object", 2), Bar("sky", "object", 1)]
         assert count_detectors(profiles, "a") == expected

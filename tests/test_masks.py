@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.cache import open_artefact
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
@@ -41,7 +42,7 @@ def files(tmp_path_factory, make_tiny, write_maps) -> Path:
 def gallery(files):
     with (
         open_artefact(files / "activations.h5", "activations") as source,
-        open_artefact(files / "profiles.h5", "profiles") as profiles,
+        open_profiles(files / "profiles.h5") as profiles,
         open_labels(files / "labels.h5") as labels,
     ):
         yield open_gallery(source, profiles, labels, load_broden(files / "tiny"), None)
@@ -49,7 +50,7 @@ def gallery(files):
 
 @pytest.fixture
 def profiles(files):
-    with h5py.File(files / "profiles.h5") as file:
+    with open_profiles(files / "profiles.h5") as file:
         yield file
 
 
@@ -133,7 +134,7 @@ def test_layers_of_few_units_are_drawn(gallery, profiles, tmp_path):
 def test_a_layer_that_was_not_probed_is_named(files):
     with (
         open_artefact(files / "activations.h5", "activations") as source,
-        open_artefact(files / "profiles.h5", "profiles") as profiles,
+        open_profiles(files / "profiles.h5") as profiles,
         open_labels(files / "labels.h5") as labels,
         pytest.raises(ArtefactError, match="no layer 'b'; there are a"),
     ):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect_embed import activations
+from dissect_embed.artefacts.profiles import compute_iou
 from dissect_embed.counting import (
     LabelBatch,
     add_fired,
@@ -17,7 +18,6 @@ from dissect_embed.counting import (
 )
 from dissect_embed.datasets.pixels import Regions
 from dissect_embed.firing import firing_pixels
-from dissect_embed.profiles import compute_iou
 from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
 from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
 from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.atlas.projection import project_vectors
-from dissect_embed.cache import read_config, read_strings
 from dissect_embed.errors import ArtefactError
 from dissect_embed.null import null_bound, p_values
 from dissect_embed.relations import completing_pairs
@@ -21,7 +21,7 @@ CONCEPTS, PAIRS, POINTS = 10, 3, 26
 
 def describe_layer(
     layer: str,
-    profiles: h5py.File,
+    profiles: Profiles,
     embedding: h5py.File,
     relations: list[dict[str, str]],
 ) -> dict[str, Any]:
@@ -37,16 +37,14 @@ def describe_layer(
     ArtefactError
         If ``relations.csv`` does not tell of every unit.
     """
-    names = read_strings(profiles["labels/name"])
-    categories = read_strings(profiles["labels/category"])
-    iou = profiles[f"layers/{layer}/iou"][:]
-    null = profiles[f"layers/{layer}/null/best"][:].ravel()
+    names, categories = profiles.concepts, profiles.concept_categories
+    iou, null, best_iou = profiles[layer].iou, profiles[layer].null, profiles[layer].best.iou
     vectors = embedding[f"layers/{layer}/vectors"][0]
     near = _read_near(layer, relations, len(iou))
     pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
     epochs, kl = unit_curves(iou, embedding[f"layers/{layer}/trajectory"][0])
     places = project_vectors(vectors)
-    p = p_values(iou.max(axis=1), null)
+    p = p_values(best_iou, null)
     units = []
     for unit, row in enumerate(iou):
         top = [c for c in np.argsort(-row, kind="stable")[:CONCEPTS].tolist() if row[c] > 0]
@@ -58,7 +56,7 @@ def describe_layer(
                 "y": round(float(places[unit, 1]), 4),
                 "concept": "" if best is None else names[best],
                 "category": "" if best is None else categories[best],
-                "iou": round(float(row.max()), 4),
+                "iou": round(float(best_iou[unit]), 4),
                 "p": round(float(p[unit]), 4),
                 "profile": [[names[c], categories[c], round(float(row[c]), 4)] for c in top],
                 "near": near[unit],
@@ -71,7 +69,7 @@ def describe_layer(
         )
     return {
         "layer": layer,
-        "detector": read_config(profiles)["dissection"]["detector_iou"],
+        "detector": profiles.least_iou,
         "chance": round(float(null_bound(null[:, None])[0]), 4),
         "epochs": epochs,
         "kl": [round(float(value), 5) for value in kl.mean(axis=0)],

@@ -2,16 +2,11 @@
 
 from pathlib import Path
 
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
 from dissect_embed.atlas.writing import begin_folder, finish_folder, write_layer, write_page
-from dissect_embed.cache import (
-    check_made_from,
-    layer_names,
-    open_artefact,
-    read_config,
-    read_strings,
-)
+from dissect_embed.cache import check_made_from, open_artefact
 from dissect_embed.figures.masks import Gallery
 from dissect_embed.figures.pages import run_title
 from dissect_embed.relations import RELATION_COLUMNS
@@ -41,14 +36,12 @@ def write_atlas(
     relations = read_table(relations_path, RELATION_COLUMNS, "relations")
     part = begin_folder(folder)
     with (
-        open_artefact(profiles_path, "profiles") as profiles,
+        open_profiles(profiles_path) as profiles,
         open_artefact(embedding_path, "embedding") as embedding,
     ):
-        origin = str(profiles.attrs["fingerprint"])
-        check_made_from(embedding, "profiles", origin, str(profiles_path))
-        layers = layer_names(profiles)
+        check_made_from(embedding, "profiles", profiles.fingerprint, str(profiles_path))
         told = []
-        for number, layer in enumerate(layers):
+        for number, layer in enumerate(profiles.layers):
             content = describe_layer(layer, profiles, embedding, relations)
             if gallery:
                 images = part / "images" / str(number)
@@ -58,7 +51,7 @@ def write_atlas(
             write_layer(part, number, content)
             told.append({"name": layer, "units": len(content["units"])})
         write_page(
-            part, run_title(profiles), told, read_strings(profiles["categories"]),
-            pictures=gallery is not None, n_images=read_config(profiles)["dataset"]["images"],
+            part, run_title(profiles), told, profiles.categories,
+            pictures=gallery is not None, n_images=profiles.config["dataset"]["images"],
         )  # fmt: skip
     return finish_folder(part, folder)

@@ -187,6 +187,7 @@ def _gallery(
     """Open what pictures of units need: a gallery, ``profiles.h5`` and the vectors."""
     import torch
 
+    from dissect_embed.artefacts.profiles import open_profiles
     from dissect_embed.cache import check_made_from, layer_names, open_artefact
     from dissect_embed.datasets.broden import load_broden
     from dissect_embed.figures.masks import open_gallery
@@ -196,11 +197,11 @@ def _gallery(
     dataset = load_broden(root, split)
     with (
         open_artefact(activations, "activations") as source,
-        open_artefact(profiles, "profiles") as file,
+        open_profiles(profiles) as file,
         open_artefact(embedding, "embedding") as vectors,
         open_labels(labels) as opened,
     ):
-        check_made_from(vectors, "profiles", str(file.attrs["fingerprint"]), str(profiles))
+        check_made_from(vectors, "profiles", file.fingerprint, str(profiles))
         stored = all("activations" in source[f"layers/{name}"] for name in layer_names(source))
         replay = None
         if not stored:

@@ -8,14 +8,13 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from dissect_embed.cache import layer_names, open_artefact, read_config, read_strings
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 from dissect_embed.null import null_bound
 from dissect_embed.tables import write_table
@@ -33,22 +32,11 @@ class Bar(NamedTuple):
     units: int
 
 
-def count_detectors(profiles: h5py.File, layer: str) -> list[Bar]:
-    """Return the detected concepts of a layer, by category and then by their number of units.
-
-    A unit counts for its best concept, if that IoU is at least the file's ``detector_iou``; of
-    equals the first in ``label.csv`` counts.
-    """
-    iou = profiles[f"layers/{layer}/iou"][:]
-    names = read_strings(profiles["labels/name"])
-    concept_category = read_strings(profiles["labels/category"])
-    categories = read_strings(profiles["categories"])
-    bound = read_config(profiles)["dissection"]["detector_iou"]
-    best = iou.argmax(axis=1)
-    score = iou[np.arange(len(iou)), best]
-    # A unit without any overlap detects nothing, also where the bound is 0.
-    found = Counter(best[(score >= bound) & (score > 0)].tolist())
-    bars = [Bar(names[d], concept_category[d], n) for d, n in found.items()]
+def count_detectors(profiles: Profiles, layer: str) -> list[Bar]:
+    """Return the detected concepts of a layer, by category and then by their number of units."""
+    categories = profiles.categories
+    found = Counter(profiles[layer].best.concept[profiles.detectors(layer)].tolist())
+    bars = [Bar(profiles.concepts[d], profiles.concept_categories[d], n) for d, n in found.items()]
     return sorted(bars, key=lambda b: (categories.index(b.category), -b.units, b.concept))
 
 
@@ -61,10 +49,9 @@ def draw_detectors(profiles_path: Path, stem: Path) -> None:
     ``above_chance`` (units whose best concept is of this category and whose best IoU exceeds
     ``chance``, the IoU that one in a hundred units reaches by chance).
     """
-    with open_artefact(profiles_path, "profiles") as profiles:
-        layers = {layer: _read_layer(profiles, layer) for layer in layer_names(profiles)}
-        categories = read_strings(profiles["categories"])
-        bound = read_config(profiles)["dissection"]["detector_iou"]
+    with open_profiles(profiles_path) as profiles:
+        layers = {layer: _read_layer(profiles, layer) for layer in profiles.layers}
+        categories, bound = profiles.categories, profiles.least_iou
         title = run_title(profiles)
     rows = []
     for name, layer in layers.items():
@@ -107,17 +94,17 @@ def draw_detectors(profiles_path: Path, stem: Path) -> None:
 class _Layer(NamedTuple):
     bars: list[Bar]
     score: np.ndarray  # each unit's best IoU
-    category: np.ndarray  # of its best concept
+    category: np.ndarray  # of its best concept, empty where it has none
     null: np.ndarray  # best IoU by chance, of all units and draws
     chance: float  # which one in a hundred of those exceeds
 
 
-def _read_layer(profiles: h5py.File, layer: str) -> _Layer:
-    iou = profiles[f"layers/{layer}/iou"][:]
-    null = profiles[f"layers/{layer}/null/best"][:].ravel()
-    category = np.array(read_strings(profiles["labels/category"]))[iou.argmax(axis=1)]
+def _read_layer(profiles: Profiles, layer: str) -> _Layer:
+    best, null = profiles[layer].best, profiles[layer].null
+    category = np.array(profiles.concept_categories)[best.concept]
+    category = np.where(best.concept >= 0, category, "")
     chance = float(null_bound(null[:, None])[0])
-    return _Layer(count_detectors(profiles, layer), iou.max(axis=1), category, null, chance)
+    return _Layer(count_detectors(profiles, layer), best.iou, category, null, chance)
 
 
 def _draw_chance(ax: Axes, layer: _Layer, bound: float) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.masks import (
     Gallery,
@@ -43,7 +43,7 @@ def choose_units(gallery: Gallery, n: int, seed: int) -> list[int]:
 
 def draw_figure2(
     gallery: Gallery,
-    profiles: h5py.File,
+    profiles: Profiles,
     vectors: Float[Tensor, "unit dim"],
     stem: Path,
     *,

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.figures.masks import (
     Gallery,
     choose_images,
@@ -36,7 +36,7 @@ def choose_pairs(gallery: Gallery, pairs: list[AdditivePair], n: int) -> list[Ad
 
 
 def draw_figure3(
-    gallery: Gallery, profiles: h5py.File, vectors: Float[Tensor, "unit dim"], stem: Path
+    gallery: Gallery, profiles: Profiles, vectors: Float[Tensor, "unit dim"], stem: Path
 ) -> None:
     """Draw ``stem.svg`` and ``stem.png``: two parts and their sum, a block a pair.
 

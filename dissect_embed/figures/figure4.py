@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dissect_embed.cache import open_artefact
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 from dissect_embed.tables import SCORE_COLUMNS, read_table, score_curve
 
@@ -22,7 +22,7 @@ def draw_figure4(scores_path: Path, profiles_path: Path, stem: Path) -> None:
     """Draw ``stem.svg`` and ``stem.png``; the same inputs give the same bytes."""
     rows = read_table(scores_path, SCORE_COLUMNS, "score")
     layers = list(dict.fromkeys(r["layer"] for r in rows))
-    with open_artefact(profiles_path, "profiles") as profiles:
+    with open_profiles(profiles_path) as profiles:
         title = run_title(profiles)
     columns = min(3, len(layers))
     n_rows = -(-len(layers) // columns)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
 
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.cache import check_made_from, layer_names, read_strings
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
@@ -36,14 +37,14 @@ class Gallery(NamedTuple):
     concepts: list[tuple[str, str]]  # each unit's best, and its IoU
     replay: Replay | None
 
-    def of_layer(self, profiles: h5py.File, layer: str) -> "Gallery":
+    def of_layer(self, profiles: Profiles, layer: str) -> "Gallery":
         """Return the same for another layer."""
         return open_gallery(self.source, profiles, self.labels, self.dataset, self.replay, layer)
 
 
 def open_gallery(
     source: h5py.File,
-    profiles: h5py.File,
+    profiles: Profiles,
     labels: Labels,
     dataset: Broden,
     replay: Replay | None,
@@ -59,14 +60,14 @@ def open_gallery(
     check_made_from(source, "dataset", dataset.fingerprint, str(dataset.root))
     check_made_from(source, "dataset", labels.dataset, str(labels.path))
     origin = str(source.attrs["fingerprint"])
-    check_made_from(profiles, "activations", origin, source.filename)
+    check_made_from(profiles.file, "activations", origin, source.filename)
     layers = layer_names(source)
     layer = layer or layers[-1]
     if layer not in layers:
         msg = f"{source.filename}: no layer {layer!r}; there are {', '.join(layers)}"
         raise ArtefactError(msg)
     return Gallery(
-        layer, dataset, source, labels, profiles[f"layers/{layer}/threshold"][:],
+        layer, dataset, source, labels, profiles[layer].threshold,
         source[f"layers/{layer}/peak"][:], best_concepts(profiles, layer), replay,
     )  # fmt: skip
 

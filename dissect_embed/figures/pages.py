@@ -5,22 +5,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import h5py
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from dissect_embed.cache import atomic_path, layer_names, read_config
+from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.cache import atomic_path
 
 
-def run_title(profiles: h5py.File) -> str:
+def run_title(profiles: Profiles) -> str:
     """Return model, weights, data set, N, C and D of ``profiles.h5`` in a line."""
-    config = read_config(profiles)
-    units = sum(len(profiles[f"layers/{layer}/threshold"]) for layer in layer_names(profiles))
-    concepts = len(profiles["labels/number"])
+    config = profiles.config
+    units = sum(len(profiles[layer]) for layer in profiles.layers)
     data = config["dataset"]
     return (
         f"{config['model']['name']} ({config['model']['weights']}) on {data['name']}, "
-        f"split {data['split']}: {data['images']:,} images, {units:,} units, {concepts:,} concepts"
+        f"split {data['split']}: {data['images']:,} images, {units:,} units, "
+        f"{len(profiles.concepts):,} concepts"
     )
 
 

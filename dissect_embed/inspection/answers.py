@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 from rich.console import Console
 
-from dissect_embed.cache import check_made_from, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.cache import check_made_from, read_config, read_made_from
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.files import explain_damage
@@ -21,17 +22,17 @@ from dissect_embed.inspection.queries import (
     read_unit_profile,
     top_images,
 )
-from dissect_embed.inspection.summaries import read_concepts, read_detector_iou
+from dissect_embed.inspection.summaries import read_concepts
 from dissect_embed.inspection.tables import number, print_heading, print_table, share
 
 
 def print_concept_units(console: Console, file: h5py.File, wanted: str, top: int) -> None:
     """Print the units of ``profiles.h5`` that have a concept."""
-    concepts = read_concepts(file)
-    detector_iou = read_detector_iou(file)
+    profiles = Profiles(file)
+    concepts, detector_iou = read_concepts(profiles), profiles.least_iou
     for concept in match_concepts([name for name, _ in concepts], wanted, file.filename):
         name, category = concepts[concept]
-        ranked = read_overlaps(file, concept)
+        ranked = read_overlaps(profiles, concept)
         chosen = choose_units(ranked, concept, detector_iou)
         condition = f"an IoU of at least {detector_iou:g}, or the unit's best concept"
         if chosen:
@@ -60,11 +61,11 @@ def print_concept_units(console: Console, file: h5py.File, wanted: str, top: int
 def print_unit_profile(console: Console, file: h5py.File, wanted: str, top: int) -> None:
     """Print what ``profiles.h5`` says of a unit: its best concepts, and that of each category."""
     layer, unit = parse_unit(wanted, read_n_units(file), file.filename)
-    concepts = read_concepts(file)
-    pixels = file["labels/pixels"][:]
-    profile = read_unit_profile(file, layer, unit)
+    profiles = Profiles(file)
+    concepts, pixels = read_concepts(profiles), profiles.pixels
+    profile = read_unit_profile(profiles, layer, unit)
     best = profile.overlaps[0].iou if profile.overlaps else 0.0
-    detector_iou = read_detector_iou(file)
+    detector_iou = profiles.least_iou
     reaches = "at least" if 0 < best >= detector_iou else "below"
     print_heading(console, f"{layer}:{unit}, threshold {number(profile.threshold, 6)}")
     console.print(f"Its best IoU, {best:.4f}, is {reaches} the {detector_iou:g} of a detector.")
@@ -115,10 +116,10 @@ def _find_threshold(file: h5py.File, layer: str, unit: int) -> tuple[float | Non
     if not beside.is_file():
         return None, "Its threshold is unknown here: no profiles.h5 lies beside this file."
     try:
-        with open_artefact(beside, "profiles") as profiles, explain_damage(beside, "profiles"):
-            if read_made_from(profiles).get("activations") != file.attrs["fingerprint"]:
+        with open_profiles(beside) as profiles, explain_damage(beside, "profiles"):
+            if read_made_from(profiles.file).get("activations") != file.attrs["fingerprint"]:
                 return None, f"Its threshold is unknown: {beside} was made from other activations."
-            return float(profiles[f"layers/{layer}/threshold"][unit]), ""
+            return float(profiles[layer].threshold[unit]), ""
     except ArtefactError as error:
         return None, f"Its threshold is unknown: {error}"
 

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.cache import layer_names, read_config, read_strings
 from dissect_embed.datasets.classes import count_classes
 from dissect_embed.disk import format_bytes
@@ -15,7 +16,6 @@ from dissect_embed.inspection.files import format_shape
 from dissect_embed.inspection.summaries import (
     read_activation_summaries,
     read_concepts,
-    read_detector_iou,
     read_embedding_summaries,
     read_profile_summaries,
     read_similarity_summaries,
@@ -58,9 +58,9 @@ def _activations(file: h5py.File, n_concepts: int) -> Printer:
 
 def _profiles(file: h5py.File, n_concepts: int) -> Printer:
     summaries = read_profile_summaries(file)
-    concepts = read_concepts(file)
-    categories = read_strings(file["categories"])
-    detector_iou = read_detector_iou(file)
+    profiles = Profiles(file)
+    concepts, categories = read_concepts(profiles), profiles.categories
+    detector_iou = profiles.least_iou
     layers, unique, top = [], [], []
     for layer, s in summaries.items():
         detectors = (s.n_detectors, share(s.n_detectors, s.n_units))

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 from tqdm import tqdm
 
-from dissect_embed.cache import layer_names, read_strings
+from dissect_embed.artefacts.profiles import Profiles, find_best
+from dissect_embed.cache import layer_names
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import read_regions
 from dissect_embed.errors import ArtefactError
-from dissect_embed.inspection.summaries import read_concepts
 from dissect_embed.parallel import map_in_threads
 
 
@@ -130,12 +130,12 @@ def rank_units(
     """
     found = []
     for layer, (iou, intersection) in layers.items():
-        best = iou.argmax(axis=1)
+        best, best_iou = find_best(iou)
         for unit in map(int, np.flatnonzero(iou[:, concept] > 0)):
             found.append(
                 UnitOverlap(
                     layer, unit, float(iou[unit, concept]), int(intersection[unit, concept]),
-                    int(best[unit]), float(iou[unit, best[unit]]),
+                    int(best[unit]), float(best_iou[unit]),
                 )
             )  # fmt: skip
     return sorted(found, key=lambda u: -u.iou)
@@ -212,25 +212,24 @@ def _count_pixels(dataset: Broden, concepts: Sequence[int], row: ImageRow) -> li
     ]
 
 
-def read_overlaps(file: h5py.File, concept: int) -> list[UnitOverlap]:
+def read_overlaps(profiles: Profiles, concept: int) -> list[UnitOverlap]:
     """Return the units of ``profiles.h5`` that overlap a concept, best first."""
-    layers = {}
-    for layer in layer_names(file):
-        group = file[f"layers/{layer}"]
-        layers[layer] = group["iou"][:], group["intersection"][:]
+    layers = {
+        layer: (profiles[layer].iou, profiles[layer].intersection) for layer in profiles.layers
+    }
     return rank_units(layers, concept)
 
 
-def read_unit_profile(file: h5py.File, layer: str, unit: int) -> UnitProfile:
+def read_unit_profile(profiles: Profiles, layer: str, unit: int) -> UnitProfile:
     """Return what ``profiles.h5`` says of a unit."""
-    group = file[f"layers/{layer}"]
+    of_layer = profiles[layer]
     return profile_unit(
-        float(group["threshold"][unit]),
-        group["iou"][unit],
-        group["intersection"][unit],
-        group["activation"][unit],
-        [category for _, category in read_concepts(file)],
-        read_strings(file["categories"]),
+        float(of_layer.threshold[unit]),
+        of_layer.iou[unit],
+        of_layer.intersection[unit],
+        of_layer.activation[unit],
+        profiles.concept_categories,
+        profiles.categories,
     )
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr
 
-from dissect_embed.cache import layer_names, read_config, read_strings
+from dissect_embed.artefacts.profiles import Best, Profiles, find_best
+from dissect_embed.cache import layer_names
 
 # Images looked at for what the peaks do not tell, evenly spaced.
 SAMPLE = 32
@@ -107,12 +108,10 @@ def summarise_profiles(
 ) -> ProfileSummary:
     """Summarise a dissected layer.
 
-    A detector is a unit that overlaps some concept with an IoU of at least ``detector_iou``; it
-    detects its best concept alone ([BAU17] section 2.2).
+    A detector (``artefacts.profiles.Best``) detects its best concept alone.
     """
-    best = iou.argmax(axis=1)
-    best_iou = iou.max(axis=1)
-    detects = (best_iou >= detector_iou) & (best_iou > 0)
+    best, best_iou = find_best(iou)
+    detects = Best(best, best_iou).detectors(detector_iou)
     concepts = []
     for concept in np.unique(best[detects]):
         units = np.flatnonzero(detects & (best == concept))
@@ -195,25 +194,19 @@ def sample_places(n_images: int) -> list[int]:
 
 def read_profile_summaries(file: h5py.File) -> dict[str, ProfileSummary]:
     """Summarise every layer of ``profiles.h5``."""
-    detector_iou = read_detector_iou(file)
-    summaries = {}
-    for layer in layer_names(file):
-        group = file[f"layers/{layer}"]
-        summaries[layer] = summarise_profiles(
-            group["threshold"][:], group["activation"][:], group["iou"][:], detector_iou
+    profiles = Profiles(file)
+    return {
+        layer: summarise_profiles(
+            profiles[layer].threshold, profiles[layer].activation, profiles[layer].iou,
+            profiles.least_iou,
         )
-    return summaries
+        for layer in profiles.layers
+    }  # fmt: skip
 
 
-def read_detector_iou(file: h5py.File) -> float:
-    """Return the least best-IoU of a detector, as ``profiles.h5`` was made with."""
-    return float(read_config(file)["dissection"]["detector_iou"])
-
-
-def read_concepts(file: h5py.File) -> list[tuple[str, str]]:
+def read_concepts(profiles: Profiles) -> list[tuple[str, str]]:
     """Return (name, category) of every concept of ``profiles.h5``."""
-    names, categories = (read_strings(file[f"labels/{column}"]) for column in ("name", "category"))
-    return list(zip(names, categories, strict=True))
+    return list(zip(profiles.concepts, profiles.concept_categories, strict=True))
 
 
 def read_similarity_summaries(file: h5py.File) -> dict[str, SimilaritySummary]:

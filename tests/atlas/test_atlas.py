@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
+from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.atlas.content import unit_curves
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.cache import SCHEMA_VERSIONS, open_artefact
@@ -84,7 +85,7 @@ def make_atlas(run: Path, folder: Path, *, pictures: bool) -> Path:
         return folder
     with (
         open_artefact(run / "activations.h5", "activations") as source,
-        open_artefact(run / "profiles.h5", "profiles") as profiles,
+        open_profiles(run / "profiles.h5") as profiles,
         open_labels(run / "labels.h5") as labels,
     ):
         gallery = open_gallery(source, profiles, labels, load_broden(run / "tiny"), None)

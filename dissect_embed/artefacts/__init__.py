@@ -1,0 +1,1 @@
+"""What lies on disk: for every kind of file its layout, its writer and its reader in one module."""

@@ -1,0 +1,76 @@
+"""What ``profiles.h5`` says, read in one place: best concepts and detectors by hand."""
+
+import numpy as np
+import pytest
+
+from dissect_embed.artefacts.profiles import (
+    ConceptTable,
+    LayerCounts,
+    find_best,
+    open_profiles,
+    write_profile_file,
+)
+from dissect_embed.cache import create_artefact
+from dissect_embed.errors import ArtefactError
+
+CONFIG = {"layers": ["b", "a"], "dissection": {"quantile": 0.005, "detector_iou": 0.1}}
+CONCEPTS = ConceptTable(
+    ["sky", "red-c", "tree"], np.array([3, 1, 9]), ["color", "object"], np.array([1, 0, 1]),
+    np.array([100, 50, 20]),
+)  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Two layers, of two units and of one, with one draw of chance."""
+    # (draw, unit, concept) and (draw, unit, category)
+    both = np.array([[[50, 0, 0], [0, 0, 0]], [[10, 5, 0], [0, 0, 1]]])
+    fired = np.array([[[60, 50], [0, 9]], [[60, 50], [0, 9]]])
+    counts = {"b": LayerCounts(both, fired), "a": LayerCounts(both[:, :1], fired[:, :1])}
+    thresholds = {"b": np.array([2.0, 0.0]), "a": np.array([2.0])}
+    path = tmp_path / "profiles.h5"
+    with create_artefact(path, "profiles", CONFIG, {"activations": "x"}) as file:
+        write_profile_file(file, CONCEPTS, thresholds, counts, shard=False)
+    return path
+
+
+def test_a_file_is_read_as_it_was_written(path):
+    with open_profiles(path) as profiles:
+        assert profiles.path == path
+        assert profiles.layers == ["b", "a"]
+        assert profiles.concepts == ["sky", "red-c", "tree"]
+        assert profiles.concept_categories == ["object", "color", "object"]
+        assert profiles.categories == ["color", "object"]
+        assert profiles.pixels.tolist() == [100, 50, 20]
+        assert (len(profiles["b"]), len(profiles["a"])) == (2, 1)
+        layer = profiles["b"]
+        assert layer.threshold.tolist() == [2, 0]
+        assert layer.intersection.tolist() == [[50, 0, 0], [0, 0, 0]]
+        assert layer.activation.tolist() == [[60, 50], [0, 9]]
+        assert layer.iou[0].tolist() == [50 / (50 + 100 - 50), 0, 0]
+        # By chance: sky 10 of 50 + 100 - 10, red 5 of 60 + 50 - 5; tree 1 of 9 + 20 - 1.
+        assert layer.null.tolist() == [10 / 140, 1 / 28]
+
+
+def test_a_unit_without_overlap_has_no_best_and_detects_nothing(path):
+    with open_profiles(path) as profiles:
+        best = profiles["b"].best
+        assert best.concept.tolist() == [0, -1]
+        assert best.iou.tolist() == [0.5, 0]
+        assert profiles.best_names("b") == ["sky", ""]
+        assert profiles.detectors("b").tolist() == [True, False]
+        assert best.detectors(0.0).tolist() == [True, False]
+        assert best.detectors(0.5).tolist() == [True, False]
+        assert best.detectors(0.51).tolist() == [False, False]
+
+
+def test_of_equals_the_first_is_the_best():
+    assert find_best(np.array([[0.2, 0.3, 0.3]])).concept.tolist() == [1]
+
+
+def test_a_file_that_is_missing_is_named(tmp_path):
+    with (
+        pytest.raises(ArtefactError, match=r"profiles\.h5: missing; make it with"),
+        open_profiles(tmp_path / "profiles.h5"),
+    ):
+        pass
