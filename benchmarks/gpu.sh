@@ -93,11 +93,13 @@ dissect_embed=("$python" -m dissect_embed)
 
 first() {
   local few=2000 many=20000 some=500 rounds=(--rounds 10 --repeat 2) repeat=1 embed=(100 200)
-  local networks=() batches=(--bare-batch 128 --batch-size 128) precisions=(float32 tf32 bfloat16)
+  local networks=() tests=tests caches=(--cache all --cache none)
+  local batches=(--bare-batch 128 --batch-size 128) precisions=(float32 tf32 bfloat16)
   if [ -n "$small" ]; then
-    few=20 many=24 some=6 repeat=1 embed=(1 2)
+    few=10 many=12 some=6 repeat=1 embed=(1 2)
     rounds=(--rounds 1 --repeat 1 --batch-size 2)
-    networks=(resnet20 vgg8 resnet56) batches=(--bare-batch 8 --batch-size 8)
+    networks=(resnet20 vgg8 resnet56) tests=tests/test_device.py caches=(--cache none)
+    batches=(--bare-batch 8 --batch-size 8)
     [ "$device" = cpu ] && precisions=(float32)
   fi
   local kinds=("${precisions[@]/#/--precision=}")
@@ -105,7 +107,7 @@ first() {
   timed mini 60 "${dissect_embed[@]}" mini --images $few --output "$work/mini"
   # Tests take one core or a few: the large data set is rendered beside them.
   timed mini-large 150 "${dissect_embed[@]}" mini --images $many --output "$work/mini-large" &
-  on_device tests 120 "$python" benchmarks/gpu_report.py tests "$out/tests.json"
+  on_device tests 120 "$python" benchmarks/gpu_report.py tests "$out/tests.json" $tests
   wait
   on_device dissect 100 "$python" benchmarks/dissect.py "$work/mini" --images $few \
       --repeat $repeat "${batches[@]}" "${kinds[@]}" --cache all --cache none \
@@ -117,9 +119,9 @@ first() {
   on_device stages 120 "$python" benchmarks/memory.py --images $few --weights random \
       --epochs "${embed[0]}" --steps "${embed[1]}" --stage mini --stage activations \
       --stage labels --stage dissect --stage similarity --stage embed --stage "embed, cpu" \
-      --stage relations --device "$device" --json "$out/stages.json"
+      --device "$device" --json "$out/stages.json"
   on_device dissect-large 300 "$python" benchmarks/dissect.py "$work/mini-large" --images $many \
-      --repeat 1 "${batches[@]}" "${kinds[@]}" --cache all --cache none \
+      --repeat 1 "${batches[@]}" "${kinds[@]}" "${caches[@]}" \
       --device "$device" --json "$out/dissect-large.json"
 }
 

@@ -54,9 +54,9 @@ def timed(output: Path, context: typer.Context) -> None:
 
 
 @app.command()
-def tests(output: Path) -> None:
+def tests(output: Path, paths: list[str]) -> None:
     """Run ``pytest -m gpu`` on several cores, and write how many tests passed."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "tests", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *paths, "-p", "no:cacheprovider"]
     command += ["-p", "no:benchmark"]  # it warns of several processes, and warnings are errors
     if importlib.util.find_spec("xdist"):
         command += ["-n", "6"]
