@@ -125,7 +125,9 @@ def sync_early(file: PatientFile, every: int = 256_000_000) -> Iterator[Callable
     with ThreadPoolExecutor(1) as syncing:
         yield tell
     for sync in asked:
-        sync.result()
+        if isinstance(error := sync.exception(), OSError):
+            file.error = file.error or error
+    file.check()
 
 
 def format_bytes(n_bytes: int) -> str:
