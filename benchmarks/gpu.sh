@@ -69,14 +69,13 @@ timed() {
   part "$name" "$limit" "$python" benchmarks/gpu_report.py timed "$out/$name.json" "$@"
 }
 
-# As part, for what only says something of a CUDA device.
-on_device() {
-  if [ "$device" = none ]; then
-    echo "$1: left out, torch finds no CUDA device here (--small goes through on a processor)"
-  else
-    part "$@"
-  fi
+lacks_device() {
+  [ "$device" = none ] || return
+  echo "$1: left out, torch finds no CUDA device here (--small goes through on a processor)"
 }
+
+# As part, for what only says something of a CUDA device.
+on_device() { lacks_device "$1" || part "$@"; }
 
 if ! "$python" -c 'import beartype, tensorboardX' 2>/dev/null; then
   if compgen -G '.gpu/first/*.whl' >/dev/null; then
@@ -126,20 +125,17 @@ first() {
 }
 
 second() {
-  local classes=$work/classes.h5 table=table1 arms seed seeds=(0 1 2) precision
+  local classes=$work/classes.h5 name arm seed source seeds=(0 1 2) precision
   local teacher=$out/table1/teachers/resnet56-seed0 prior=$work/resnet56.h5 fit=(--steps-per-epoch 200)
   local sources=(.gpu/first/cifar100-1.tar.gz .gpu/second/cifar100-2.tar.gz) missing=()
-  if [ "$device" = none ]; then
-    echo "table1: left out, torch finds no CUDA device here (--small goes through on a processor)"
-    return
-  fi
+  lacks_device table1 && return
   mkdir -p "$out/table1/teachers" "$out/table1/resnet56-resnet20"
   if [ -n "$small" ]; then
     seeds=(0) fit=(--epochs 1 --steps-per-epoch 2)
     timed classes 60 "${dissect_embed[@]}" shapes --images-per-class 2 \
       --test-images-per-class 1 --output "$classes"
   else
-    for seed in "${sources[@]}"; do [ -f "$seed" ] || missing+=("$seed"); done
+    for source in "${sources[@]}"; do [ -f "$source" ] || missing+=("$source"); done
     if ((${#missing[@]})); then
       echo "classes: left out, ${missing[*]} missing (benchmarks/pack_gpu.sh makes it)"
     else
@@ -171,14 +167,14 @@ row = json.load(open(sys.argv[1]))["rows"]["plan"]; print(row["epochs"], row["pr
   timed prior 60 "${dissect_embed[@]}" prior "$classes" --teacher "$teacher.pt" \
     --output "$prior" --device "$device" "${fit[@]}"
   for seed in "${seeds[@]}"; do
-    for arms in plain skd skd-uniform; do
-      local options=(--method "${arms%%-*}")
-      [ "$arms" = plain ] || options+=(--prior "$prior" --beta 0.5)
-      [ "$arms" = skd-uniform ] && options+=(--control uniform)
+    for arm in plain skd skd-uniform; do
+      local options=(--method "${arm%%-*}")
+      [ "$arm" = plain ] || options+=(--prior "$prior" --beta 0.5)
+      [ "$arm" = skd-uniform ] && options+=(--control uniform)
       while (($(jobs -pr | wc -l) >= ${JOBS:-3})); do wait -n; done
-      table=table1/resnet56-resnet20/$arms-seed$seed
-      part "$table" 999 "${train[@]}" --student resnet20 --seed "$seed" "${options[@]}" \
-        --output "$out/$table.json" &
+      name=table1/resnet56-resnet20/$arm-seed$seed
+      part "$name" 999 "${train[@]}" --student resnet20 --seed "$seed" "${options[@]}" \
+        --output "$out/$name.json" &
     done
   done
   wait

@@ -101,7 +101,7 @@ def plan(
             arms = student[f"plain, {tail}"] + 2 * student[f"SKD, {tail}"]
             cost[precision] = (teacher[f"plain, {tail}"] + seeds * arms) * STEPS_AN_EPOCH / 1e3
         best = min(cost, key=cost.__getitem__)
-        # Beginnings, evaluations, the prior: measured as a third of a minute and a tenth.
+        # 40 s and 15 % are left for beginnings, evaluations and the prior.
         fits = int((left - 40) / (1.15 * cost[best]))
         row = {"epochs": epochs or max(1, fits), "precision": best, "seconds_an_epoch": cost}
     record.add("plan", row)

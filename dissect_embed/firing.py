@@ -27,7 +27,7 @@ from dissect_embed.indexing import flat_greater, flat_nonzero, split_index, take
 MAX_PIXELS = 4_000_000
 # Rows of pixels enlarged together: so many stay in the processor's cache.
 CACHED_ROWS = 65536
-# On other devices each operation costs some 10 µs to ask for: few large ones.
+# On other devices small operations cost more to ask for than to do: few large ones.
 DEVICE_ROWS = 64 * CACHED_ROWS
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.device import arithmetic, choose_device, count_threads
+from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.inference import activate_in_place, fold_batch_norm, pack_convolutions
 from dissect_embed.parallel import available_cores, map_in_threads
@@ -148,7 +148,7 @@ def forward_maps(
         return then(start, maps)
 
     cores = n_threads or available_cores()
-    workers = min(count_threads(network.device, n_threads), MAX_PASSES)
+    workers = min(cores, MAX_PASSES)
     starts = range(0, len(numbers), network.batch_size)
     with probe(network.model, list(dtypes), keep), arithmetic(network.precision):
         yield from map_in_threads(

@@ -104,14 +104,6 @@ class Profiles:
         Of the file.
     layers
         Their names, in the order in which they were asked for.
-    concepts
-        The names of the concepts.
-    categories
-        The names of the categories.
-    concept_categories
-        The category of each concept.
-    pixels
-        ``(D,)``: the pixels of each concept.
     least_iou
         The best IoU from which on a unit counts as a detector.
     """

@@ -51,13 +51,10 @@ class Row(NamedTuple):
         names = {"teacher": "teacher", "skd": "SKD"} | {k: v.title for k, v in METHODS.items()}
         if not self.control:
             return names[self.method]
-        words = {
-            "uniform": "uniform p",
-            "random": "random S",
-            "permuted": "S permuted",
-            "similarity": "P instead of S",
-        }
-        parts = [words.get(part) or _spell(part) for part in self.control.split()]
+        parts = [
+            CONTROLS[part].removeprefix("SKD, ") if part in CONTROLS else _spell(part)
+            for part in self.control.split()
+        ]
         return f"{names[self.method]}, {', '.join(parts)} (ours)"
 
     @property

@@ -4,7 +4,6 @@ What a step must tell is added up in one tensor, ``tally``. On CUDA a step can b
 graph, one for each size of batch.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -190,8 +189,7 @@ def evaluate(network: Network, pixels: Pixels, batch_size: int = 500) -> float:
 def deterministic() -> Iterator[None]:
     """Let torch give the same bits every time, where it can, and set it back afterwards.
 
-    It warns of operations that it knows no deterministic form of; not of ``kthvalue``, of which
-    only the place among equals is not determined, and that is not asked for.
+    It warns of operations that it knows no deterministic form of.
     """
     was = torch.are_deterministic_algorithms_enabled()
     only_warned = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -201,8 +199,7 @@ def deterministic() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     memory.fill_uninitialized_memory, cudnn.benchmark = False, False
     try:
-        with arithmetic("float32"), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "kthvalue CUDA does not have a deterministic")
+        with arithmetic("float32"):
             yield
     finally:
         torch.use_deterministic_algorithms(was, warn_only=only_warned)
