@@ -3,7 +3,7 @@ import json
 import re
 
 import yaml
-from dissect_embed.cache import SCHEMA_VERSIONS
+from dissect_embed.artefacts.files import SCHEMA_VERSIONS
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.cells import PATTERN as VARIANT_PATTERN
 from dissect_embed.distillation.cells import (

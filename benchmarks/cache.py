@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dissect_embed import activations
+from dissect_embed.artefacts import activations
 
 BATCH = 32
 FILTERS = {

@@ -31,12 +31,12 @@ from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.dissection import write_profiles
-from dissect_embed.forward import PRECISIONS
-from dissect_embed.inference import activate_in_place, fold_batch_norm
 from dissect_embed.labels import write_labels
-from dissect_embed.models import build_model
+from dissect_embed.networks.forward import PRECISIONS
+from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.models import build_model
+from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
 from dissect_embed.parallel import keep_freed_memory, map_in_threads
-from dissect_embed.probing import normalise
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 Stages = dict[str, Callable[[], object]]

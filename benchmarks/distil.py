@@ -22,8 +22,8 @@ from torch import Tensor
 
 from dissect_embed.distillation.skd import static_loss
 from dissect_embed.distillation.zoo import Network, build_network, map_shapes
+from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 from dissect_embed.parallel import keep_freed_memory
-from dissect_embed.similarity import cosine_similarity, row_softmax
 
 STUDENTS = ["resnet20", "resnet32", "wrn-16-2", "resnet8x4", "vgg8"]
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}

@@ -20,12 +20,13 @@ from rich.table import Table
 
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.inference import fold_batch_norm
-from dissect_embed.models import build_model
+from dissect_embed.mathematics.cosines import similarity_sum
+from dissect_embed.mathematics.vectors import Schedule, initial_vectors, train_vectors
+from dissect_embed.networks.hooks import probe
+from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.models import build_model
+from dissect_embed.networks.speedups import fold_batch_norm
 from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
-from dissect_embed.probing import normalise, probe
-from dissect_embed.similarity import similarity_sum
-from dissect_embed.vectors import Schedule, initial_vectors, train_vectors
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 STEPS = 200

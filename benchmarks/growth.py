@@ -22,7 +22,7 @@ from dissect_embed.activations import write_activations
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
-from dissect_embed.models import build_model
+from dissect_embed.networks.models import build_model
 from dissect_embed.parallel import keep_freed_memory
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")

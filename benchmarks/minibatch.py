@@ -14,18 +14,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.cache import open_artefact
-from dissect_embed.parallel import keep_freed_memory, one_torch_thread
-from dissect_embed.scoring import score_vectors
-from dissect_embed.similarity import similarity_sum
-from dissect_embed.vectors import (
+from dissect_embed.mathematics.cosines import similarity_sum
+from dissect_embed.mathematics.scores import score_vectors
+from dissect_embed.mathematics.vectors import (
     Schedule,
     initial_vectors,
     minibatch_targets,
     profile_target,
     train_vectors,
 )
+from dissect_embed.parallel import keep_freed_memory, one_torch_thread
 
 
 def main(

@@ -26,7 +26,7 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.device import choose_device
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
-from dissect_embed.models import build_model
+from dissect_embed.networks.models import build_model
 from dissect_embed.similarity import write_similarity
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")

@@ -40,8 +40,8 @@ from dissect_embed.distillation.steps import (
     momenta,
 )
 from dissect_embed.distillation.zoo import build_network, map_shapes
+from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 from dissect_embed.parallel import keep_freed_memory
-from dissect_embed.similarity import cosine_similarity, row_softmax
 
 STEPS = 782 * 240
 # Students and teachers of Table 1, those of its first pairs first.

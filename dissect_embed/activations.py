@@ -25,32 +25,34 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from dissect_embed.cache import create_artefact, label_axes, write_scale
+from dissect_embed.artefacts.activations import (
+    activation_bytes,
+    compression_options,
+    create_layers,
+    write_top,
+)
+from dissect_embed.artefacts.disk import check_disk_space, format_bytes, sync_early
+from dissect_embed.artefacts.files import create_artefact
+from dissect_embed.artefacts.shards import shard_span
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.disk import check_disk_space, format_bytes, sync_early
 from dissect_embed.errors import ModelError
-from dissect_embed.forward import (
+from dissect_embed.mathematics.cosines import similarity_sum
+from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
+from dissect_embed.networks.forward import (
     Float16OverflowError,
     Maps,
     Network,
     forward_maps,
     prepare_network,
 )
-from dissect_embed.models import hash_weights
+from dissect_embed.networks.models import hash_weights
 from dissect_embed.parallel import keep_freed_memory
-from dissect_embed.shards import shard_span
-from dissect_embed.similarity import similarity_sum
-from dissect_embed.thresholds import TopCounts, guess_floor, write_top
 
 logger = logging.getLogger(__name__)
 
-# Of compressed maps, chunks of this size were read and written fastest (benchmarks/README.md).
-CHUNK_BYTES = 410_000
 # Images, spread over the data set, from which the highest values of each unit are guessed: with 16
 # the guess was too high for units of three of a trained network's four layers, with 32 for none.
 SAMPLE = 32
-# Zstandard and LZ4 need the package hdf5plugin, to write and to read.
-COMPRESSIONS = ("none", "gzip", "lz4", "zstd")
 
 
 def write_activations(
@@ -131,80 +133,14 @@ def write_activations(
                 if weights_provenance:
                     file.attrs["weights_provenance"] = json.dumps(weights_provenance)
                 images = [dataset.rows[n].image for n in span]
-                create_layers(file, images, network.shapes, dtypes, cached, _filter(compression))
+                create_layers(
+                    file, images, network.shapes, dtypes, cached, compression_options(compression)
+                )
                 _fill(file, dataset, network, span, dtypes, n_threads)
             return
         except Float16OverflowError as overflow:
             logger.info("%s: values above 65504; starting over with float32", overflow.layer)
             dtypes[overflow.layer] = "float32"
-
-
-def activation_bytes(
-    n_images: int,
-    shapes: Mapping[str, tuple[int, int, int]],
-    dtypes: Mapping[str, str],
-    cached: Sequence[str],
-) -> int:
-    """Return the bytes that the activations and peaks of some layers take, uncompressed."""
-    return n_images * sum(
-        units * (4 + (height * width * np.dtype(dtypes[layer]).itemsize if layer in cached else 0))
-        for layer, (units, height, width) in shapes.items()
-    )
-
-
-def chunk_shape(shape: tuple[int, int, int], itemsize: int, n_images: int) -> tuple[int, ...]:
-    """Return the chunk (images, units, h, w) of about 0.4 MB that divides the units evenly.
-
-    Examples
-    --------
-    >>> chunk_shape((64, 56, 56), 2, 1000), chunk_shape((512, 7, 7), 2, 1000)
-    ((1, 64, 56, 56), (8, 512, 7, 7))
-    """
-    units, height, width = shape
-    map_bytes = height * width * itemsize
-    divisors = [d for d in range(1, units + 1) if units % d == 0 and d * map_bytes <= CHUNK_BYTES]
-    chunk_units = max(divisors, default=1)
-    images = max(1, CHUNK_BYTES // (units * map_bytes)) if chunk_units == units else 1
-    return min(images, n_images), chunk_units, height, width
-
-
-def create_layers(
-    file: h5py.File,
-    images: Sequence[str],
-    shapes: Mapping[str, tuple[int, int, int]],
-    dtypes: Mapping[str, str],
-    cached: Sequence[str],
-    options: Mapping[str, Any],
-) -> None:
-    """Lay out ``activations.h5``: names and empty arrays. ``options`` are HDF5's, for the maps."""
-    image = write_scale(file, "images", images)
-    for layer, shape in shapes.items():
-        group = file.create_group(f"layers/{layer}")
-        group.attrs["shape"], group.attrs["dtype"] = shape, dtypes[layer]
-        scales = {"image": image, "unit": write_scale(group, "unit", np.arange(shape[0]))}
-        peak = group.create_dataset("peak", (len(images), shape[0]), np.float32)
-        label_axes(peak, ("image", "unit"), scales)
-        if layer in cached:
-            # Only what is compressed lies in chunks: the rest is written and read fastest in one.
-            chunks = chunk_shape(shape, np.dtype(dtypes[layer]).itemsize, len(images))
-            maps = group.create_dataset(
-                "activations", (len(images), *shape), dtypes[layer],
-                chunks=chunks if options else None, **options,
-            )  # fmt: skip
-            label_axes(maps, ("image", "unit", "y", "x"), scales)
-
-
-def _filter(compression: str) -> dict[str, Any]:
-    if compression == "none":
-        return {}
-    if compression == "gzip":
-        return {"compression": "gzip", "compression_opts": 1}
-    try:
-        import hdf5plugin
-    except ImportError as error:
-        msg = f"activations.compression: {compression} needs 'pip install hdf5plugin'"
-        raise ModelError(msg) from error
-    return dict(hdf5plugin.Zstd(clevel=1) if compression == "zstd" else hdf5plugin.LZ4())
 
 
 def _fill(

@@ -17,8 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
-from dissect_embed.cache import (
+from dissect_embed.artefacts.activations import read_top
+from dissect_embed.artefacts.files import (
     check_expected,
     check_made_from,
     create_artefact,
@@ -29,23 +29,24 @@ from dissect_embed.cache import (
     whole_fingerprint,
     write_scale,
 )
-from dissect_embed.counting import (
+from dissect_embed.artefacts.labels import Labels, open_labels
+from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.device import choose_device, count_threads
+from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.masks import firing_pixels
+from dissect_embed.mathematics.null import count_draws, draw_partners
+from dissect_embed.mathematics.regions import (
     LabelBatch,
     add_fired,
     add_overlaps,
     count_labels,
     count_overlaps,
 )
-from dissect_embed.datasets.broden import Broden
-from dissect_embed.device import choose_device, count_threads
-from dissect_embed.errors import ArtefactError
-from dissect_embed.firing import firing_pixels
-from dissect_embed.forward import DTYPES, Maps
-from dissect_embed.labels import Labels, open_labels
-from dissect_embed.null import count_draws, draw_partners
+from dissect_embed.mathematics.thresholds import compute_thresholds
+from dissect_embed.networks.forward import DTYPES, Maps
+from dissect_embed.networks.replay import Replay, map_batches, prepare_replay
 from dissect_embed.parallel import keep_freed_memory, one_torch_thread
-from dissect_embed.replay import Replay, map_batches, prepare_replay
-from dissect_embed.thresholds import compute_thresholds, read_top
 
 
 def write_profiles(

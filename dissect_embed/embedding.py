@@ -15,21 +15,20 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dissect_embed.artefacts.profiles import Profiles, open_profiles
-from dissect_embed.cache import (
+from dissect_embed.artefacts.embedding import _write_trained
+from dissect_embed.artefacts.files import (
     check_expected,
     check_made_from,
     create_artefact,
-    label_axes,
     layer_names,
     open_artefact,
     read_made_from,
     write_scale,
 )
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
-from dissect_embed.vectors import (
+from dissect_embed.mathematics.vectors import (
     Schedule,
     Trained,
     initial_vectors,
@@ -37,6 +36,7 @@ from dissect_embed.vectors import (
     profile_target,
     train_vectors,
 )
+from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
 
 
 def write_embedding(
@@ -161,16 +161,3 @@ def train_layers(
             return train_vectors(start, targets, schedule, on_epoch=bar.update)
 
         return dict(zip(names, map_in_threads(train, names, n_threads=n_threads), strict=True))
-
-
-def _write_trained(group: h5py.Group, trained: Trained, seed: h5py.Dataset) -> None:
-    trajectory = trained.trajectory.cpu().numpy()
-    unit = write_scale(group, "unit", np.arange(trajectory.shape[2]))
-    epoch = write_scale(group, "epoch", np.arange(trajectory.shape[1]))
-    scales = {"seed": seed, "unit": unit, "epoch": epoch}
-    for name, values, axes in (
-        ("vectors", trajectory[:, -1], ("seed", "unit", "dim")),
-        ("trajectory", trajectory, ("seed", "epoch", "unit", "dim")),
-        ("loss", trained.loss.cpu().numpy(), ("seed", "training_epoch")),
-    ):
-        label_axes(group.create_dataset(name, data=values), axes, scales)

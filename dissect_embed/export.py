@@ -15,10 +15,11 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from dissect_embed.artefacts.files import atomic_path, layer_names
 from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.cache import atomic_path, layer_names
-from dissect_embed.figures.masks import VEIL, Gallery, read_masks, read_pixels
-from dissect_embed.tables import write_table
+from dissect_embed.artefacts.tables import write_table
+from dissect_embed.figures.gallery import Gallery, read_masks, read_pixels
+from dissect_embed.figures.masks import VEIL
 
 # Pixels of a picture's side. A sprite of 2,048 units then has 46 × 46 of them, below the 8,192
 # pixels that the projector takes.

@@ -9,13 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from dissect_embed.artefacts.profiles import (
-    ConceptTable,
-    LayerCounts,
-    read_counts,
-    write_profile_file,
-)
-from dissect_embed.cache import (
+from dissect_embed.artefacts.activations import read_top, write_top
+from dissect_embed.artefacts.files import (
     create_artefact,
     label_axes,
     layer_names,
@@ -26,10 +21,15 @@ from dissect_embed.cache import (
     whole_fingerprint,
     write_scale,
 )
+from dissect_embed.artefacts.profiles import (
+    ConceptTable,
+    LayerCounts,
+    read_counts,
+    write_profile_file,
+)
+from dissect_embed.artefacts.shards import parse_shard
+from dissect_embed.artefacts.similarity import write_target
 from dissect_embed.errors import ArtefactError
-from dissect_embed.shards import parse_shard
-from dissect_embed.similarity import write_target
-from dissect_embed.thresholds import read_top, write_top
 
 
 def gather(path: Path, parts: Sequence[Path], schema: str) -> None:

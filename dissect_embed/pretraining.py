@@ -18,12 +18,12 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dissect_embed.cache import atomic_path
+from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import read_image, read_regions
-from dissect_embed.models import build_model
+from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.models import build_model
 from dissect_embed.parallel import batched_map, keep_freed_memory, map_in_threads
-from dissect_embed.probing import normalise
 
 logger = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dissect_embed.cache import create_artefact, write_scale
+from dissect_embed.artefacts.activations import write_top
+from dissect_embed.artefacts.files import create_artefact, write_scale
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.thresholds import TopCounts, guess_floor, write_top
+from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
 
 CONCEPTS = [
     (1, "red-c", "color"),

@@ -16,19 +16,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from dissect_embed import activations, forward
-from dissect_embed.activations import (
-    CHUNK_BYTES,
-    activation_bytes,
-    chunk_shape,
-    write_activations,
-)
-from dissect_embed.cache import layer_names, open_artefact, read_made_from, read_strings
+from dissect_embed import activations
+from dissect_embed.activations import write_activations
+from dissect_embed.artefacts.activations import CHUNK_BYTES, activation_bytes, chunk_shape
+from dissect_embed.artefacts.files import layer_names, open_artefact, read_made_from, read_strings
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.errors import ArtefactError, DatasetError, DiskSpaceError, ModelError
-from dissect_embed.models import hash_weights
-from dissect_embed.probing import normalise
+from dissect_embed.networks import forward
+from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.models import hash_weights
 
 LAYERS = ["second", "first"]
 CONFIG = {"model": {"name": "small"}, "layers": LAYERS}

@@ -10,15 +10,15 @@ from joblib import Parallel
 from PIL import Image
 
 from dissect_embed import labels
-from dissect_embed.cache import open_artefact
+from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_label_png
 from dissect_embed.dissection import write_profiles
 from dissect_embed.errors import DatasetError
 from dissect_embed.figures.detectors import draw_detectors
 from dissect_embed.labels import write_labels
-from dissect_embed.thresholds import allowed_above
-from dissect_embed.units import write_units
+from dissect_embed.mathematics.thresholds import allowed_above
+from dissect_embed.tally import write_units
 
 QUANTILE = 0.02
 

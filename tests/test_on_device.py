@@ -21,13 +21,19 @@ from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ModelError
 from dissect_embed.labels import write_labels
-from dissect_embed.models import build_model
+from dissect_embed.mathematics.cosines import similarity_sum
+from dissect_embed.mathematics.scores import score_vectors
+from dissect_embed.mathematics.thresholds import (
+    TopCounts,
+    allowed_above,
+    compute_thresholds,
+    guess_floor,
+)
+from dissect_embed.mathematics.vectors import Schedule, profile_target
+from dissect_embed.networks.models import build_model
 from dissect_embed.parallel import one_torch_thread
 from dissect_embed.relations import write_relations
-from dissect_embed.scoring import score_vectors
-from dissect_embed.similarity import similarity_sum, write_similarity
-from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor
-from dissect_embed.vectors import Schedule, profile_target
+from dissect_embed.similarity import write_similarity
 
 LAYERS = ["bn1", "layer1", "layer2"]  # the first is signed
 ALL_LAYERS = [*LAYERS, "layer3", "layer4"]

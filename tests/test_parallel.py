@@ -31,7 +31,7 @@ FORKS = """
 import os
 import torch
 from dissect_embed.parallel import map_in_threads, one_torch_thread
-from dissect_embed.vectors import Schedule, initial_vectors, train_vectors
+from dissect_embed.mathematics.vectors import Schedule, initial_vectors, train_vectors
 
 def work(_):
     target = torch.eye(128)

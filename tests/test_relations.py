@@ -10,20 +10,20 @@ import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
-from dissect_embed.cache import SCHEMA_VERSIONS
+from dissect_embed.artefacts.files import SCHEMA_VERSIONS
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.labels import write_labels
-from dissect_embed.relations import (
+from dissect_embed.mathematics.neighbours import (
     additive_pairs,
     count_coactivation,
     nearest_units,
     overlap_of,
-    write_relations,
 )
+from dissect_embed.mathematics.vectors import Schedule
+from dissect_embed.relations import write_relations
 from dissect_embed.similarity import write_similarity
-from dissect_embed.vectors import Schedule
 
 
 def test_the_nearest_units_by_looking_at_all():

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dissect_embed.cache import (
+from dissect_embed.artefacts.files import (
     label_axes,
     layer_names,
     open_artefact,
@@ -25,33 +25,8 @@ from dissect_embed.cache import (
     read_strings,
     write_scale,
 )
-from dissect_embed.null import null_bound
-
-
-class Best(NamedTuple):
-    """The concept that each unit overlaps best; of equals the first in ``label.csv``."""
-
-    concept: Int[np.ndarray, " unit"]  # its index; -1 for a unit that overlaps none
-    iou: Float[np.ndarray, " unit"]
-
-    def detectors(self, least_iou: float) -> Bool[np.ndarray, " unit"]:
-        """Return which units are detectors: their best IoU reaches a bound ([BAU17] section 2.2).
-
-        A unit without any overlap detects nothing, also where the bound is 0.
-        """
-        return (self.concept >= 0) & (self.iou >= least_iou)
-
-
-def find_best(iou: Float[np.ndarray, "unit concept"]) -> Best:
-    """Return each unit's best concept and its IoU.
-
-    Examples
-    --------
-    >>> find_best(np.array([[0.1, 0.3], [0.0, 0.0]]))
-    Best(concept=array([ 1, -1]), iou=array([0.3, 0. ]))
-    """
-    highest = iou.max(axis=1)
-    return Best(np.where(highest > 0, iou.argmax(axis=1), -1), highest)
+from dissect_embed.mathematics.iou import Best, compute_iou, find_best
+from dissect_embed.mathematics.null import null_bound
 
 
 class LayerProfiles:
@@ -184,29 +159,6 @@ class ConceptTable(NamedTuple):
     categories: Sequence[str]
     category: Int[np.ndarray, " concept"]  # the place of each concept's among the categories
     pixels: Int[np.ndarray, " concept"]
-
-
-def compute_iou(
-    intersection: Int[np.ndarray, "*draw unit concept"],
-    activation: Int[np.ndarray, "*draw unit category"],
-    label_pixels: Int[np.ndarray, " concept"],
-    concept_category: Int[np.ndarray, " concept"],
-) -> Float[np.ndarray, "*draw unit concept"]:
-    """Return the intersection over union of every unit's mask with every concept.
-
-    The union counts a unit's mask only over the images in which the concept's category is labelled
-    at all ([BAU17] Bau et al., CVPR 2017, section 2.3). Where there is nothing to unite, the IoU is
-    0.
-
-    Examples
-    --------
-    Two pixels in common, a mask of 3 and a label of 5 pixels: 2 / (3 + 5 - 2).
-
-    >>> compute_iou(np.array([[2]]), np.array([[3]]), np.array([5]), np.array([0]))
-    array([[0.33333333]])
-    """
-    union = activation[..., concept_category] + label_pixels - intersection
-    return np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
 
 
 def write_profile_file(

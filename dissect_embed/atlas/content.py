@@ -10,10 +10,10 @@ from jaxtyping import Float
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
-from dissect_embed.null import null_bound, p_values
-from dissect_embed.relations import completing_pairs
-from dissect_embed.similarity import cosine_similarity, row_softmax
-from dissect_embed.vectors import profile_target
+from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
+from dissect_embed.mathematics.neighbours import completing_pairs
+from dissect_embed.mathematics.null import null_bound, p_values
+from dissect_embed.mathematics.vectors import profile_target
 
 # Concepts of a unit's profile, pairs that complete a unit, points of a curve that are told.
 CONCEPTS, PAIRS, POINTS = 10, 3, 26

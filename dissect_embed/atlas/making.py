@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+from dissect_embed.artefacts.files import check_made_from, open_artefact
 from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.artefacts.tables import read_table
 from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
 from dissect_embed.atlas.writing import begin_folder, finish_folder, write_layer, write_page
-from dissect_embed.cache import check_made_from, open_artefact
-from dissect_embed.figures.masks import Gallery
+from dissect_embed.figures.gallery import Gallery
 from dissect_embed.figures.pages import run_title
 from dissect_embed.relations import RELATION_COLUMNS
-from dissect_embed.tables import read_table
 
 
 def write_atlas(

@@ -7,7 +7,8 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from dissect_embed.figures.masks import VEIL, Gallery, choose_images, read_masks, read_pixels
+from dissect_embed.figures.gallery import Gallery, choose_images, read_masks, read_pixels
+from dissect_embed.figures.masks import VEIL
 from dissect_embed.parallel import map_in_threads
 
 # Images of a strip, the pixels of each one's side, and the quality of JPEG: 25 kB a unit.

@@ -182,7 +182,7 @@ def gather(
 
 def units(profiles: Path, output: Out, log: Log = None) -> None:
     """Write a table of the units and their best concepts."""
-    from dissect_embed.units import write_units
+    from dissect_embed.tally import write_units
 
     log_to(log)
     write_units(output, profiles)

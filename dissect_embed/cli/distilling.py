@@ -51,11 +51,11 @@ def prior(
     log: Log = None,
 ) -> None:
     """Learn the vectors of a teacher's units: all that a static student needs of it."""
-    from dissect_embed.cache import open_artefact
+    from dissect_embed.artefacts.files import open_artefact
     from dissect_embed.datasets.classes import count_classes
     from dissect_embed.device import choose_device
     from dissect_embed.distillation.jobs import make_prior
-    from dissect_embed.vectors import Schedule
+    from dissect_embed.mathematics.vectors import Schedule
 
     log_to(log)
     if steps_per_epoch is None:

@@ -44,7 +44,7 @@ def embed(
 ) -> None:
     """Learn a vector for every unit, without labels and supervised."""
     from dissect_embed.embedding import write_embedding
-    from dissect_embed.vectors import Schedule
+    from dissect_embed.mathematics.vectors import Schedule
 
     log_to(log)
     schedule = Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone))

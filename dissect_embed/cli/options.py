@@ -48,7 +48,7 @@ def read_expected(pairs: list[str]) -> dict[str, str]:
 
 def read_network(model: str, weights: str, checkpoint: Path | None) -> Any:
     """Build the network that ``--model``, ``--weights`` and ``--checkpoint`` name."""
-    from dissect_embed.models import build_model
+    from dissect_embed.networks.models import build_model
 
     if weights == "trained" and checkpoint is None:
         msg = "--weights trained needs --checkpoint, the file that 'dissect-embed train' makes"

@@ -85,7 +85,7 @@ def shapes(
     log: Log = None,
 ) -> None:
     """Render the embedded data set of 100 classes to distil on, in place of CIFAR-100."""
-    from dissect_embed.datasets.mini.shapes import render_shapes
+    from dissect_embed.datasets.shapes import render_shapes
 
     log_to(log)
     counts = render_shapes(output, images_per_class, test_images_per_class, seed=seed)

@@ -125,7 +125,7 @@ def export(
     """Write the vectors for other tools: NumPy, and TensorBoard's projector."""
     import h5py
 
-    from dissect_embed.cache import layer_names
+    from dissect_embed.artefacts.files import layer_names
     from dissect_embed.export import write_npz, write_projector
 
     log_to(log)
@@ -154,8 +154,8 @@ def atlas(
     log: Log = None,
 ) -> None:
     """Make a page in which every unit can be explored; it opens from disk, without a network."""
+    from dissect_embed.artefacts.disk import format_bytes
     from dissect_embed.atlas.making import write_atlas
-    from dissect_embed.disk import format_bytes
 
     log_to(log)
     given = [option is not None for option in (activations, labels, dataset)]
@@ -187,12 +187,12 @@ def _gallery(
     """Open what pictures of units need: a gallery, ``profiles.h5`` and the vectors."""
     import torch
 
+    from dissect_embed.artefacts.files import check_made_from, layer_names, open_artefact
+    from dissect_embed.artefacts.labels import open_labels
     from dissect_embed.artefacts.profiles import open_profiles
-    from dissect_embed.cache import check_made_from, layer_names, open_artefact
     from dissect_embed.datasets.broden import load_broden
-    from dissect_embed.figures.masks import open_gallery
-    from dissect_embed.labels import open_labels
-    from dissect_embed.replay import prepare_replay
+    from dissect_embed.figures.gallery import open_gallery
+    from dissect_embed.networks.replay import prepare_replay
 
     dataset = load_broden(root, split)
     with (

@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from dissect_embed.cache import (
+from dissect_embed.artefacts.files import (
     create_artefact,
     label_axes,
     open_artefact,

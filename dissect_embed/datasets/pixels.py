@@ -1,14 +1,14 @@
 """Decode images and label maps of a data set in Broden's format."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Int, UInt8
 from PIL import Image
 
 from dissect_embed.datasets.broden import Broden, ImageRow, format_size
 from dissect_embed.errors import DatasetError
+from dissect_embed.mathematics.regions import Regions
 
 # Regions are numbered anew when there are more: that takes as long as a look at every pixel.
 MAX_REGIONS = 8192
@@ -31,28 +31,6 @@ def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
         )
         raise DatasetError(msg)
     return np.asarray(pixels)
-
-
-@dataclass(frozen=True)
-class Regions:
-    """The labels of one image, as regions of pixels that carry the same set of concepts.
-
-    ``region[y, x]`` is the region of a pixel; the pairs ``(member_region[i], member_concept[i])``
-    say which concept holds in which region. A picture with six categories has a hundred regions or
-    so, so counting a mask's pixels a region and then adding regions up to concepts costs one look
-    at each pixel, however many labels it carries; and a concept that two label maps give to the
-    same pixel counts once.
-    """
-
-    region: Integer[np.ndarray, "y x"]
-    member_region: Int[np.ndarray, " pair"]
-    member_concept: Int[np.ndarray, " pair"]
-    n_regions: int
-
-    @property
-    def region_pixels(self) -> Int[np.ndarray, " region"]:
-        """The number of pixels of each region."""
-        return np.bincount(self.region.ravel(), minlength=self.n_regions)
 
 
 def read_regions(dataset: Broden, row: ImageRow) -> Regions:

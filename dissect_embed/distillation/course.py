@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from dissect_embed.disk import check_disk_space
+from dissect_embed.artefacts.disk import check_disk_space
 from dissect_embed.distillation.augmentation import draw_epoch
 from dissect_embed.distillation.board import Board, describe_epoch
 from dissect_embed.distillation.checkpoints import (

@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from dissect_embed.cache import create_artefact, fingerprint, label_axes
+from dissect_embed.artefacts.files import create_artefact, fingerprint, label_axes
+from dissect_embed.artefacts.similarity import write_target
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.distillation.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
-from dissect_embed.models import hash_weights
+from dissect_embed.mathematics.cosines import similarity_sum
+from dissect_embed.mathematics.vectors import Schedule
+from dissect_embed.networks.hooks import layer_shapes, probe
+from dissect_embed.networks.models import hash_weights
 from dissect_embed.parallel import available_cores, keep_freed_memory, map_in_threads
-from dissect_embed.probing import layer_shapes, probe
-from dissect_embed.similarity import similarity_sum, write_target
-from dissect_embed.vectors import Schedule
 
 BATCH = 64
 

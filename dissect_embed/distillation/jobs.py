@@ -17,8 +17,8 @@ from dissect_embed.distillation.tasks import TARGETS, Task, channel_statistics
 from dissect_embed.distillation.training import train_student
 from dissect_embed.distillation.zoo import NETWORKS, build_network
 from dissect_embed.errors import TrainingError
-from dissect_embed.models import build_model
-from dissect_embed.vectors import Schedule
+from dissect_embed.mathematics.vectors import Schedule
+from dissect_embed.networks.models import build_model
 
 Colours = tuple[float, float, float]
 

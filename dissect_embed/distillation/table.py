@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from dissect_embed.cache import atomic_path, open_artefact, read_config
+from dissect_embed.artefacts.files import atomic_path, open_artefact, read_config
+from dissect_embed.artefacts.tables import write_table
 from dissect_embed.datasets.classes import ClassCounts, count_classes
 from dissect_embed.distillation.methods import METHODS
 from dissect_embed.distillation.published import published_accuracy
 from dissect_embed.distillation.runs import Pair, Row, Run, read_runs
 from dissect_embed.errors import ArtefactError
-from dissect_embed.tables import write_table
 
 COLUMNS: Final = (
     "pair", "teacher", "student", "method", "control", "n", "mean", "sd", "seconds_a_step",

@@ -12,7 +12,7 @@ from dissect_embed.distillation.methods import METHODS
 from dissect_embed.distillation.schedules import Schedule
 from dissect_embed.distillation.zoo import NETWORKS
 from dissect_embed.errors import TrainingError
-from dissect_embed.models import hash_weights
+from dissect_embed.networks.models import hash_weights
 
 TARGETS: Final = ("semantic", "uniform", "random", "permuted", "similarity")
 PRECISIONS: Final = ("float32", "bfloat16")

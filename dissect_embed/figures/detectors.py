@@ -15,9 +15,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.artefacts.tables import write_table
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
-from dissect_embed.null import null_bound
-from dissect_embed.tables import write_table
+from dissect_embed.mathematics.null import null_bound
 
 # Lightness falls from one to the next, so that they can be told apart in grey too.
 COLOURS = ("#f1c232", "#8fce00", "#6fa8dc", "#e06666", "#8e5ea2", "#38761d", "#0b5394", "#444444")

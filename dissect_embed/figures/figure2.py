@@ -10,17 +10,18 @@ from torch import Tensor
 
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.errors import ArtefactError
-from dissect_embed.figures.masks import (
+from dissect_embed.figures.gallery import (
     Gallery,
     choose_images,
-    draw_mask,
     find_images,
     read_masks,
     read_pixels,
     unit_title,
 )
+from dissect_embed.figures.masks import draw_mask
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
-from dissect_embed.relations import NEAREST, nearest_units
+from dissect_embed.mathematics.neighbours import nearest_units
+from dissect_embed.relations import NEAREST
 
 UNITS, IMAGES = 2, 3
 PANEL_INCHES = 1.5

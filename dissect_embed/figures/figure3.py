@@ -8,16 +8,16 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.figures.masks import (
+from dissect_embed.figures.gallery import (
     Gallery,
     choose_images,
-    draw_mask,
     read_masks,
     read_pixels,
     unit_title,
 )
+from dissect_embed.figures.masks import draw_mask
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
-from dissect_embed.relations import TRIVIAL, AdditivePair, additive_pairs
+from dissect_embed.mathematics.neighbours import TRIVIAL, AdditivePair, additive_pairs
 
 PAIRS, IMAGES = 2, 3
 PANEL_INCHES = 1.5

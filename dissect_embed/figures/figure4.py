@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.artefacts.tables import SCORE_COLUMNS, read_table, score_curve
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
-from dissect_embed.tables import SCORE_COLUMNS, read_table, score_curve
 
 # Told apart in grey by lightness and line style as well.
 STYLES = {

@@ -1,136 +1,11 @@
 """Pictures of where units fire: the region clear, the rest under a light mask."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
-import h5py
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from matplotlib.axes import Axes
-
-from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.cache import check_made_from, layer_names, read_strings
-from dissect_embed.datasets.broden import Broden
-from dissect_embed.datasets.pixels import read_image
-from dissect_embed.errors import ArtefactError
-from dissect_embed.forward import forward_maps
-from dissect_embed.labels import Labels
-from dissect_embed.relations import best_concepts
-from dissect_embed.replay import Replay
 
 # How much of the light mask lies over where a unit does not fire.
 VEIL = 0.75
-# Images that a unit fires on most, among which those of different content are looked for.
-POOL = 60
-
-
-class Gallery(NamedTuple):
-    """What pictures of a layer's units are made from."""
-
-    layer: str
-    dataset: Broden
-    source: h5py.File  # activations.h5
-    labels: Labels
-    thresholds: Float[np.ndarray, " unit"]
-    peak: Float[np.ndarray, "image unit"]
-    concepts: list[tuple[str, str]]  # each unit's best, and its IoU
-    replay: Replay | None
-
-    def of_layer(self, profiles: Profiles, layer: str) -> "Gallery":
-        """Return the same for another layer."""
-        return open_gallery(self.source, profiles, self.labels, self.dataset, self.replay, layer)
-
-
-def open_gallery(
-    source: h5py.File,
-    profiles: Profiles,
-    labels: Labels,
-    dataset: Broden,
-    replay: Replay | None,
-    layer: str | None = None,
-) -> Gallery:
-    """Return what pictures of a layer's units are made from; by default of the top layer.
-
-    Raises
-    ------
-    ArtefactError
-        If a file was made from another data set or other activations, or there is no such layer.
-    """
-    check_made_from(source, "dataset", dataset.fingerprint, str(dataset.root))
-    check_made_from(source, "dataset", labels.dataset, str(labels.path))
-    origin = str(source.attrs["fingerprint"])
-    check_made_from(profiles.file, "activations", origin, source.filename)
-    layers = layer_names(source)
-    layer = layer or layers[-1]
-    if layer not in layers:
-        msg = f"{source.filename}: no layer {layer!r}; there are {', '.join(layers)}"
-        raise ArtefactError(msg)
-    return Gallery(
-        layer, dataset, source, labels, profiles[layer].threshold,
-        source[f"layers/{layer}/peak"][:], best_concepts(profiles, layer), replay,
-    )  # fmt: skip
-
-
-def find_images(source: h5py.File, names: Sequence[str]) -> list[int]:
-    """Return the places of images by their names.
-
-    Raises
-    ------
-    ArtefactError
-        If there is no such image.
-    """
-    place = {name: n for n, name in enumerate(read_strings(source["images"]))}
-    unknown = [name for name in names if name not in place]
-    if unknown:
-        msg = f"{source.filename}: no image {unknown[0]!r}; index.csv lists them"
-        raise ArtefactError(msg)
-    return [place[name] for name in names]
-
-
-def choose_images(gallery: Gallery, unit: int, n: int) -> list[int]:
-    """Return images of different content on which a unit fires.
-
-    The first is that of its highest peak. Each further one, among the ``POOL`` images of its
-    highest peaks, shares the smallest part of its concepts with those chosen; of equals the one of
-    the higher peak comes first. Where the unit fires on fewer images, those of the next peaks
-    follow.
-    """
-    order = np.argsort(-gallery.peak[:, unit], kind="stable")[:POOL]
-    fires = gallery.peak[order, unit] > gallery.thresholds[unit]
-    pool = order[fires].tolist() or order[:1].tolist()
-    held = {i: set(gallery.labels.regions(i).member_concept.tolist()) for i in pool}
-    chosen = [pool.pop(0)]
-    while len(chosen) < n and pool:
-        shared = [max(_jaccard(held[i], held[c]) for c in chosen) for i in pool]
-        chosen.append(pool.pop(int(np.argmin(shared))))
-    rest = [int(i) for i in order if int(i) not in chosen]
-    return chosen + rest[: n - len(chosen)]
-
-
-def _jaccard(one: set[int], other: set[int]) -> float:
-    return len(one & other) / len(one | other) if one | other else 1.0
-
-
-def read_masks(
-    gallery: Gallery, images: Sequence[int], units: Sequence[int]
-) -> Bool[np.ndarray, "image unit y x"]:
-    """Return where units fire on images, in the images' pixels."""
-    group = gallery.source[f"layers/{gallery.layer}"]
-    if "activations" in group:
-        maps = torch.stack([torch.from_numpy(group["activations"][i]) for i in images])
-    else:
-        assert gallery.replay is not None, "prepare_replay gives one where maps are lacking"
-        dtypes = {gallery.layer: str(group.attrs["dtype"])}
-        computed = forward_maps(
-            gallery.replay.network, gallery.dataset, images, dtypes,
-            lambda _, kept: kept[gallery.layer].maps,
-        )  # fmt: skip
-        maps = torch.cat(list(computed))
-    large = torch.nn.functional.interpolate(
-        maps[:, list(units)].double(), gallery.dataset.image_size, mode="bilinear"
-    )
-    return large.numpy() > gallery.thresholds[list(units), None, None]
 
 
 def draw_mask(ax: Axes, pixels: UInt8[np.ndarray, "y x 3"], mask: Bool[np.ndarray, "y x"]) -> None:
@@ -142,17 +17,3 @@ def draw_mask(ax: Axes, pixels: UInt8[np.ndarray, "y x 3"], mask: Bool[np.ndarra
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(color="#bbbbbb", linewidth=0.5)
-
-
-def read_pixels(gallery: Gallery, image: int) -> UInt8[np.ndarray, "y x 3"]:
-    """Return an image of the gallery."""
-    return read_image(gallery.dataset, gallery.dataset.rows[image])
-
-
-def unit_title(gallery: Gallery, unit: int) -> str:
-    """Return a unit's name and its best concept, for people."""
-    concept, iou = gallery.concepts[unit]
-    # Names are text, not mathematics.
-    concept = concept.replace("$", r"\$")
-    what = f"{concept} {float(iou):.2f}" if concept else "no concept"
-    return f"{gallery.layer}:{unit}\n{what}"

@@ -8,8 +8,8 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.cache import atomic_path
 
 
 def run_title(profiles: Profiles) -> str:

@@ -7,8 +7,8 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from dissect_embed.artefacts.files import check_made_from, read_config, read_made_from
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
-from dissect_embed.cache import check_made_from, read_config, read_made_from
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.files import explain_damage

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from dissect_embed.cache import RULES, SCHEMA_VERSIONS
+from dissect_embed.artefacts.files import RULES, SCHEMA_VERSIONS
 from dissect_embed.errors import ArtefactError, DissectEmbedError
 
 # Numbers that the HDF Group registered for the filters that `activations` can be asked for.

@@ -8,10 +8,10 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from dissect_embed.artefacts.disk import format_bytes
+from dissect_embed.artefacts.files import layer_names, read_config, read_strings
 from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.cache import layer_names, read_config, read_strings
 from dissect_embed.datasets.classes import count_classes
-from dissect_embed.disk import format_bytes
 from dissect_embed.inspection.files import format_shape
 from dissect_embed.inspection.summaries import (
     read_activation_summaries,

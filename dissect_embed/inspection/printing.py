@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dissect_embed.cache import RULES, SCHEMA_VERSIONS, open_artefact
-from dissect_embed.disk import format_bytes
+from dissect_embed.artefacts.disk import format_bytes
+from dissect_embed.artefacts.files import RULES, SCHEMA_VERSIONS, open_artefact
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.answers import (
     print_concept_images,

@@ -11,11 +11,12 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 from tqdm import tqdm
 
-from dissect_embed.artefacts.profiles import Profiles, find_best
-from dissect_embed.cache import layer_names
+from dissect_embed.artefacts.files import layer_names
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import read_regions
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.iou import find_best
 from dissect_embed.parallel import map_in_threads
 
 

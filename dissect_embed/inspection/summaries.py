@@ -7,8 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr
 
-from dissect_embed.artefacts.profiles import Best, Profiles, find_best
-from dissect_embed.cache import layer_names
+from dissect_embed.artefacts.files import layer_names
+from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.mathematics.iou import Best, find_best
 
 # Images looked at for what the peaks do not tell, evenly spaced.
 SAMPLE = 32

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
+from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.profiles import (
     ConceptTable,
     LayerCounts,
-    find_best,
     open_profiles,
     write_profile_file,
 )
-from dissect_embed.cache import create_artefact
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.iou import find_best
 
 CONFIG = {"layers": ["b", "a"], "dissection": {"quantile": 0.005, "detector_iou": 0.1}}
 CONCEPTS = ConceptTable(

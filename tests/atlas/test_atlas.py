@@ -13,20 +13,21 @@ import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
+from dissect_embed.artefacts.files import SCHEMA_VERSIONS, open_artefact
+from dissect_embed.artefacts.labels import open_labels
 from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.atlas.content import unit_curves
 from dissect_embed.atlas.projection import project_vectors
-from dissect_embed.cache import SCHEMA_VERSIONS, open_artefact
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError
-from dissect_embed.figures.masks import open_gallery
-from dissect_embed.labels import open_labels, write_labels
+from dissect_embed.figures.gallery import open_gallery
+from dissect_embed.labels import write_labels
+from dissect_embed.mathematics.scores import score_vectors
+from dissect_embed.mathematics.vectors import Schedule, profile_target
 from dissect_embed.relations import write_relations
-from dissect_embed.scoring import score_vectors
 from dissect_embed.similarity import write_similarity
-from dissect_embed.vectors import Schedule, profile_target
 
 for _package in ("altair", "vl_convert"):
     pytest.importorskip(_package, reason="the atlas is drawn with it")

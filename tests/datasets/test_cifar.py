@@ -13,7 +13,7 @@ import pytest
 import torchvision
 from PIL import Image
 
-from dissect_embed.cache import read_made_from
+from dissect_embed.artefacts.files import read_made_from
 from dissect_embed.cli import main
 from dissect_embed.datasets import cifar
 from dissect_embed.datasets.cifar import decode_classes, download_cifar100

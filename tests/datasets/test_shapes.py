@@ -7,7 +7,7 @@ import pytest
 
 from dissect_embed.cli import main
 from dissect_embed.datasets.classes import load_classes
-from dissect_embed.datasets.mini.shapes import CLASSES, render_shape, render_shapes
+from dissect_embed.datasets.shapes import CLASSES, render_shape, render_shapes
 from dissect_embed.errors import DatasetError
 
 

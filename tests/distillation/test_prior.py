@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch import nn
 
-from dissect_embed.cache import open_artefact, read_config
+from dissect_embed.artefacts.files import open_artefact, read_config
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation.extraction import write_prior
 from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
 from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import ArtefactError, ModelError
+from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.parallel import one_torch_thread
-from dissect_embed.vectors import Schedule
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 SHORT = Schedule(epochs=2, steps_per_epoch=5, milestones=(1,))

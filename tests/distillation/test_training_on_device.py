@@ -17,8 +17,8 @@ from dissect_embed.distillation.contrastive import draw_negatives
 from dissect_embed.distillation.extraction import write_prior
 from dissect_embed.distillation.methods import METHODS, Method
 from dissect_embed.distillation.prior import load_prior, prior_targets
+from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.parallel import one_torch_thread
-from dissect_embed.vectors import Schedule
 
 ALL = [*METHODS, "skd"]
 # What has no deterministic form on CUDA, by torch.use_deterministic_algorithms of torch 2.11. Left

@@ -14,7 +14,7 @@ from dissect_embed.distillation.schedules import SCHEDULES, shorten
 from dissect_embed.distillation.tasks import Task
 from dissect_embed.distillation.training import train_student
 from dissect_embed.distillation.zoo import build_network, map_shapes
-from dissect_embed.models import hash_weights
+from dissect_embed.networks.models import hash_weights
 
 N_IMAGES, SIZE, BATCH = 40, 8, 16  # three steps an epoch, the last of 8 images
 

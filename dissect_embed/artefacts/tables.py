@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from dissect_embed.cache import atomic_path
+from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.errors import ArtefactError
 
 SCORE_COLUMNS = ("layer", "method", "seed", "epoch", "kl")

@@ -4,14 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from dissect_embed.inference import (
+from dissect_embed.networks.hooks import probe
+from dissect_embed.networks.models import build_model
+from dissect_embed.networks.speedups import (
     CAN_PACK,
     activate_in_place,
     fold_batch_norm,
     pack_convolutions,
 )
-from dissect_embed.models import build_model
-from dissect_embed.probing import probe
 
 
 def shake(model: nn.Module) -> nn.Module:

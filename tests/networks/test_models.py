@@ -12,8 +12,9 @@ import torchvision
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
-from dissect_embed.models import build_model, hash_weights, load_state_dict
-from dissect_embed.probing import check_layers, layer_shapes, normalise, probe
+from dissect_embed.networks.hooks import check_layers, layer_shapes, probe
+from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.models import build_model, hash_weights, load_state_dict
 
 OWN = """
 import torch

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
+from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax, similarity_sum
 
 
 class Schedule(NamedTuple):

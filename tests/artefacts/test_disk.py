@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dissect_embed.disk import PatientFile, sync_early
+from dissect_embed.artefacts.disk import PatientFile, sync_early
 
 
 def test_a_growing_file_is_synced_now_and_then(tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ WRITER = """
 import resource, sys
 from pathlib import Path
 import h5py, numpy as np
-from dissect_embed.cache import create_artefact, open_artefact
+from dissect_embed.artefacts.files import create_artefact, open_artefact
 from dissect_embed.errors import ArtefactError, DissectEmbedError
 
 def fill(file, kept):

@@ -34,7 +34,7 @@ import h5py
 import numpy as np
 
 from dissect_embed import __version__
-from dissect_embed.disk import PatientFile, full_disk_message
+from dissect_embed.artefacts.disk import PatientFile, full_disk_message
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 # Raise a version when the numbers in such a file change their meaning or their layout. The

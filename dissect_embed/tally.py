@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.null import p_values
-from dissect_embed.tables import write_table
+from dissect_embed.artefacts.tables import write_table
+from dissect_embed.mathematics.null import p_values
 
 
 def write_units(path: Path, profiles_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.labels import open_labels
 from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.cache import open_artefact
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.dissection import write_profiles
@@ -18,9 +19,9 @@ from dissect_embed.errors import ArtefactError
 from dissect_embed.export import SIDE, unit_pictures, write_npz, write_projector
 from dissect_embed.figures.figure2 import choose_units, draw_figure2
 from dissect_embed.figures.figure3 import choose_pairs, draw_figure3
-from dissect_embed.figures.masks import choose_images, find_images, open_gallery, read_masks
-from dissect_embed.labels import open_labels, write_labels
-from dissect_embed.relations import AdditivePair
+from dissect_embed.figures.gallery import choose_images, find_images, open_gallery, read_masks
+from dissect_embed.labels import write_labels
+from dissect_embed.mathematics.neighbours import AdditivePair
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,11 @@ import h5py
 import torch
 from torch import nn
 
-from dissect_embed.cache import check_made_from, layer_names, read_config
+from dissect_embed.artefacts.files import check_made_from, layer_names, read_config
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.errors import ArtefactError
-from dissect_embed.forward import Maps, Network, forward_maps, prepare_network
-from dissect_embed.models import hash_weights
+from dissect_embed.networks.forward import Maps, Network, forward_maps, prepare_network
+from dissect_embed.networks.models import hash_weights
 from dissect_embed.parallel import map_in_threads
 
 # Images read at once: some 50 MB of ResNet18's activations in float16.

@@ -14,8 +14,9 @@ import h5py
 import numpy as np
 import pytest
 
-from dissect_embed import cache
-from dissect_embed.cache import (
+from dissect_embed.artefacts import files
+from dissect_embed.artefacts.disk import PatientFile, check_disk_space, format_bytes
+from dissect_embed.artefacts.files import (
     SCHEMA_VERSIONS,
     atomic_path,
     check_expected,
@@ -30,7 +31,6 @@ from dissect_embed.cache import (
     read_strings,
     write_scale,
 )
-from dissect_embed.disk import PatientFile, check_disk_space, format_bytes
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 CONFIG = {
@@ -129,7 +129,7 @@ def test_a_block_that_writes_nothing_is_an_error(tmp_path):
 
 WRITER = """
 import pathlib, sys
-from dissect_embed.cache import create_artefact
+from dissect_embed.artefacts.files import create_artefact
 with create_artefact(pathlib.Path(sys.argv[1]), "profiles", {}, {}):
     pass
 """
@@ -171,8 +171,8 @@ def test_fingerprint_heeds_neither_time_nor_versions(tmp_path, monkeypatch):
     with h5py.File(write(tmp_path / "a.h5")) as file:
         before = dict(file.attrs)
     later = SimpleNamespace(now=lambda zone: datetime.datetime(2036, 2, 29, tzinfo=zone))
-    monkeypatch.setattr(cache, "datetime", SimpleNamespace(UTC=datetime.UTC, datetime=later))
-    monkeypatch.setattr(cache, "_software", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(files, "datetime", SimpleNamespace(UTC=datetime.UTC, datetime=later))
+    monkeypatch.setattr(files, "_software", lambda: {"torch": "9.9"})
     with h5py.File(write(tmp_path / "b.h5")) as file:
         after = dict(file.attrs)
     differ = {name for name in before if before[name] != after[name]}

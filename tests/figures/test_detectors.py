@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dissect_embed import cache
+from dissect_embed.artefacts import files
 from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.figures.detectors import Bar, count_detectors, draw_detectors
 
@@ -25,9 +25,9 @@ def write_profiles(
         "layers": ["a"],
         "dissection": {"quantile": 0.005, "detector_iou": 0.04},
     }
-    with cache.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
-        cache.write_scale(file, "categories", ["part", "object", "scene"])
-        cache.write_scale(file, "labels/name", names)
+    with files.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
+        files.write_scale(file, "categories", ["part", "object", "scene"])
+        files.write_scale(file, "labels/name", names)
         file["labels/number"] = np.arange(1, len(names) + 1)
         file.create_dataset("labels/category", data=category, dtype=h5py.string_dtype())
         file["layers/a/iou"] = np.array(iou)

@@ -14,9 +14,10 @@ from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError, ModelError
-from dissect_embed.inference import activate_in_place, fold_batch_norm, pack_convolutions
+from dissect_embed.networks.hooks import layer_shapes, probe
+from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm, pack_convolutions
 from dissect_embed.parallel import available_cores, map_in_threads
-from dissect_embed.probing import layer_shapes, normalise, probe
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 # Forward passes at once: each takes the memory of a batch.

@@ -1,19 +1,41 @@
 """Count where units fire together with concepts: exact integers, on any device.
 
-A pixel's labels are looked up once, as the region it belongs to (``datasets.pixels.Regions``), and
+A pixel's labels are looked up once, as the region it belongs to (``Regions``), and
 the regions in which a map fires, a dozen of a hundred, are added up to concepts afterwards.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 
-from dissect_embed.datasets.pixels import Regions
-from dissect_embed.firing import FiringPixels
-from dissect_embed.indexing import flat_nonzero, repeated, split_index, take
+from dissect_embed.mathematics.indexing import flat_nonzero, repeated, split_index, take
+from dissect_embed.mathematics.masks import FiringPixels
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The labels of one image, as regions of pixels that carry the same set of concepts.
+
+    ``region[y, x]`` is the region of a pixel; the pairs ``(member_region[i], member_concept[i])``
+    say which concept holds in which region. A picture with six categories has a hundred regions or
+    so, so counting a mask's pixels a region and then adding regions up to concepts costs one look
+    at each pixel, however many labels it carries; and a concept that two label maps give to the
+    same pixel counts once.
+    """
+
+    region: Integer[np.ndarray, "y x"]
+    member_region: Int[np.ndarray, " pair"]
+    member_concept: Int[np.ndarray, " pair"]
+    n_regions: int
+
+    @property
+    def region_pixels(self) -> Int[np.ndarray, " region"]:
+        """The number of pixels of each region."""
+        return np.bincount(self.region.ravel(), minlength=self.n_regions)
 
 
 class LabelBatch:

@@ -8,20 +8,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect_embed import activations
-from dissect_embed.artefacts.profiles import compute_iou
-from dissect_embed.counting import (
+from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax, similarity_sum
+from dissect_embed.mathematics.iou import compute_iou
+from dissect_embed.mathematics.masks import firing_pixels
+from dissect_embed.mathematics.regions import (
     LabelBatch,
+    Regions,
     add_fired,
     add_overlaps,
     count_labels,
     count_overlaps,
 )
-from dissect_embed.datasets.pixels import Regions
-from dissect_embed.firing import firing_pixels
-from dissect_embed.scoring import kl_divergence, permutation_controls, score_vectors
-from dissect_embed.similarity import cosine_similarity, row_softmax, similarity_sum
-from dissect_embed.thresholds import TopCounts, allowed_above, compute_thresholds, guess_floor
-from dissect_embed.vectors import (
+from dissect_embed.mathematics.scores import kl_divergence, permutation_controls, score_vectors
+from dissect_embed.mathematics.thresholds import (
+    TopCounts,
+    allowed_above,
+    compute_thresholds,
+    guess_floor,
+)
+from dissect_embed.mathematics.vectors import (
     Schedule,
     embedding_loss,
     initial_vectors,
@@ -151,7 +156,7 @@ def count_batch(maps, thresholds, labels, n_concepts, shape):
     ],
 )
 def test_counts_equal_the_slow_reference(grid, shape, thresholds, kind, rows_at_once, monkeypatch):
-    monkeypatch.setattr("dissect_embed.firing.CACHED_ROWS", rows_at_once)
+    monkeypatch.setattr("dissect_embed.mathematics.masks.CACHED_ROWS", rows_at_once)
     rng = np.random.default_rng(1)
     maps = rng.normal(size=(3, 4, *grid))
     if min(thresholds) == 0:

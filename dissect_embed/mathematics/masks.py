@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from dissect_embed.indexing import flat_greater, flat_nonzero, split_index, take
+from dissect_embed.mathematics.indexing import flat_greater, flat_nonzero, split_index, take
 
 # Pixels yielded together: bounds memory at some 100 MB for any map.
 MAX_PIXELS = 4_000_000

@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from dissect_embed import cache
 from dissect_embed.activations import write_activations
+from dissect_embed.artefacts import files
+from dissect_embed.artefacts.disk import format_bytes
 from dissect_embed.cli import main
 from dissect_embed.datasets.broden import load_broden
-from dissect_embed.disk import format_bytes
 from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, DatasetError
@@ -41,8 +41,8 @@ from dissect_embed.inspection.summaries import (
 )
 from dissect_embed.inspection.tables import number
 from dissect_embed.labels import write_labels
+from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.similarity import write_similarity
-from dissect_embed.vectors import Schedule
 
 
 def inspect(path, *, width=100_000, **options) -> str:
@@ -76,7 +76,7 @@ def run(tiny, tmp_path):
         "model": {"name": "own", "weights": "random"},
         "layers": ["low", "high"],
     }
-    paths = {name: folder / f"{name}.h5" for name in cache.SCHEMA_VERSIONS}
+    paths = {name: folder / f"{name}.h5" for name in files.SCHEMA_VERSIONS}
     write_activations(
         paths["activations"], data, network, ["low", "high"], config=config, compression="gzip",
         weights_provenance={"loss": 0.20351625058, "epochs": 3, "val_map": None},
@@ -101,12 +101,12 @@ ACTIVATION = np.array([[60, 7], [50, 8], [0, 0]])
 def write_own_profiles(path, names, *, iou=IOU, intersection=INTERSECTION):
     categories = ["object" if n % 2 == 0 else "part" for n in range(len(names))]
     config = {"layers": ["a"], "dissection": {"quantile": 0.005, "detector_iou": 0.04}}
-    with cache.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
-        cache.write_scale(file, "categories", ["object", "part"])
-        cache.write_scale(file, "labels/name", names)
+    with files.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
+        files.write_scale(file, "categories", ["object", "part"])
+        files.write_scale(file, "labels/name", names)
         file.create_dataset("labels/category", data=categories, dtype=h5py.string_dtype())
         file["labels/pixels"] = np.arange(len(names)) * 1000
-        cache.write_scale(file, "layers/a/unit", np.arange(3))
+        files.write_scale(file, "layers/a/unit", np.arange(3))
         file["layers/a/threshold"] = np.array([1.5, 2.5, 0], dtype=np.float32)
         file["layers/a/activation"] = ACTIVATION
         file["layers/a/iou"] = iou
@@ -116,9 +116,9 @@ def write_own_profiles(path, names, *, iou=IOU, intersection=INTERSECTION):
 
 def write_own_activations(path):
     config = {"layers": ["a"], "dataset": {"name": "own", "split": "all"}}
-    with cache.create_artefact(path, "activations", config, {"dataset": "y"}) as file:
-        cache.write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
-        cache.write_scale(file, "layers/a/unit", np.arange(2))
+    with files.create_artefact(path, "activations", config, {"dataset": "y"}) as file:
+        files.write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
+        files.write_scale(file, "layers/a/unit", np.arange(2))
         file["layers/a"].attrs["shape"] = (2, 1, 1)
         file["layers/a/activations"] = np.zeros((4, 2, 1, 1), dtype=np.float16)
         file["layers/a/peak"] = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
@@ -466,7 +466,7 @@ def test_another_version_is_described_and_not_interpreted(run):
     with h5py.File(run["similarity"], "r+") as file:
         file.attrs["schema_version"] = 77
     text = inspect(run["similarity"])
-    known = cache.SCHEMA_VERSIONS["similarity"]
+    known = files.SCHEMA_VERSIONS["similarity"]
     assert "similarity, version 77" in text
     assert f"No summary: this program reads version {known}; update it." in text
     assert "entropy" not in text

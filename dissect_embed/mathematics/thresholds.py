@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from dissect_embed.indexing import flat_greater, flat_nonzero, split_index, take
+from dissect_embed.mathematics.indexing import flat_greater, flat_nonzero, split_index, take
 
 # The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
 TOP_SHARE = 0.02
@@ -172,30 +171,6 @@ def compute_thresholds(
         return _from_key(high.astype(np.int16)).astype(np.float32)
     low, _, _ = _find_rank(_count_low_bits(batches(), high), allowed - above)
     return _from_key((high * 65536 + low).astype(np.int32))
-
-
-def write_top(group: h5py.Group, top: TopCounts) -> None:
-    """Store the counts that are not zero, by unit and key, in a layer's group."""
-    counts = top.counts
-    unit, place = counts.nonzero()
-    folder = group.create_group("top")
-    folder["floor"], folder["least"] = top.floor.astype(np.int32), top.least.astype(np.int32)
-    for name, values in (
-        ("unit", unit.astype(np.int32)),
-        ("key", (place + top.floor[unit]).astype(np.int32)),
-        ("count", counts[unit, place]),
-    ):
-        folder[name] = values
-
-
-def read_top(group: h5py.Group) -> TopCounts:
-    """Return the counts of a layer's highest values, as ``write_top`` stored them."""
-    folder = group["top"]
-    floor, unit, key = (folder[name][:].astype(np.int64) for name in ("floor", "unit", "key"))
-    place = key - floor[unit]
-    counts = np.zeros((len(floor), int(place.max(initial=0)) + 1), dtype=np.int64)
-    counts[unit, place] = folder["count"][:]
-    return TopCounts(floor, folder["least"][:].astype(np.int64), counts)
 
 
 def allowed_above(n_values: int, quantile: float) -> int:

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
-from dissect_embed.cache import open_artefact
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.shards import parse_shard, shard_span
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.errors import ArtefactError, DatasetError, ModelError
 from dissect_embed.gathering import gather
 from dissect_embed.labels import write_labels
-from dissect_embed.shards import parse_shard, shard_span
 from dissect_embed.similarity import write_similarity
 
 LAYERS = ["low", "high"]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dissect_embed.artefacts.labels import open_labels
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
-from dissect_embed.labels import open_labels, write_labels
-from dissect_embed.null import count_draws, draw_partners, p_values
-from dissect_embed.units import write_units
+from dissect_embed.labels import write_labels
+from dissect_embed.mathematics.null import count_draws, draw_partners, p_values
+from dissect_embed.tally import write_units
 
 
 def test_partners_share_their_size_and_are_never_oneself():
