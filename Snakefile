@@ -2,8 +2,6 @@
 import json
 import re
 
-import yaml
-from dissect_embed.artefacts.files import SCHEMA_VERSIONS
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.cells import PATTERN as VARIANT_PATTERN
 from dissect_embed.distillation.cells import (
@@ -12,8 +10,16 @@ from dissect_embed.distillation.cells import (
     list_pairs,
     list_variants,
 )
-from dissect_embed.settings import read_types
-from snakemake.utils import min_version, validate
+from dissect_embed.workflow import (
+    VERSIONS,
+    ConfigError,
+    data_state,
+    file_state,
+    is_path,
+    load_config,
+    network_state,
+)
+from snakemake.utils import min_version
 
 min_version("9.20")
 
@@ -21,13 +27,15 @@ min_version("9.20")
 report: "pipelines/report/workflow.rst"
 
 
-configfile: "pipelines/config/mini.yaml"
+configfile: workflow.source_path("pipelines/config/mini.yaml")
 
 
-with open(workflow.source_path("pipelines/schemas/config.schema.yaml")) as schema:
-    config.update(read_types(config, yaml.safe_load(schema)))
-validate(config, "pipelines/schemas/config.schema.yaml")
+try:
+    config = load_config(config)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
 
+DATASET, MODEL = config["dataset"], config["model"]
 RESULTS = f"results/{config['run']}"
 
 
@@ -39,15 +47,37 @@ scattergather:
 SHARDED = config["shards"] > 1
 PART = {
     name: f"{name}/shard-{{scatteritem}}" if SHARDED else name
-    for name in ("activations", "dissect", "profiles", "similarity")
+    for name in ("activations", "dissect", "profiles", "chance", "similarity")
 }
-# Rules that ask for 16 threads get the cores there are. What every stage checks its inputs against:
+# What every stage checks its inputs against:
 EXPECT = [
-    f"--expect=dataset.name={config['dataset']['name']}",
-    f"--expect=dataset.split={config['dataset']['split']}",
-    f"--expect=model.name={config['model']['name']}",
-    f"--expect=model.weights={config['model']['weights']}",
-    f"--expect=layers={','.join(config['model']['layers'])}",
+    f"--expect=dataset.name={DATASET['name']}",
+    f"--expect=dataset.split={DATASET['split']}",
+    f"--expect=model.name={MODEL['name']}",
+    f"--expect=model.weights={MODEL['weights']}",
+    f"--expect=layers={','.join(MODEL['layers'])}",
+]
+# The file of the network's weights, if there is one. Where layers are not cached, the network runs
+# in every stage that looks at them.
+CHECKPOINT = [f"{RESULTS}/model.pt"] if MODEL["weights"] == "trained" else []
+WEIGHTS = [MODEL["weights"]] if is_path(MODEL["weights"]) else CHECKPOINT
+CACHE = config["activations"]["cache"]
+CACHED = [CACHE] if isinstance(CACHE, str) else CACHE
+AGAIN = CACHED != ["all"] and set(CACHED) != set(MODEL["layers"])
+NETWORK = [
+    f"--model={MODEL['name']}",
+    f"--weights={MODEL['weights']}",
+    *(f"--checkpoint={path}" for path in CHECKPOINT),
+]
+REPLAY = (
+    [f"--dataset={DATASET['root']}", f"--split={DATASET['split']}", *NETWORK]
+    if AGAIN
+    else []
+)
+# What Snakemake sees of the network beside its settings; that of weights made here is their date.
+NETWORK_STATE = [
+    network_state(MODEL["name"]),
+    file_state(WEIGHTS) if is_path(MODEL["weights"]) else "",
 ]
 
 

@@ -10,32 +10,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from dissect_embed.artefacts.activations import read_top
-from dissect_embed.artefacts.files import (
-    check_expected,
-    check_made_from,
-    create_artefact,
-    label_axes,
-    layer_names,
-    open_artefact,
-    read_config,
-    whole_fingerprint,
-    write_scale,
-)
+from dissect_embed.artefacts.activations import Activations, open_activations
+from dissect_embed.artefacts.files import check_expected, check_made_from, create_artefact
 from dissect_embed.artefacts.labels import Labels, open_labels
 from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
+from dissect_embed.artefacts.thresholds import open_thresholds, write_threshold_file
+from dissect_embed.config import Dissection
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.device import choose_device, count_threads
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.masks import firing_pixels
-from dissect_embed.mathematics.null import count_draws, draw_partners
 from dissect_embed.mathematics.regions import (
     LabelBatch,
     add_fired,
@@ -46,17 +36,15 @@ from dissect_embed.mathematics.regions import (
 from dissect_embed.mathematics.thresholds import compute_thresholds
 from dissect_embed.networks.forward import DTYPES, Maps
 from dissect_embed.networks.replay import Replay, map_batches, prepare_replay
-from dissect_embed.parallel import keep_freed_memory, one_torch_thread
+from dissect_embed.parallel import one_torch_thread
 
 
 def write_profiles(
     path: Path,
     activations_path: Path,
     labels_path: Path,
+    settings: Dissection = Dissection(),
     *,
-    quantile: float = 0.005,
-    detector_iou: float = 0.04,
-    null_seed: int = 0,
     thresholds_path: Path | None = None,
     model: nn.Module | None = None,
     dataset: Broden | None = None,
@@ -68,131 +56,136 @@ def write_profiles(
 
     Parameters
     ----------
-    quantile
-        The share of a unit's activations that exceed its threshold.
-    detector_iou
-        The least best-IoU of a unit that counts as a detector; recorded for what reads the file.
-    null_seed
-        Draws the pairs of images that tell what IoU chance gives (``null``).
     thresholds_path
         From ``write_thresholds``: needed where the activations are those of a shard.
     model, dataset
         Needed for layers that are not cached: the network runs once more.
     expected
-        Settings that the activations must have been made with (``cache.check_expected``).
+        Settings that the activations must have been made with (``files.check_expected``).
 
     Raises
     ------
     ArtefactError
         If the activations are damaged or made from something else.
     """
-    keep_freed_memory()
     device = choose_device(device)
-    with (
-        open_artefact(activations_path, "activations") as source,
-        open_labels(labels_path) as labels,
-    ):
-        check_expected(source, expected or {})
-        check_made_from(source, "dataset", labels.dataset, str(labels_path))
-        config = read_config(source)
-        shard = "shard" in config
-        config["dissection"] = {"quantile": quantile, "detector_iou": detector_iou}
-        config["dissection"]["null_seed"] = null_seed
-        made_from = {"activations": whole_fingerprint(source), "dataset": labels.dataset}
+    with open_activations(activations_path) as source, open_labels(labels_path) as labels:
+        check_expected(source.file, expected or {})
+        check_made_from(source.file, "dataset", labels.dataset, str(labels_path))
+        config = {**source.config, "dissection": {"quantile": settings.quantile}}
+        made_from = {"activations": source.fingerprint, "labels": labels.fingerprint}
         replay = prepare_replay(source, model, dataset, device)
         if thresholds_path:
-            thresholds = _read_thresholds(thresholds_path, source, quantile)
-        elif shard:
+            thresholds = _read_thresholds(thresholds_path, source, settings.quantile)
+        elif source.shard:
             msg = f"{activations_path}: a shard; name the thresholds of all (--thresholds)"
             raise ArtefactError(msg)
         else:
-            thresholds = _find_thresholds(source, quantile, replay, n_threads)
-        pixels, counts = _count(source, labels, thresholds, null_seed, replay, device, n_threads)
+            thresholds = _find_thresholds(source, settings.quantile, replay, n_threads)
+        # Every image with its own labels, and no other pairing.
+        partners = {layer: np.arange(len(labels.size))[None] for layer in thresholds}
+        pixels, counts = count_pairings(
+            source, labels, thresholds, partners, replay, device, n_threads
+        )
         concepts = ConceptTable(
             labels.names, labels.numbers, labels.categories, labels.concept_category, pixels
         )
+        true = {
+            layer: LayerCounts(c.intersection[0], c.activation[0]) for layer, c in counts.items()
+        }
         with create_artefact(path, "profiles", config, made_from) as file:
-            write_profile_file(file, concepts, thresholds, counts, shard=shard)
+            write_profile_file(file, concepts, thresholds, true)
 
 
 def write_thresholds(
     path: Path,
     activations_path: Path,
+    settings: Dissection = Dissection(),
     *,
-    quantile: float = 0.005,
     model: nn.Module | None = None,
     dataset: Broden | None = None,
     device: str | None = None,
+    n_threads: int | None = None,
 ) -> None:
     """Write ``thresholds.h5``: what all shards are dissected with.
 
     Parameters and errors are those of ``write_profiles``.
     """
     device = choose_device(device)
-    with open_artefact(activations_path, "activations") as source:
-        config = read_config(source) | {"dissection": {"quantile": quantile}}
-        made_from = {"activations": whole_fingerprint(source)}
+    with open_activations(activations_path) as source:
+        config = {**source.config, "dissection": {"quantile": settings.quantile}}
+        made_from = {"activations": source.fingerprint, **source.parts}
         replay = prepare_replay(source, model, dataset, device)
-        thresholds = _find_thresholds(source, quantile, replay, None)
+        thresholds = _find_thresholds(source, settings.quantile, replay, n_threads)
     with create_artefact(path, "thresholds", config, made_from) as file:
-        for layer, values in thresholds.items():
-            group = file.create_group(f"layers/{layer}")
-            unit = write_scale(group, "unit", np.arange(len(values)))
-            label_axes(group.create_dataset("threshold", data=values), ("unit",), {"unit": unit})
+        write_threshold_file(file, thresholds)
 
 
 def _read_thresholds(
-    path: Path, source: h5py.File, quantile: float
+    path: Path, source: Activations, quantile: float
 ) -> dict[str, Float[np.ndarray, " unit"]]:
-    with open_artefact(path, "thresholds") as file:
-        check_made_from(file, "activations", whole_fingerprint(source), source.filename)
-        check_expected(file, {"dissection.quantile": quantile})
-        return {layer: file[f"layers/{layer}/threshold"][:] for layer in layer_names(source)}
+    with open_thresholds(path) as thresholds:
+        if source.fingerprint not in thresholds.made_from.values():
+            msg = (
+                f"{path}: made from other activations than {source.path}; delete it and run "
+                "'snakemake --forcerun thresholds'"
+            )
+            raise ArtefactError(msg)
+        check_expected(thresholds.file, {"dissection.quantile": quantile})
+        return {layer: thresholds[layer] for layer in source.layers}
 
 
 def _find_thresholds(
-    source: h5py.File, quantile: float, replay: Replay | None, n_threads: int | None
+    source: Activations, quantile: float, replay: Replay | None, n_threads: int | None
 ) -> dict[str, Float[np.ndarray, " unit"]]:
     found = {}
-    for layer in layer_names(source):
-        group = source[f"layers/{layer}"]
-        _, height, width = group.attrs["shape"]
-        n_images = len(group["peak"])
+    for layer in source.layers:
+        _, height, width = source[layer].shape
 
         def take_maps(_: int, kept: dict[str, Maps], layer: str = layer) -> Tensor:
             return kept[layer].maps
 
-        def batches(layer: str = layer, n_images: int = n_images) -> Iterator[Tensor]:
+        def batches(layer: str = layer) -> Iterator[Tensor]:
             with tqdm(
-                total=n_images, desc=f"{layer} thresholds", unit=" images", disable=None
+                total=len(source), desc=f"{layer} thresholds", unit=" images", disable=None
             ) as bar:
                 for maps in map_batches(source, [layer], replay, take_maps, n_threads):
                     bar.update(len(maps))
                     yield maps
 
-        n_values = int(n_images * height * width)
-        dtype = DTYPES[group.attrs["dtype"]]
-        found[layer] = compute_thresholds(batches, n_values, quantile, read_top(group), dtype)
+        n_values = len(source) * height * width
+        dtype = DTYPES[source[layer].dtype]
+        found[layer] = compute_thresholds(batches, n_values, quantile, source[layer].top, dtype)
     return found
 
 
-def _count(
-    source: h5py.File,
+def count_pairings(
+    source: Activations,
     labels: Labels,
     thresholds: Mapping[str, Float[np.ndarray, " unit"]],
-    null_seed: int,
+    partners: Mapping[str, Int[np.ndarray, "draw image"]],
     replay: Replay | None,
     device: str,
     n_threads: int | None,
+    desc: str = "dissection",
 ) -> tuple[Int[np.ndarray, " concept"], dict[str, LayerCounts]]:
-    """Return the pixels of each concept, and the counts of each layer."""
-    first, n_images = int(source.attrs["first_image"]), len(source["images"])
+    """Lay the masks of every image on the labels of some image, and count, for several draws.
+
+    Parameters
+    ----------
+    partners
+        For each layer, draw and image of the data set the image whose labels its masks are laid on.
+        A layer of fewer draws has the first of those of the others.
+
+    Returns
+    -------
+    The pixels of each concept over the images, by the labels of the first draw, and the counts of
+    each layer, a row a draw.
+    """
     n_concepts, n_categories = len(labels.names), len(labels.categories)
     limits = {layer: torch.from_numpy(t).to(device) for layer, t in thresholds.items()}
-    draws = {layer: count_draws(len(t)) for layer, t in thresholds.items()}
-    # Row 0 pairs every image with itself.
-    partners = draw_partners(labels.size, max(draws.values()), null_seed)
-    partners = np.concatenate([np.arange(len(labels.size))[None], partners])
+    draws = {layer: len(rows) for layer, rows in partners.items()}
+    most = max(partners.values(), key=len)
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(shape, dtype=torch.int64, device=device)
@@ -200,8 +193,8 @@ def _count(
     pixels = zeros(n_concepts)
     totals = {
         layer: (
-            zeros(1 + draws[layer], n_concepts, len(t)),
-            zeros(1 + draws[layer], len(t), n_categories),
+            zeros(draws[layer], n_concepts, len(t)),
+            zeros(draws[layer], len(t), n_categories),
         )
         for layer, t in thresholds.items()
     }
@@ -210,7 +203,7 @@ def _count(
 
     def count_batch(start: int, kept: dict[str, Maps]) -> int:
         n = len(next(iter(kept.values())).peak)
-        images = np.arange(first + start, first + start + n)
+        images = source.first_image + np.arange(start, start + n)
         sizes = labels.size[images]
         # Label maps of one size go together; almost always that is the whole batch.
         for size in np.unique(sizes, axis=0):
@@ -220,13 +213,13 @@ def _count(
                     [labels.regions(i) for i in row[images[chosen]].tolist()],
                     labels.concept_category, n_categories, device,
                 )
-                for row in partners
+                for row in most
             ]  # fmt: skip
             counted = []
             for layer, limit in limits.items():
                 maps, peak = (t if len(chosen) == n else t[chosen] for t in kept[layer])
                 shape = (int(size[0]), int(size[1]))
-                used = batches[: 1 + draws[layer]]
+                used = batches[: draws[layer]]
                 for firing in firing_pixels(maps.to(device), peak.to(device), limit, shape):
                     counted.append((layer, *count_overlaps(firing, used, len(limit))))
             labelled = count_labels(batches[0], n_concepts)
@@ -242,7 +235,7 @@ def _count(
 
     with (
         one_torch_thread(),
-        tqdm(total=n_images, desc="dissection", unit=" images", disable=None) as bar,
+        tqdm(total=len(source), desc=desc, unit=" images", disable=None) as bar,
     ):
         n_threads = count_threads(device, n_threads)
         for n in map_batches(source, list(thresholds), replay, count_batch, n_threads):

@@ -1,31 +1,20 @@
-"""Train the vectors of every layer, without labels and supervised: ``embedding.h5``.
-
-``/layers/<layer>`` and ``/supervised/layers/<layer>`` hold ``vectors (seed, C, K)``, their
-``trajectory (seed, epoch, C, K)`` from the random start to the end, and the ``loss (seed, epoch)``.
-"""
+"""Train the vectors of every layer, without labels and supervised: ``embedding.h5``."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import h5py
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dissect_embed.artefacts.embedding import _write_trained
-from dissect_embed.artefacts.files import (
-    check_expected,
-    check_made_from,
-    create_artefact,
-    layer_names,
-    open_artefact,
-    read_made_from,
-    write_scale,
-)
+from dissect_embed.artefacts.activations import Activations, open_activations
+from dissect_embed.artefacts.embedding import write_trained
+from dissect_embed.artefacts.files import check_expected, check_made_from, create_artefact
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.artefacts.similarity import Similarity, open_similarity
+from dissect_embed.config import Embedding
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.vectors import (
@@ -36,20 +25,19 @@ from dissect_embed.mathematics.vectors import (
     profile_target,
     train_vectors,
 )
-from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
+from dissect_embed.parallel import map_in_threads, one_torch_thread
+
+# Images of a minibatch, as published.
+BATCH = 64
 
 
 def write_embedding(
     path: Path,
     similarity_path: Path,
     profiles_path: Path,
+    settings: Embedding = Embedding(),
     *,
     activations_path: Path | None = None,
-    dim: int = 16,
-    target: str = "mean",
-    schedule: Schedule | None = None,
-    seeds: Sequence[int] = (0, 1, 2),
-    batch_size: int = 64,
     expected: Mapping[str, Any] | None = None,
     device: str | None = None,
     n_threads: int | None = None,
@@ -59,11 +47,7 @@ def write_embedding(
     Parameters
     ----------
     activations_path
-        Needed for ``target="minibatch"`` alone.
-    target
-        ``mean``: p is the mean target P. ``minibatch``: p comes batch by batch, as published.
-    batch_size
-        Images a minibatch.
+        Needed for the target ``minibatch`` alone.
 
     Raises
     ------
@@ -72,63 +56,63 @@ def write_embedding(
     FloatingPointError
         If training diverges.
     """
-    keep_freed_memory()
-    schedule = schedule or Schedule()
     device = choose_device(device)
-    settings: dict[str, Any] = {"dim": dim, "target": target, "seeds": list(seeds)}
-    settings |= schedule._asdict()
+    seeds = list(settings.seeds)
+    recorded: dict[str, Any] = settings.model_dump(mode="json")
     with ExitStack() as stack:
-        similarity = stack.enter_context(open_artefact(similarity_path, "similarity"))
+        similarity = stack.enter_context(open_similarity(similarity_path))
         profiles = stack.enter_context(open_profiles(profiles_path))
-        check_expected(similarity, expected or {})
-        origin = read_made_from(similarity)["activations"]
+        check_expected(similarity.file, expected or {})
+        origin = similarity.made_from["activations"]
         check_made_from(profiles.file, "activations", origin, str(similarity_path))
-        layers = layer_names(similarity)
-        tasks = _mean_tasks(similarity, profiles, layers, device)
-        if target == "minibatch":
-            settings["batch_size"] = batch_size
+        tasks = _mean_tasks(similarity, profiles, device)
+        if settings.target == "minibatch":
+            recorded["batch_size"] = BATCH
             if activations_path is None:
                 msg = "target minibatch replays the activations: name activations.h5 as well"
                 raise ArtefactError(msg)
-            activations = stack.enter_context(open_artefact(activations_path, "activations"))
-            if activations.attrs["fingerprint"] != origin:
+            activations = stack.enter_context(open_activations(activations_path))
+            if activations.fingerprint != origin:
                 msg = f"{activations_path}: {similarity_path} was made from other activations"
                 raise ArtefactError(msg)
-            for layer in layers:
-                if "activations" not in activations[f"layers/{layer}"]:
-                    msg = (
-                        f"{activations_path}: the maps of {layer} are not cached, and target "
-                        "minibatch replays them; set activations.cache to all"
-                    )
-                    raise ArtefactError(msg)
-                maps = activations[f"layers/{layer}/activations"]
-                targets = minibatch_targets(maps, batch_size, seeds[0], device)
-                tasks[f"layers/{layer}"] = (targets, maps.shape[1])
-        config = profiles.config | {"embedding": settings}
-        made_from = {
-            "similarity": str(similarity.attrs["fingerprint"]),
-            "profiles": profiles.fingerprint,
-        }
-        trained = train_layers(tasks, dim, schedule, seeds, device, n_threads)
+            tasks |= _minibatch_tasks(activations, seeds[0], device)
+        config = profiles.config | {"embedding": recorded}
+        made_from = {"similarity": similarity.fingerprint, "profiles": profiles.fingerprint}
+        trained = train_layers(tasks, settings.dim, schedule_of(settings), seeds, device, n_threads)
         with create_artefact(path, "embedding", config, made_from) as file:
-            seed = write_scale(file, "seeds", np.array(seeds, dtype=np.int64))
-            for name in tasks:
-                _write_trained(file.create_group(name), trained[name], seed)
+            write_trained(file, seeds, {key: trained[key] for key in tasks})
 
 
-# The targets of every step and the number of units, by the group that the result is written to.
-Tasks = dict[str, tuple[Callable[[int], Tensor], int]]
+def schedule_of(settings: Embedding) -> Schedule:
+    """Return how SGD runs by a run's settings."""
+    return Schedule(*(getattr(settings, name) for name in Schedule._fields))
 
 
-def _mean_tasks(
-    similarity: h5py.File, profiles: Profiles, layers: Sequence[str], device: str
-) -> Tasks:
+# The targets of every step and the number of units, by layer and method.
+Tasks = dict[tuple[str, str], tuple[Callable[[int], Tensor], int]]
+
+
+def _mean_tasks(similarity: Similarity, profiles: Profiles, device: str) -> Tasks:
     tasks: Tasks = {}
-    for layer in layers:
-        p = torch.from_numpy(similarity[f"layers/{layer}/target"][:])
+    for layer in similarity.layers:
+        p = torch.from_numpy(similarity.target(layer))
         t = profile_target(profiles[layer].iou)
-        for name, value in (("layers", p), ("supervised/layers", t)):
-            tasks[f"{name}/{layer}"] = constant_target(value.float().to(device)), len(p)
+        for method, value in (("ours", p), ("supervised", t)):
+            tasks[layer, method] = constant_target(value.float().to(device)), len(p)
+    return tasks
+
+
+def _minibatch_tasks(activations: Activations, seed: int, device: str) -> Tasks:
+    tasks: Tasks = {}
+    for layer in activations.layers:
+        maps = activations[layer].maps
+        if maps is None:
+            msg = (
+                f"{activations.path}: the maps of {layer} are not cached, and target minibatch "
+                "replays them; set activations.cache to all"
+            )
+            raise ArtefactError(msg)
+        tasks[layer, "ours"] = minibatch_targets(maps, BATCH, seed, device), maps.shape[1]
     return tasks
 
 
@@ -137,14 +121,17 @@ def constant_target(value: Tensor) -> Callable[[int], Tensor]:
     return lambda step: value
 
 
+Key = TypeVar("Key")
+
+
 def train_layers(
-    tasks: Tasks,
+    tasks: Mapping[Key, tuple[Callable[[int], Tensor], int]],
     dim: int,
     schedule: Schedule,
     seeds: Sequence[int],
     device: str,
     n_threads: int | None = None,
-) -> dict[str, Trained]:
+) -> dict[Key, Trained]:
     """Train all tasks side by side, each with all its seeds in one computation."""
     # The widest layers first: they take longest, so that no core is left waiting for one.
     names = sorted(tasks, key=lambda name: -tasks[name][1])
@@ -155,7 +142,7 @@ def train_layers(
         tqdm(total=epochs, desc="embed", unit=" epochs", disable=None) as bar,
     ):
 
-        def train(name: str) -> Trained:
+        def train(name: Key) -> Trained:
             targets, n_units = tasks[name]
             start = initial_vectors(n_units, dim, seeds).to(device)
             return train_vectors(start, targets, schedule, on_epoch=bar.update)

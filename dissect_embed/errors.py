@@ -31,3 +31,7 @@ class TrainingError(DissectEmbedError, RuntimeError):
 
 class DeviceError(DissectEmbedError, RuntimeError):
     """A device that does not exist, or cannot do what is asked of it."""
+
+
+class ConfigError(DissectEmbedError, ValueError):
+    """A setting is unknown or out of bounds."""

@@ -6,37 +6,39 @@ in which it fires.
 """
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 from tqdm import tqdm
 
-from dissect_embed.artefacts.files import atomic_path, layer_names
-from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.tables import write_table
 from dissect_embed.figures.gallery import Gallery, read_masks, read_pixels
 from dissect_embed.figures.masks import VEIL
+from dissect_embed.run import Run
 
 # Pixels of a picture's side. A sprite of 2,048 units then has 46 × 46 of them, below the 8,192
 # pixels that the projector takes.
 SIDE = 64
 
 
-def write_npz(path: Path, profiles: Profiles, embedding: h5py.File) -> None:
+def write_npz(run: RunFolder, path: Path) -> None:
     """Write ``vectors.npz``: for each layer ``<layer>``, ``<layer>.label`` and ``<layer>.score``.
 
     ``<layer>`` is ``(R, C, K)``, the vectors of all seeds; ``label`` and ``score`` are each unit's
     best concept and its IoU; ``seeds`` is ``(R,)``.
     """
-    arrays = {"seeds": embedding["seeds"][:]}
-    for layer in layer_names(embedding):
-        arrays[layer] = embedding[f"layers/{layer}/vectors"][:]
-        arrays[f"{layer}.label"] = np.array(profiles.best_names(layer))
-        arrays[f"{layer}.score"] = profiles[layer].best.iou
+    with run.open_profiles() as profiles, run.open_embedding() as embedding:
+        arrays: dict[str, Any] = {"seeds": np.array(embedding.seeds, dtype=np.int64)}
+        for layer in embedding.layers:
+            arrays[layer] = embedding[layer].vectors
+            arrays[f"{layer}.label"] = np.array(profiles.best_names(layer))
+            arrays[f"{layer}.score"] = profiles[layer].best.iou
     # Through memory: NumPy would append .npz to a temporary name.
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
@@ -44,24 +46,36 @@ def write_npz(path: Path, profiles: Profiles, embedding: h5py.File) -> None:
         part.write_bytes(content.getvalue())
 
 
-def write_projector(folder: Path, galleries: Iterable[Gallery], embedding: h5py.File) -> None:
-    """Write the vectors of the first seed, names and sprites of all layers."""
+def write_projector(
+    run: Run, folder: Path, *, dataset: Path | None = None, device: str | None = None
+) -> None:
+    """Write the vectors of the first seed, names and sprites of all layers.
+
+    Parameters
+    ----------
+    dataset
+        Where the data set lies now, if it was moved.
+    """
     entries = []
-    for gallery in galleries:
-        layer = gallery.layer
-        vectors = embedding[f"layers/{layer}/vectors"][0]
-        _write_tensors(folder / f"{layer}.tensors.tsv", vectors)
-        rows = [[f"{layer}:{unit}", *concept] for unit, concept in enumerate(gallery.concepts)]
-        write_table(folder / f"{layer}.metadata.tsv", ["unit", "label", "score"], rows, "\t")
-        sprite = lay_out(unit_pictures(gallery))
-        with atomic_path(folder / f"{layer}.sprite.png") as part:
-            Image.fromarray(sprite).save(part, format="PNG")
-        entries.append(
-            f'embeddings {{\n  tensor_name: "{layer}"\n  tensor_path: "{layer}.tensors.tsv"\n'
-            f'  metadata_path: "{layer}.metadata.tsv"\n  sprite {{\n'
-            f'    image_path: "{layer}.sprite.png"\n'
-            f"    single_image_dim: {SIDE}\n    single_image_dim: {SIDE}\n  }}\n}}\n"
-        )
+    with (
+        run.gallery(dataset=dataset, device=device) as any_layer,
+        run.open_profiles() as profiles,
+        run.open_embedding() as embedding,
+    ):
+        for layer in embedding.layers:
+            gallery = any_layer.of_layer(profiles, layer)
+            _write_tensors(folder / f"{layer}.tensors.tsv", embedding[layer].vectors[0])
+            rows = [[f"{layer}:{unit}", *concept] for unit, concept in enumerate(gallery.concepts)]
+            write_table(folder / f"{layer}.metadata.tsv", ["unit", "label", "score"], rows, "\t")
+            sprite = lay_out(unit_pictures(gallery))
+            with atomic_path(folder / f"{layer}.sprite.png") as part:
+                Image.fromarray(sprite).save(part, format="PNG")
+            entries.append(
+                f'embeddings {{\n  tensor_name: "{layer}"\n  tensor_path: "{layer}.tensors.tsv"\n'
+                f'  metadata_path: "{layer}.metadata.tsv"\n  sprite {{\n'
+                f'    image_path: "{layer}.sprite.png"\n'
+                f"    single_image_dim: {SIDE}\n    single_image_dim: {SIDE}\n  }}\n}}\n"
+            )
     with atomic_path(folder / "projector_config.pbtxt") as part:
         part.write_text("".join(entries))
 

@@ -1,64 +1,92 @@
 """Put the files of all shards together; the result is the same as that of an undivided run."""
 
-import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from dissect_embed.artefacts.activations import read_top, write_top
+from dissect_embed.artefacts.activations import Activations, open_activations
+from dissect_embed.artefacts.chance import Chance, write_chance_file
 from dissect_embed.artefacts.files import (
     create_artefact,
-    label_axes,
-    layer_names,
     open_artefact,
     read_config,
     read_made_from,
-    read_strings,
-    whole_fingerprint,
-    write_scale,
 )
+from dissect_embed.artefacts.layout import view_parts
 from dissect_embed.artefacts.profiles import (
     ConceptTable,
     LayerCounts,
-    read_counts,
+    Profiles,
+    open_profiles,
+    sum_counts,
     write_profile_file,
 )
 from dissect_embed.artefacts.shards import parse_shard
-from dissect_embed.artefacts.similarity import write_target
+from dissect_embed.artefacts.similarity import Similarity, write_target
 from dissect_embed.errors import ArtefactError
 
 
-def gather(path: Path, parts: Sequence[Path], schema: str) -> None:
+def gather(
+    path: Path,
+    parts: Sequence[Path],
+    kind: str,
+    *,
+    activations_path: Path | None = None,
+    profiles_path: Path | None = None,
+) -> None:
     """Put the files of all shards together.
 
     The activation maps stay where they are: ``activations.h5`` becomes a view of its parts.
 
     Parameters
     ----------
-    schema
-        ``activations``, ``profiles`` or ``similarity``.
+    kind
+        ``activations``, ``profiles``, ``chance`` or ``similarity``.
+    activations_path
+        The gathered ``activations.h5``, for all but itself: each part must have been made from its
+        own shard of it.
+    profiles_path
+        The gathered ``profiles.h5``, for ``chance``.
 
     Raises
     ------
     ArtefactError
-        If a part is missing or damaged, or the parts were not made alike.
+        If a part is missing or damaged, the parts were not made alike, or not from these
+        activations.
     """
     with ExitStack() as stack:
-        files = [stack.enter_context(open_artefact(part, schema)) for part in parts]
+        files = [stack.enter_context(open_artefact(part, kind)) for part in parts]
         files = _check_parts(files)
         config = read_config(files[0])
         config.pop("shard")
-        with create_artefact(path, schema, config, read_made_from(files[0])) as file:
-            if schema == "activations":
-                _gather_activations(file, files, path.parent)
-            elif schema == "profiles":
-                _gather_profiles(file, files)
-            else:
-                _gather_similarity(file, files)
+        made_from = read_made_from(files[0])
+        write: Callable[[h5py.File], None]
+        if kind == "activations":
+            activations = [Activations(file) for file in files]
+            _check_reference(activations)
+
+            def write(file: h5py.File) -> None:
+                view_parts(file, activations)
+        else:
+            if activations_path is None:
+                msg = f"{path}: name the activations of all shards as well (--activations)"
+                raise ArtefactError(msg)
+            whole = stack.enter_context(open_activations(activations_path))
+            _check_origin(files, whole)
+            made_from["activations"] = whole.fingerprint
+            profiles = stack.enter_context(open_profiles(profiles_path)) if profiles_path else None
+            if profiles:
+                made_from["profiles"] = profiles.fingerprint
+
+            def write(file: h5py.File) -> None:
+                _add_up(file, files, kind, profiles)
+
+        with create_artefact(path, kind, config, made_from) as file:
+            write(file)
 
 
 def _check_parts(files: Sequence[h5py.File]) -> list[h5py.File]:
@@ -79,7 +107,7 @@ def _check_parts(files: Sequence[h5py.File]) -> list[h5py.File]:
                 f"{file.filename}: one of {count} shards, but {len(files)} are named; name them all"
             )
             raise ArtefactError(msg)
-        if whole_fingerprint(file) != whole_fingerprint(files[0]):
+        if _settings(file) != _settings(files[0]):
             msg = (
                 f"{file.filename}: made with other settings, weights or images than "
                 f"{files[0].filename}; delete both and run snakemake again"
@@ -88,83 +116,64 @@ def _check_parts(files: Sequence[h5py.File]) -> list[h5py.File]:
     return [shards[number] for number in sorted(shards)]
 
 
-def _gather_activations(file: h5py.File, parts: Sequence[h5py.File], folder: Path) -> None:
-    names = [os.path.relpath(part.filename, folder) for part in parts]
-    file.attrs["parts"] = json.dumps(names)
-    file.attrs["first_image"] = 0
-    if "weights_provenance" in parts[0].attrs:
-        file.attrs["weights_provenance"] = parts[0].attrs["weights_provenance"]
-    images = write_scale(
-        file, "images", [i for part in parts for i in read_strings(part["images"])]
-    )
-    for layer in layer_names(parts[0]):
-        groups = [part[f"layers/{layer}"] for part in parts]
-        for part, group in zip(parts, groups, strict=True):
-            if group.attrs["dtype"] != groups[0].attrs["dtype"]:
-                msg = (
-                    f"{part.filename}: {layer} is {group.attrs['dtype']}, in {parts[0].filename} "
-                    f"{groups[0].attrs['dtype']}: some values do not fit float16; "
-                    "set activations.dtype to float32"
-                )
-                raise ArtefactError(msg)
-        group = file.create_group(f"layers/{layer}")
-        group.attrs["shape"], group.attrs["dtype"] = (
-            groups[0].attrs["shape"],
-            groups[0].attrs["dtype"],
-        )
-        scales = {"image": images, "unit": write_scale(group, "unit", groups[0]["unit"][:])}
-        for name, axes in (
-            ("activations", ("image", "unit", "y", "x")),
-            ("peak", ("image", "unit")),
-        ):
-            if name in groups[0]:
-                view = _view(group, name, [g[name] for g in groups], names)
-                label_axes(view, axes, scales)
-        top = read_top(groups[0])
-        for other in groups[1:]:
-            top.merge(read_top(other))
-        write_top(group, top)
-        if "similarity_sum" in groups[0]:
-            group["similarity_sum"] = np.sum([g["similarity_sum"][:] for g in groups], axis=0)
+def _settings(file: h5py.File) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return settings and sources, but for what differs from shard to shard."""
+    config, made_from = read_config(file), read_made_from(file)
+    config.pop("shard", None)
+    made_from.pop("activations", None)
+    return config, made_from
 
 
-def _view(
-    group: h5py.Group, name: str, parts: Sequence[h5py.Dataset], files: Sequence[str]
-) -> h5py.Dataset:
-    """Create a dataset that shows those of the parts one behind the other."""
-    n_images = sum(len(part) for part in parts)
-    layout = h5py.VirtualLayout((n_images, *parts[0].shape[1:]), parts[0].dtype)
-    start = 0
-    for part, file in zip(parts, files, strict=True):
-        layout[start : start + len(part)] = h5py.VirtualSource(file, part.name, part.shape)
-        start += len(part)
-    return group.create_virtual_dataset(name, layout)
+def _check_reference(parts: Sequence[Activations]) -> None:
+    """Check that the network put out the same for all parts, on the same few images."""
+    for part in parts[1:]:
+        if part.reference != parts[0].reference:
+            msg = (
+                f"{part.path}: its network gave other numbers than that of {parts[0].path} on the "
+                "same images: another device or kind of processor rounds otherwise; make all "
+                "shards on one kind (snakemake --forcerun activations)"
+            )
+            raise ArtefactError(msg)
 
 
-def _gather_profiles(file: h5py.File, parts: Sequence[h5py.File]) -> None:
-    labels = parts[0]["labels"]
-    categories = read_strings(parts[0]["categories"])
-    concepts = ConceptTable(
-        names=read_strings(labels["name"]),
-        numbers=labels["number"][:],
-        categories=categories,
-        category=np.array([categories.index(c) for c in read_strings(labels["category"])]),
-        pixels=np.sum([part["labels/pixels"][:] for part in parts], axis=0),
-    )
-    thresholds, counts = {}, {}
-    for layer in layer_names(parts[0]):
-        thresholds[layer] = parts[0][f"layers/{layer}/threshold"][:]
-        total = read_counts(parts[0][f"layers/{layer}"])
-        for part in parts[1:]:
-            more = read_counts(part[f"layers/{layer}"])
-            total = LayerCounts(*(a + b for a, b in zip(total, more, strict=True)))
-        counts[layer] = total
-    write_profile_file(file, concepts, thresholds, counts, shard=False)
+def _check_origin(files: Sequence[h5py.File], whole: Activations) -> None:
+    """Check that each part was made from its own shard of the activations."""
+    expected = list(whole.parts.values())
+    for number, file in enumerate(files):
+        if len(expected) != len(files) or read_made_from(file)["activations"] != expected[number]:
+            rule = "--forcerun similarity dissect chance"
+            msg = (
+                f"{file.filename}: made from other activations than those in {whole.path}; delete "
+                f"it and run 'snakemake {rule}'"
+            )
+            raise ArtefactError(msg)
 
 
-def _gather_similarity(file: h5py.File, parts: Sequence[h5py.File]) -> None:
-    n_images = sum(int(part.attrs["n_images"]) for part in parts)
-    file.attrs["n_images"] = n_images
-    for layer in layer_names(parts[0]):
-        total = np.sum([part[f"layers/{layer}/sum"][:] for part in parts], axis=0)
-        write_target(file, layer, total, n_images, shard=False)
+def _add_up(
+    file: h5py.File, parts: Sequence[h5py.File], kind: str, profiles: Profiles | None
+) -> None:
+    if kind == "similarity":
+        sums = [Similarity(part) for part in parts]
+        n_images = sum(part.n_images for part in sums)
+        for layer in sums[0].layers:
+            total = np.sum([part.total(layer) for part in sums], axis=0)
+            write_target(file, layer, total, n_images, shard=False)
+    elif kind == "profiles":
+        counted = [Profiles(part) for part in parts]
+        pixels = np.sum([part.pixels for part in counted], axis=0)
+        concepts: ConceptTable = counted[0].concept_table._replace(pixels=pixels)
+        thresholds = {layer: counted[0][layer].threshold for layer in counted[0].layers}
+        counts = {
+            layer: sum_counts(
+                [LayerCounts(p[layer].intersection, p[layer].activation) for p in counted]
+            )
+            for layer in counted[0].layers
+        }
+        write_profile_file(file, concepts, thresholds, counts)
+    else:
+        if profiles is None:
+            msg = f"{file.filename}: name the profiles of all shards as well (--profiles)"
+            raise ArtefactError(msg)
+        draws = [Chance(part) for part in parts]
+        drawn = {layer: sum_counts([d.counts(layer) for d in draws]) for layer in draws[0].layers}
+        write_chance_file(file, profiles.concept_table, drawn, shard=False)

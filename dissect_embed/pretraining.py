@@ -21,9 +21,10 @@ from tqdm import tqdm
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import read_image, read_regions
+from dissect_embed.device import choose_device
 from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.models import build_model
-from dissect_embed.parallel import batched_map, keep_freed_memory, map_in_threads
+from dissect_embed.parallel import batched_map, map_in_threads
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ def train_model(
     batch_size: int = 32,
     lr: float = 0.002,
     seed: int = 0,
+    device: str | None = None,
+    n_threads: int | None = None,
 ) -> dict[str, Any]:
     """Train a network on the presence of every concept, and write its state_dict.
 
@@ -51,11 +54,13 @@ def train_model(
     The last epoch's loss (nats a concept) and the mean average precision on ``val``; they are kept
     in the file too, under ``provenance``.
     """
-    keep_freed_memory()
-    present = _load_presence(train)
+    device = choose_device(device)
+    if n_threads:
+        torch.set_num_threads(n_threads)
+    present = _load_presence(train, n_threads)
     n_images, n_concepts = present.shape
     model = build_model(name, "random", seed=seed, n_classes=n_concepts).train()
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
     steps = epochs * -(-n_images // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
@@ -66,12 +71,15 @@ def train_model(
         for epoch in range(epochs):
             loss_sum = 0.0
             order = torch.randperm(n_images, generator=generator)
-            images = _read_batches(train, [train.rows[n] for n in order.tolist()], batch_size)
+            images = _read_batches(
+                train, [train.rows[n] for n in order.tolist()], batch_size, n_threads
+            )
             for chosen, batch in zip(order.split(batch_size), images, strict=True):
-                x = normalise(batch)
+                x = normalise(batch.to(device))
                 flip = torch.rand(len(x), generator=generator) < 0.5
+                flip = flip.to(device)
                 x[flip] = x[flip].flip(3)
-                loss = criterion(model(x), present[chosen].float())
+                loss = criterion(model(x), present[chosen].float().to(device))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -81,10 +89,10 @@ def train_model(
             logger.info("epoch %d: loss %.4f", epoch, loss_sum / n_images)
     provenance = {"loss": loss_sum / n_images, "epochs": epochs, "seed": seed, "val_map": None}
     if val is not None:
-        provenance["val_map"] = _mean_average_precision(model.eval(), val)
+        provenance["val_map"] = _mean_average_precision(model.eval(), val, device, n_threads)
         logger.info("val: mean average precision %.3f", provenance["val_map"])
     with atomic_path(path) as part:
-        state = {k: v.contiguous() for k, v in model.state_dict().items()}
+        state = {k: v.cpu().contiguous() for k, v in model.state_dict().items()}
         torch.save({"state_dict": state, "provenance": json.dumps(provenance)}, part)
     return provenance
 
@@ -104,11 +112,13 @@ def average_precision(
     return float((precision * hits).sum() / hits.sum())
 
 
-def _mean_average_precision(model: nn.Module, val: Broden) -> float:
-    truth = _load_presence(val).numpy()
+def _mean_average_precision(
+    model: nn.Module, val: Broden, device: str, n_threads: int | None
+) -> float:
+    truth = _load_presence(val, n_threads).numpy()
     with torch.inference_mode():
-        batches = _read_batches(val, val.rows, 64)
-        scores = torch.cat([model(normalise(batch)) for batch in batches]).numpy()
+        batches = _read_batches(val, val.rows, 64, n_threads)
+        scores = torch.cat([model(normalise(batch.to(device))).cpu() for batch in batches]).numpy()
     return float(
         np.mean(
             [average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))]
@@ -116,20 +126,24 @@ def _mean_average_precision(model: nn.Module, val: Broden) -> float:
     )
 
 
-def _load_presence(dataset: Broden) -> Bool[Tensor, "image concept"]:
+def _load_presence(dataset: Broden, n_threads: int | None) -> Bool[Tensor, "image concept"]:
     """Return which concepts are present in each image."""
     present = torch.zeros((len(dataset.rows), len(dataset.concepts)), dtype=torch.bool)
-    regions = map_in_threads(functools.partial(read_regions, dataset), dataset.rows)
+    regions = map_in_threads(
+        functools.partial(read_regions, dataset), dataset.rows, n_threads=n_threads
+    )
     for n, labels in enumerate(tqdm(regions, "labels", len(present), unit=" images", disable=None)):
         present[n, labels.member_concept] = True
     return present
 
 
 def _read_batches(
-    dataset: Broden, rows: Sequence[ImageRow], batch_size: int
+    dataset: Broden, rows: Sequence[ImageRow], batch_size: int, n_threads: int | None
 ) -> Iterator[UInt8[Tensor, "image y x 3"]]:
     """Yield batches of images at half their size; decoding is cheap, holding all of them is not."""
-    for images in batched_map(functools.partial(_read_half, dataset), rows, batch_size):
+    for images in batched_map(
+        functools.partial(_read_half, dataset), rows, batch_size, n_threads=n_threads
+    ):
         yield torch.from_numpy(np.stack(images))
 
 

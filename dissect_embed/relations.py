@@ -1,28 +1,22 @@
 """How units relate: which lie nearest, which add up to a third, and whether they fire together.
 
-Figures 2 and 3 of [HAN22] (Han et al., arXiv 2211.07647) show such units; here every unit is told,
-with numbers beside: ``relations.csv`` and ``pairs.csv``.
+Figures 2 and 3 of [HAN22] (Han et al., arXiv 2211.07647) show such units; here every unit is
+reported, with numbers beside: ``relations.csv`` and ``pairs.csv``.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from dissect_embed.artefacts.files import (
-    check_expected,
-    check_made_from,
-    layer_names,
-    open_artefact,
-)
-from dissect_embed.artefacts.profiles import Profiles, open_profiles
-from dissect_embed.artefacts.tables import write_table
-from dissect_embed.datasets.broden import Broden
+from dissect_embed.artefacts.activations import Activations
+from dissect_embed.artefacts.files import check_expected
+from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.device import choose_device
 from dissect_embed.mathematics.neighbours import (
     additive_pairs,
@@ -32,25 +26,18 @@ from dissect_embed.mathematics.neighbours import (
 )
 from dissect_embed.networks.forward import Maps
 from dissect_embed.networks.replay import Replay, map_batches, prepare_replay
-from dissect_embed.parallel import keep_freed_memory
+from dissect_embed.run import Run
 
-# Nearest units that are told of each unit.
+# Nearest units that are reported of each unit.
 NEAREST = 3
-RELATION_COLUMNS = (
-    "layer", "unit", "rank", "neighbour", "cosine", "overlap", "chance",
-    "label", "score", "neighbour_label", "neighbour_score",
-)  # fmt: skip
 
 
 def write_relations(
+    run: Run,
     path: Path,
     pairs_path: Path,
-    activations_path: Path,
-    profiles_path: Path,
-    embedding_path: Path,
     *,
-    model: nn.Module | None = None,
-    dataset: Broden | None = None,
+    dataset: Path | None = None,
     expected: Mapping[str, Any] | None = None,
     device: str | None = None,
     n_threads: int | None = None,
@@ -63,26 +50,34 @@ def write_relations(
     and its IoU. ``pairs.csv`` has the additive pairs: ``layer, rank, first, second, target, cosine,
     first_cosine, second_cosine`` and the three best concepts.
 
-    Parameters and errors are those of ``dissection.write_profiles``.
+    Parameters
+    ----------
+    dataset
+        For layers that are not cached: where the data set lies now.
+    expected
+        Settings that the activations must have been made with (``files.check_expected``).
+
+    Raises
+    ------
+    ArtefactError
+        If a file is missing or damaged, or was not made as ``expected`` says.
     """
-    keep_freed_memory()
     device = choose_device(device)
     nearest_rows: list[list[object]] = []
     pair_rows: list[list[object]] = []
     with (
-        open_artefact(activations_path, "activations") as source,
-        open_profiles(profiles_path) as profiles,
-        open_artefact(embedding_path, "embedding") as embedding,
+        run.open_activations() as source,
+        run.open_profiles() as profiles,
+        run.open_embedding() as embedding,
     ):
-        check_expected(source, expected or {})
-        origin = str(source.attrs["fingerprint"])
-        check_made_from(profiles.file, "activations", origin, str(activations_path))
-        check_made_from(embedding, "profiles", profiles.fingerprint, str(profiles_path))
-        replay = prepare_replay(source, model, dataset, device)
+        check_expected(source.file, expected or {})
+        replay = None
+        if source.uncached:
+            replay = prepare_replay(source, run.network(), run.dataset(dataset), device)
         overlaps = _overlaps(source, profiles, replay, device, n_threads)
-        for layer in layer_names(source):
-            vectors = torch.from_numpy(embedding[f"layers/{layer}/vectors"][0])
-            concepts = best_concepts(profiles, layer)
+        for layer in source.layers:
+            vectors = torch.from_numpy(embedding[layer].vectors[0])
+            concepts = profiles.best_concepts(layer)
             overlap = overlaps[layer].numpy()
             n_units = len(overlap)
             chance = (overlap.sum(axis=1) - overlap.diagonal()) / max(1, n_units - 1)
@@ -97,27 +92,25 @@ def write_relations(
             for rank, pair in enumerate(additive_pairs(vectors), start=1):
                 row = [layer, rank, *pair[:3], *(f"{c:.4f}" for c in pair[3:])]
                 pair_rows.append([*row, *(concepts[unit][0] for unit in pair[:3])])
-    write_table(path, RELATION_COLUMNS, nearest_rows)
-    header = ["layer", "rank", "first", "second", "target", "cosine"]
-    header += ["first_cosine", "second_cosine", "first_label", "second_label", "target_label"]
-    write_table(pairs_path, header, pair_rows)
-
-
-def best_concepts(profiles: Profiles, layer: str) -> list[tuple[str, str]]:
-    """Return each unit's best concept and its IoU; an empty name where it overlaps none."""
-    scores = (f"{iou:.4f}" for iou in profiles[layer].best.iou)
-    return list(zip(profiles.best_names(layer), scores, strict=True))
+        config = embedding.config
+        made_from = {
+            "activations": source.fingerprint,
+            "profiles": profiles.fingerprint,
+            "embedding": embedding.fingerprint,
+        }
+    write_artefact_table(path, "relations", nearest_rows, config, made_from)
+    write_artefact_table(pairs_path, "pairs", pair_rows, config, made_from)
 
 
 def _overlaps(
-    source: h5py.File,
+    source: Activations,
     profiles: Profiles,
     replay: Replay | None,
     device: str,
     n_threads: int | None,
 ) -> dict[str, Float[Tensor, "unit unit"]]:
     """Return the overlap of every two units of each layer, over all images."""
-    layers = layer_names(source)
+    layers = source.layers
     thresholds = {k: torch.from_numpy(profiles[k].threshold).to(device) for k in layers}
 
     def count(_: int, kept: dict[str, Maps]) -> tuple[int, dict[str, Tensor]]:
@@ -125,8 +118,7 @@ def _overlaps(
         return len(next(iter(kept.values())).peak), counts
 
     totals: dict[str, Tensor] = {}
-    n_images = len(source["images"])
-    with tqdm(total=n_images, desc="relations", unit=" images", disable=None) as bar:
+    with tqdm(total=len(source), desc="relations", unit=" images", disable=None) as bar:
         for n, counts in map_batches(source, layers, replay, count, n_threads):
             for layer, part in counts.items():
                 totals[layer] = totals[layer] + part if layer in totals else part

@@ -1,33 +1,38 @@
 """One row a unit, as Network Dissection's ``tally.csv`` has it: ``units.csv``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
-from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.artefacts.tables import write_table
+from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.artefacts.naming import match_concepts
+from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.artefacts.tables import CATEGORY_COLUMNS, UNIT_COLUMNS, write_artefact_table
 from dissect_embed.mathematics.null import p_values
 
 
-def write_units(path: Path, profiles_path: Path) -> None:
+def write_units(run: RunFolder, path: Path) -> None:
     """Write ``units.csv``: each unit's best concept, over all and a category.
 
     Columns: ``layer, unit, category, label, score`` (the best IoU), ``p`` (how often chance finds a
-    best IoU as high, ``null``), and for each category
+    best IoU as high, ``chance.h5``), and for each category
     ``-label, -truth`` (pixels of the concept), ``-activation, -intersect`` (pixels) and ``-iou``.
     Units count from 0. A unit that overlaps no concept has an empty label.
     """
-    with open_profiles(profiles_path) as profiles:
+    with run.open_profiles() as profiles, run.open_chance() as chance:
         names, pixels = profiles.concepts, profiles.pixels
         concept_category = np.array(profiles.concept_categories)
-        fields = ("label", "truth", "activation", "intersect", "iou")
-        header = ["layer", "unit", "category", "label", "score", "p"]
-        header += [f"{category}-{field}" for category in profiles.categories for field in fields]
+        columns = list(UNIT_COLUMNS)
+        columns += [
+            f"{group}-{field}" for group in profiles.categories for field in CATEGORY_COLUMNS
+        ]
         rows = []
         for layer in profiles.layers:
             of_layer = profiles[layer]
             iou, both, fired = of_layer.iou, of_layer.intersection, of_layer.activation
-            p = p_values(of_layer.best.iou, of_layer.null)
+            p = p_values(of_layer.best.iou, chance.best(layer))
             for unit, (best, score) in enumerate(zip(*of_layer.best, strict=True)):
                 row = [layer, unit, concept_category[best] if best >= 0 else ""]
                 row += [names[best] if best >= 0 else "", repr(float(score))]
@@ -41,4 +46,47 @@ def write_units(path: Path, profiles_path: Path) -> None:
                     row += [names[top], int(pixels[top]), int(fired[unit, g])]
                     row += [int(both[unit, top]), repr(float(iou[unit, top]))]
                 rows.append(row)
-    write_table(path, header, rows)
+        made_from = {"profiles": profiles.fingerprint, "chance": chance.fingerprint}
+        config = profiles.config | {"chance": chance.config["chance"]}
+    write_artefact_table(path, "units", rows, config, made_from, columns)
+
+
+def unit_rows(
+    profiles: Profiles,
+    by_chance: Mapping[str, Float[np.ndarray, " pool"]],
+    concept: str | None = None,
+) -> list[tuple[str, int, str, str, float, float]]:
+    """Return layer, unit, concept, category, IoU and p: of each unit's best concept, or of one.
+
+    Parameters
+    ----------
+    by_chance
+        The best IoU by chance, of all draws and units of each layer; p is NaN where there is none.
+    concept
+        Its name, as ``match_concepts`` takes it: then the units that overlap it, best first.
+
+    Raises
+    ------
+    ArtefactError
+        If there is no such concept.
+    """
+    names, categories = profiles.concepts, profiles.concept_categories
+    wanted = None if concept is None else match_concepts(names, concept, str(profiles.path))
+    rows: list[tuple[str, int, str, str, float, float]] = []
+    for layer in profiles.layers:
+        best = profiles[layer].best
+        pool = by_chance.get(layer)
+        p = np.full(len(best.iou), np.nan) if pool is None else p_values(best.iou, pool)
+        if wanted is None:
+            for unit, (c, iou) in enumerate(zip(*best, strict=True)):
+                name, category = (names[c], categories[c]) if c >= 0 else ("", "")
+                rows.append((layer, unit, name, category, float(iou), float(p[unit])))
+            continue
+        for c in wanted:
+            of_concept = profiles[layer].iou[:, c]
+            p = np.full(len(p), np.nan) if pool is None else p_values(of_concept, pool)
+            rows += [
+                (layer, unit, names[c], categories[c], float(of_concept[unit]), float(p[unit]))
+                for unit in np.flatnonzero(of_concept > 0).tolist()
+            ]
+    return rows if wanted is None else sorted(rows, key=lambda row: -row[4])

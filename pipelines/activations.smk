@@ -1,18 +1,9 @@
 # The network, and what its layers put out.
 
-CHECKPOINT = [f"{RESULTS}/model.pt"] if config["model"]["weights"] == "trained" else []
-NETWORK = [
-    f"--model={config['model']['name']}",
-    f"--weights={config['model']['weights']}",
-    *(f"--checkpoint={path}" for path in CHECKPOINT),
-]
-CACHE = config["activations"]["cache"]
-CACHED = [CACHE] if isinstance(CACHE, str) else CACHE
-
 
 rule train:
     input:
-        index=f"{config['dataset']['root']}/index.csv",
+        dataset=f"{RESULTS}/dataset.json",
     output:
         f"{RESULTS}/model.pt",
     log:
@@ -23,18 +14,20 @@ rule train:
         "../environment.yml"
     threads: 16
     params:
-        root=subpath(input.index, parent=True),
-        model=config["model"]["name"],
-        epochs=config["model"].get("epochs", 3),
+        root=DATASET["root"],
+        model=MODEL["name"],
+        epochs=MODEL["epochs"],
+        state=NETWORK_STATE[0],
+        version=VERSIONS["model"],
     shell:
         "dissect-embed train --dataset {params.root:q} --model {params.model:q} "
-        "--epochs {params.epochs} --output {output:q} --log {log:q}"
+        "--epochs {params.epochs} --threads {threads} --output {output:q} --log {log:q}"
 
 
 rule activations:
     input:
-        index=f"{config['dataset']['root']}/index.csv",
-        checkpoint=CHECKPOINT,
+        dataset=f"{RESULTS}/dataset.json",
+        weights=WEIGHTS,
     output:
         f"{RESULTS}/{PART['activations']}.h5",
     log:
@@ -45,31 +38,44 @@ rule activations:
         "../environment.yml"
     threads: 16
     params:
-        dataset=subpath(input.index, parent=True),
-        name=config["dataset"]["name"],
-        split=config["dataset"]["split"],
+        root=DATASET["root"],
+        name=DATASET["name"],
+        split=DATASET["split"],
         network=NETWORK,
-        layers=[f"--layer={layer}" for layer in config["model"]["layers"]],
+        state=NETWORK_STATE,
+        layers=[f"--layer={layer}" for layer in MODEL["layers"]],
         batch_size=config["activations"]["batch_size"],
         dtype=config["activations"]["dtype"],
         compression=config["activations"]["compression"],
         precision=config["activations"]["precision"],
         cache=[f"--cache={layer}" for layer in CACHED],
         shard="--shard={scatteritem}" if SHARDED else "",
-        schema_version=SCHEMA_VERSIONS["activations"],
+        version=VERSIONS["activations"],
     shell:
-        "dissect-embed activations --dataset {params.dataset:q} --name {params.name:q} "
+        "dissect-embed activations --dataset {params.root:q} --name {params.name:q} "
         "--split {params.split:q} {params.network:q} {params.layers:q} "
         "--batch-size {params.batch_size} --dtype {params.dtype} "
         "--compression {params.compression} --precision {params.precision} {params.cache:q} "
-        "{params.shard} --output {output:q} --log {log:q}"
+        "{params.shard} --threads {threads} --output {output:q} --log {log:q}"
 
 
 if SHARDED:
 
     rule gather:
         input:
-            gather.shards(f"{RESULTS}/{{{{stage}}}}/shard-{{scatteritem}}.h5"),
+            parts=gather.shards(f"{RESULTS}/{{{{stage}}}}/shard-{{scatteritem}}.h5"),
+            whole=branch(
+                lambda wildcards: wildcards.stage,
+                cases={
+                    "activations": [],
+                    "profiles": f"{RESULTS}/activations.h5",
+                    "chance": [
+                        f"{RESULTS}/activations.h5",
+                        f"{RESULTS}/profiles.h5",
+                    ],
+                    "similarity": f"{RESULTS}/activations.h5",
+                },
+            ),
         output:
             f"{RESULTS}/{{stage}}.h5",
         log:
@@ -77,10 +83,15 @@ if SHARDED:
         benchmark:
             f"{RESULTS}/logs/gather-{{stage}}.benchmark.tsv"
         wildcard_constraints:
-            stage="activations|profiles|similarity",
+            stage="activations|profiles|chance|similarity",
         conda:
             "../environment.yml"
         params:
-            schema_version=lambda wildcards: SCHEMA_VERSIONS[wildcards.stage],
+            options=lambda wildcards, input: [
+                f"--{option}={path}"
+                for option, path in zip(("activations", "profiles"), input.whole)
+            ],
+            version=lambda wildcards: VERSIONS[wildcards.stage],
         shell:
-            "dissect-embed gather {wildcards.stage} {input:q} --output {output:q} --log {log:q}"
+            "dissect-embed gather {wildcards.stage} {input.parts:q} {params.options:q} "
+            "--output {output:q} --log {log:q}"

@@ -1,10 +1,10 @@
 # Data sets: the embedded one is rendered, Broden is fetched, any other is used where it lies.
 
-if config["dataset"]["name"] == "mini":
+if DATASET["name"] == "mini":
 
     rule mini:
         output:
-            index=f"{config['dataset']['root']}/index.csv",
+            index=f"{DATASET['root']}/index.csv",
         log:
             "logs/mini.log",
         benchmark:
@@ -14,31 +14,52 @@ if config["dataset"]["name"] == "mini":
         threads: 16
         params:
             root=subpath(output.index, parent=True),
-            images=config["dataset"].get("images", 2000),
+            images=DATASET["images"],
+            version=VERSIONS["mini"],
         shell:
             "dissect-embed mini --images {params.images} --output {params.root:q} --log {log:q}"
 
-elif "sources" in config["dataset"]:
+elif DATASET["sources"]:
 
     rule fetch:
         output:
-            index=f"{config['dataset']['root']}/index.csv",
+            index=f"{DATASET['root']}/index.csv",
         log:
-            f"logs/fetch-{config['dataset']['name']}.log",
+            f"logs/fetch-{DATASET['name']}.log",
         benchmark:
-            f"logs/fetch-{config['dataset']['name']}.benchmark.tsv"
+            f"logs/fetch-{DATASET['name']}.benchmark.tsv"
         conda:
             "../environment.yml"
         params:
             root=subpath(output.index, parent=True),
-            archive=f"{config['dataset']['root']}.zip",
-            sources=[f"--source={source}" for source in config["dataset"]["sources"]],
-            sha256=config["dataset"].get("sha256", ""),
-            rows=(
-                f"--rows={config['dataset']['rows']}"
-                if "rows" in config["dataset"]
-                else ""
-            ),
+            archive=f"{DATASET['root']}.zip",
+            sources=[f"--source={source}" for source in DATASET["sources"]],
+            sha256=DATASET["sha256"],
+            rows=f"--rows={DATASET['rows']}" if DATASET["rows"] else "",
+            version=VERSIONS["fetch"],
         shell:
             "dissect-embed fetch {params.sources:q} --archive {params.archive:q} "
             "--output {params.root:q} --sha256 {params.sha256:q} {params.rows} --log {log:q}"
+
+
+# Cheap; what reads the data set depends on it, and on another picture, label map or table.
+rule dataset:
+    input:
+        index=f"{DATASET['root']}/index.csv",
+    output:
+        f"{RESULTS}/dataset.json",
+    log:
+        f"{RESULTS}/logs/dataset.log",
+    benchmark:
+        f"{RESULTS}/logs/dataset.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    params:
+        root=subpath(input.index, parent=True),
+        name=DATASET["name"],
+        split=DATASET["split"],
+        files=lambda wildcards, input: data_state(input.index),
+        version=VERSIONS["dataset"],
+    shell:
+        "dissect-embed dataset --dataset {params.root:q} --name {params.name:q} "
+        "--split {params.split:q} --output {output:q} --log {log:q}"

@@ -1,17 +1,9 @@
-# Network Dissection: IoU of every unit with every concept.
-
-# Layers that are not cached are computed once more.
-AGAIN = CACHED != ["all"] and set(CACHED) != set(config["model"]["layers"])
-REPLAY = [
-    f"--dataset={config['dataset']['root']}",
-    f"--split={config['dataset']['split']}",
-    *NETWORK,
-]
+# Network Dissection: IoU of every unit with every concept, and what chance gives.
 
 
 rule labels:
     input:
-        index=f"{config['dataset']['root']}/index.csv",
+        dataset=f"{RESULTS}/dataset.json",
     output:
         f"{RESULTS}/labels.h5",
     log:
@@ -22,13 +14,13 @@ rule labels:
         "../environment.yml"
     threads: 16
     params:
-        dataset=subpath(input.index, parent=True),
-        name=config["dataset"]["name"],
-        split=config["dataset"]["split"],
-        schema_version=SCHEMA_VERSIONS["labels"],
+        root=DATASET["root"],
+        name=DATASET["name"],
+        split=DATASET["split"],
+        version=VERSIONS["labels"],
     shell:
-        "dissect-embed labels --dataset {params.dataset:q} --name {params.name:q} "
-        "--split {params.split:q} --output {output:q} --log {log:q}"
+        "dissect-embed labels --dataset {params.root:q} --name {params.name:q} "
+        "--split {params.split:q} --threads {threads} --output {output:q} --log {log:q}"
 
 
 if SHARDED:
@@ -36,7 +28,7 @@ if SHARDED:
     rule thresholds:
         input:
             activations=f"{RESULTS}/activations.h5",
-            checkpoint=CHECKPOINT if AGAIN else [],
+            weights=WEIGHTS if AGAIN else [],
         output:
             f"{RESULTS}/thresholds.h5",
         log:
@@ -48,11 +40,12 @@ if SHARDED:
         threads: 16
         params:
             quantile=config["dissection"]["quantile"],
-            again=REPLAY if AGAIN else [],
-            schema_version=SCHEMA_VERSIONS["thresholds"],
+            again=REPLAY,
+            state=NETWORK_STATE if AGAIN else [],
+            version=VERSIONS["thresholds"],
         shell:
             "dissect-embed thresholds {input.activations:q} --quantile {params.quantile} "
-            "{params.again:q} --output {output:q} --log {log:q}"
+            "{params.again:q} --threads {threads} --output {output:q} --log {log:q}"
 
 
 rule dissect:
@@ -60,7 +53,7 @@ rule dissect:
         activations=f"{RESULTS}/{PART['activations']}.h5",
         labels=f"{RESULTS}/labels.h5",
         thresholds=f"{RESULTS}/thresholds.h5" if SHARDED else [],
-        checkpoint=CHECKPOINT if AGAIN else [],
+        weights=WEIGHTS if AGAIN else [],
     output:
         f"{RESULTS}/{PART['profiles']}.h5",
     log:
@@ -72,29 +65,60 @@ rule dissect:
     threads: 16
     params:
         quantile=config["dissection"]["quantile"],
-        detector_iou=config["dissection"]["detector_iou"],
-        null_seed=config["dissection"]["null_seed"],
         thresholds=f"--thresholds={RESULTS}/thresholds.h5" if SHARDED else "",
-        again=REPLAY if AGAIN else [],
+        again=REPLAY,
+        state=NETWORK_STATE if AGAIN else [],
         expect=EXPECT,
-        schema_version=SCHEMA_VERSIONS["profiles"],
+        version=VERSIONS["profiles"],
     shell:
         "dissect-embed dissect {input.activations:q} {input.labels:q} "
-        "--quantile {params.quantile} --detector-iou {params.detector_iou} "
-        "--null-seed {params.null_seed} {params.thresholds} {params.again:q} {params.expect:q} "
+        "--quantile {params.quantile} {params.thresholds} {params.again:q} {params.expect:q} "
+        "--threads {threads} --output {output:q} --log {log:q}"
+
+
+# An artefact of its own: no count and no vector depends on it.
+rule chance:
+    input:
+        activations=f"{RESULTS}/{PART['activations']}.h5",
+        labels=f"{RESULTS}/labels.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        weights=WEIGHTS if AGAIN else [],
+    output:
+        f"{RESULTS}/{PART['chance']}.h5",
+    log:
+        f"{RESULTS}/logs/{PART['chance']}.log",
+    benchmark:
+        f"{RESULTS}/logs/{PART['chance']}.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: 16
+    params:
+        seed=config["chance"]["seed"],
+        again=REPLAY,
+        state=NETWORK_STATE if AGAIN else [],
+        expect=EXPECT,
+        version=VERSIONS["chance"],
+    shell:
+        "dissect-embed chance {input.activations:q} {input.labels:q} {input.profiles:q} "
+        "--seed {params.seed} {params.again:q} {params.expect:q} --threads {threads} "
         "--output {output:q} --log {log:q}"
 
 
 rule units:
     input:
-        f"{RESULTS}/profiles.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        chance=f"{RESULTS}/chance.h5",
     output:
-        f"{RESULTS}/units.csv",
+        csv=f"{RESULTS}/units.csv",
+        json=f"{RESULTS}/units.csv.json",
     log:
         f"{RESULTS}/logs/units.log",
     benchmark:
         f"{RESULTS}/logs/units.benchmark.tsv"
     conda:
         "../environment.yml"
+    params:
+        run=RESULTS,
+        version=VERSIONS["units"],
     shell:
-        "dissect-embed units {input:q} --output {output:q} --log {log:q}"
+        "dissect-embed units {params.run:q} --output {output.csv:q} --log {log:q}"

@@ -9,7 +9,7 @@ SCHEDULE = config["distillation"]["schedule"]
 TRAINING = [
     f"--schedule={SCHEDULE['name']}",
     f"--precision={config['distillation']['precision']}",
-    *(f"--{key}={value}" for key in ("mean", "std") for value in IMAGES.get(key, [])),
+    *(f"--{key}={value}" for key in ("mean", "std") for value in IMAGES[key]),
 ]
 
 
@@ -33,16 +33,16 @@ if IMAGES["name"] == "shapes":
             "../environment.yml"
         threads: 16
         params:
-            train=IMAGES.get("images_per_class", 100),
-            test=IMAGES.get("test_images_per_class", 20),
-            seed=IMAGES.get("seed", 0),
-            schema_version=SCHEMA_VERSIONS["classes"],
+            train=IMAGES["images_per_class"],
+            test=IMAGES["test_images_per_class"],
+            seed=IMAGES["seed"],
+            version=VERSIONS["classes"],
         shell:
             "dissect-embed shapes --images-per-class {params.train} "
             "--test-images-per-class {params.test} --seed {params.seed} "
             "--output {output:q} --log {log:q}"
 
-elif IMAGES.get("sources") or IMAGES.get("download"):
+elif IMAGES["sources"] or IMAGES["download"]:
 
     rule classes:
         output:
@@ -58,10 +58,10 @@ elif IMAGES.get("sources") or IMAGES.get("download"):
             name=IMAGES["name"],
             sources=(
                 [f"--source={source}" for source in IMAGES["sources"]]
-                if IMAGES.get("sources")
+                if IMAGES["sources"]
                 else [f"--download={IMAGES['download']}"]
             ),
-            schema_version=SCHEMA_VERSIONS["classes"],
+            version=VERSIONS["classes"],
         shell:
             "dissect-embed classes {params.sources:q} --name {params.name:q} "
             "--output {output:q} --log {log:q}"
@@ -82,7 +82,7 @@ rule teacher:
         "../environment.yml"
     threads: 1
     params:
-        epochs=SCHEDULE.get("teacher_epochs", SCHEDULE["epochs"]),
+        epochs=SCHEDULE["teacher_epochs"] or SCHEDULE["epochs"],
         training=TRAINING,
         version=TRAINING_VERSION,
     shell:
@@ -113,7 +113,7 @@ rule prior:
         ],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seed=config["embedding"]["seeds"][0],
-        schema_version=SCHEMA_VERSIONS["prior"],
+        version=VERSIONS["prior"],
     shell:
         "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.settings} "
         "{params.milestones} --seed {params.seed} --similarity {output.similarity:q} "

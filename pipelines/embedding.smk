@@ -15,9 +15,10 @@ rule similarity:
     threads: 16
     params:
         expect=EXPECT,
-        schema_version=SCHEMA_VERSIONS["similarity"],
+        version=VERSIONS["similarity"],
     shell:
-        "dissect-embed similarity {input:q} {params.expect:q} --output {output:q} --log {log:q}"
+        "dissect-embed similarity {input:q} {params.expect:q} --threads {threads} "
+        "--output {output:q} --log {log:q}"
 
 
 rule embed:
@@ -52,32 +53,11 @@ rule embed:
             else ""
         ),
         expect=EXPECT,
-        schema_version=SCHEMA_VERSIONS["embedding"],
+        version=VERSIONS["embedding"],
     shell:
         "dissect-embed embed {input.similarity:q} {input.profiles:q} {params.replay} "
         "{params.settings} {params.milestones} {params.seeds} {params.expect:q} "
-        "--output {output:q} --log {log:q}"
-
-
-rule controls:
-    input:
-        profiles=f"{RESULTS}/profiles.h5",
-        similarity=f"{RESULTS}/similarity.h5",
-        embedding=f"{RESULTS}/embedding.h5",
-    output:
-        f"{RESULTS}/controls.csv",
-    log:
-        f"{RESULTS}/logs/controls.log",
-    benchmark:
-        f"{RESULTS}/logs/controls.benchmark.tsv"
-    conda:
-        "../environment.yml"
-    threads: 16
-    params:
-        expect=EXPECT,
-    shell:
-        "dissect-embed controls {input.profiles:q} {input.similarity:q} {input.embedding:q} "
-        "{params.expect:q} --output {output:q} --log {log:q}"
+        "--threads {threads} --output {output:q} --log {log:q}"
 
 
 rule score:
@@ -85,9 +65,11 @@ rule score:
         profiles=f"{RESULTS}/profiles.h5",
         similarity=f"{RESULTS}/similarity.h5",
         embedding=f"{RESULTS}/embedding.h5",
-        controls=f"{RESULTS}/controls.csv",
     output:
-        f"{RESULTS}/scores.csv",
+        scores=f"{RESULTS}/scores.csv",
+        scores_json=f"{RESULTS}/scores.csv.json",
+        controls=f"{RESULTS}/controls.csv",
+        controls_json=f"{RESULTS}/controls.csv.json",
     log:
         f"{RESULTS}/logs/score.log",
     benchmark:
@@ -96,7 +78,9 @@ rule score:
         "../environment.yml"
     threads: 16
     params:
+        run=RESULTS,
         expect=EXPECT,
+        version=VERSIONS["scores"],
     shell:
-        "dissect-embed score {input.profiles:q} {input.similarity:q} {input.embedding:q} "
-        "{input.controls:q} {params.expect:q} --output {output:q} --log {log:q}"
+        "dissect-embed score {params.run:q} {params.expect:q} --threads {threads} "
+        "--output {output.scores:q} --controls {output.controls:q} --log {log:q}"

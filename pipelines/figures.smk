@@ -1,4 +1,4 @@
-# What is drawn.
+# What is drawn: from the files of a run, which are named as inputs and found in its folder.
 
 
 rule figure4:
@@ -18,14 +18,17 @@ rule figure4:
         f"{RESULTS}/logs/figure4.benchmark.tsv"
     conda:
         "../environment.yml"
+    params:
+        run=RESULTS,
+        version=VERSIONS["figures"],
     shell:
-        "dissect-embed figure4 {input.scores:q} {input.profiles:q} "
-        "--output {output.svg:q} --log {log:q}"
+        "dissect-embed figure4 {params.run:q} --output {output.svg:q} --log {log:q}"
 
 
 rule detectors:
     input:
-        f"{RESULTS}/profiles.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        chance=f"{RESULTS}/chance.h5",
     output:
         svg=report(
             f"{RESULTS}/figures/detectors.svg",
@@ -40,19 +43,27 @@ rule detectors:
         f"{RESULTS}/logs/detectors.benchmark.tsv"
     conda:
         "../environment.yml"
+    params:
+        run=RESULTS,
+        detector_iou=config["dissection"]["detector_iou"],
+        version=VERSIONS["figures"],
     shell:
-        "dissect-embed detectors {input:q} --output {output.svg:q} --log {log:q}"
+        "dissect-embed detectors {params.run:q} --detector-iou {params.detector_iou} "
+        "--output {output.svg:q} --log {log:q}"
 
 
 rule relations:
     input:
+        dataset=f"{RESULTS}/dataset.json" if AGAIN else [],
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
-        checkpoint=CHECKPOINT if AGAIN else [],
+        weights=WEIGHTS if AGAIN else [],
     output:
         units=f"{RESULTS}/relations.csv",
+        units_json=f"{RESULTS}/relations.csv.json",
         pairs=f"{RESULTS}/pairs.csv",
+        pairs_json=f"{RESULTS}/pairs.csv.json",
     log:
         f"{RESULTS}/logs/relations.log",
     benchmark:
@@ -61,21 +72,24 @@ rule relations:
         "../environment.yml"
     threads: 16
     params:
-        again=REPLAY if AGAIN else [],
+        run=RESULTS,
+        root=DATASET["root"],
+        state=NETWORK_STATE if AGAIN else [],
         expect=EXPECT,
+        version=VERSIONS["relations"],
     shell:
-        "dissect-embed relations {input.activations:q} {input.profiles:q} {input.embedding:q} "
-        "{params.again:q} {params.expect:q} --pairs {output.pairs:q} --output {output.units:q} "
-        "--log {log:q}"
+        "dissect-embed relations {params.run:q} --dataset {params.root:q} {params.expect:q} "
+        "--threads {threads} --output {output.units:q} --pairs {output.pairs:q} --log {log:q}"
 
 
 rule figure2:
     input:
+        dataset=f"{RESULTS}/dataset.json",
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
         labels=f"{RESULTS}/labels.h5",
-        checkpoint=CHECKPOINT if AGAIN else [],
+        weights=WEIGHTS if AGAIN else [],
     output:
         svg=report(
             f"{RESULTS}/figures/figure2.svg",
@@ -90,23 +104,25 @@ rule figure2:
     conda:
         "../environment.yml"
     params:
-        data=REPLAY,
+        run=RESULTS,
+        root=DATASET["root"],
         units=[f"--unit={unit}" for unit in config["figure2"]["units"]],
         images=[f"--image={image}" for image in config["figure2"]["images"]],
         seed=config["figure2"]["seed"],
+        version=VERSIONS["figures"],
     shell:
-        "dissect-embed figure2 {input.activations:q} {input.profiles:q} {input.embedding:q} "
-        "{input.labels:q} {params.data:q} {params.units} {params.images:q} --seed {params.seed} "
-        "--output {output.svg:q} --log {log:q}"
+        "dissect-embed figure2 {params.run:q} --dataset {params.root:q} {params.units} "
+        "{params.images:q} --seed {params.seed} --output {output.svg:q} --log {log:q}"
 
 
 rule figure3:
     input:
+        dataset=f"{RESULTS}/dataset.json",
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
         labels=f"{RESULTS}/labels.h5",
-        checkpoint=CHECKPOINT if AGAIN else [],
+        weights=WEIGHTS if AGAIN else [],
     output:
         svg=report(
             f"{RESULTS}/figures/figure3.svg",
@@ -121,19 +137,22 @@ rule figure3:
     conda:
         "../environment.yml"
     params:
-        data=REPLAY,
+        run=RESULTS,
+        root=DATASET["root"],
+        version=VERSIONS["figures"],
     shell:
-        "dissect-embed figure3 {input.activations:q} {input.profiles:q} {input.embedding:q} "
-        "{input.labels:q} {params.data:q} --output {output.svg:q} --log {log:q}"
+        "dissect-embed figure3 {params.run:q} --dataset {params.root:q} "
+        "--output {output.svg:q} --log {log:q}"
 
 
 rule export:
     input:
+        dataset=f"{RESULTS}/dataset.json",
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
         labels=f"{RESULTS}/labels.h5",
-        checkpoint=CHECKPOINT if AGAIN else [],
+        weights=WEIGHTS if AGAIN else [],
     output:
         npz=f"{RESULTS}/vectors.npz",
         projector=f"{RESULTS}/projector/projector_config.pbtxt",
@@ -144,22 +163,25 @@ rule export:
     conda:
         "../environment.yml"
     params:
-        data=REPLAY,
+        run=RESULTS,
+        root=DATASET["root"],
         folder=subpath(output.projector, parent=True),
+        version=VERSIONS["vectors"],
     shell:
-        "dissect-embed export {input.activations:q} {input.profiles:q} {input.embedding:q} "
-        "{input.labels:q} {params.data:q} --projector {params.folder:q} --output {output.npz:q} "
-        "--log {log:q}"
+        "dissect-embed export {params.run:q} --dataset {params.root:q} "
+        "--projector {params.folder:q} --output {output.npz:q} --log {log:q}"
 
 
 rule atlas:
     input:
+        dataset=f"{RESULTS}/dataset.json",
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
-        relations=f"{RESULTS}/relations.csv",
         labels=f"{RESULTS}/labels.h5",
-        checkpoint=CHECKPOINT if AGAIN else [],
+        chance=f"{RESULTS}/chance.h5",
+        relations=f"{RESULTS}/relations.csv",
+        weights=WEIGHTS if AGAIN else [],
     output:
         f"{RESULTS}/atlas/index.html",
     log:
@@ -170,12 +192,15 @@ rule atlas:
         "../environment.yml"
     threads: 16
     params:
-        data=REPLAY,
+        run=RESULTS,
+        root=DATASET["root"],
+        detector_iou=config["dissection"]["detector_iou"],
         folder=subpath(output[0], parent=True),
+        version=VERSIONS["atlas"],
     shell:
-        "dissect-embed atlas {input.profiles:q} {input.embedding:q} {input.relations:q} "
-        "--activations {input.activations:q} --labels {input.labels:q} {params.data:q} "
-        "--output {params.folder:q} --log {log:q}"
+        "dissect-embed atlas {params.run:q} --dataset {params.root:q} "
+        "--detector-iou {params.detector_iou} --threads {threads} --output {params.folder:q} "
+        "--log {log:q}"
 
 
 # A page for those who were not there: Snakemake's own, with the figures and a link to the atlas.
@@ -197,8 +222,10 @@ rule report:
         "../environment.yml"
     params:
         config=json.dumps(config),
+        snakefile=workflow.main_snakefile,
+        version=VERSIONS["report"],
     shell:
         # A Snakemake within Snakemake: it makes nothing, and what it reads is made.
         "(echo {params.config:q} > {output:q}.json; "
-        "snakemake {input.figures:q} --configfile {output:q}.json --nolock "
+        "snakemake --snakefile {params.snakefile:q} {input.figures:q} --configfile {output:q}.json --nolock "
         "--report {output:q}; rm {output:q}.json) > {log:q} 2>&1"

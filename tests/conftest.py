@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from dissect_embed.artefacts.activations import write_top
-from dissect_embed.artefacts.files import create_artefact, write_scale
+from dissect_embed.artefacts.files import create_artefact
+from dissect_embed.artefacts.axes import write_scale
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from dissect_embed import activations
 from dissect_embed.activations import write_activations
-from dissect_embed.artefacts.activations import CHUNK_BYTES, activation_bytes, chunk_shape
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_made_from, read_strings
+from dissect_embed.artefacts.layout import CHUNK_BYTES, activation_bytes, chunk_shape
+from dissect_embed.artefacts.files import layer_names, open_artefact, read_made_from
+from dissect_embed.artefacts.contents import read_strings
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.errors import ArtefactError, DatasetError, DiskSpaceError, ModelError

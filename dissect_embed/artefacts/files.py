@@ -1,17 +1,18 @@
-"""The HDF5 files that stages exchange: provenance, atomic writing, validation.
+"""The HDF5 files that stages exchange: provenance, atomic writing, opening them checked.
 
 Every file carries, as attributes of its root:
 
 ``schema``, ``schema_version``
     what it is, e.g. ``profiles`` and 1. The version rises when the meaning of a number changes.
 ``config``
-    JSON: every setting that had a say in it, also those of the stages before.
+    JSON: every setting that had a say in it, also those of the stages before. To be read; two files
+    of other settings and the same numbers are the same.
 ``made_from``
     JSON: the fingerprints of what it was made from.
 ``fingerprint``
-    SHA-256 of the four above: two files with one fingerprint hold the same numbers.
+    what it holds, attested (``contents``): two files with one fingerprint hold the same numbers.
 ``software``, ``created``
-    JSON of versions; UTC time. They are notes, not part of the fingerprint.
+    JSON of versions; UTC time.
 
 A file is written under a ``.part`` name beside its place, synced to disk and renamed into it when
 whole. So what has the final name is complete; what an interrupted run leaves is overwritten by the
@@ -20,7 +21,6 @@ next.
 
 import datetime
 import errno
-import hashlib
 import json
 import os
 import platform
@@ -34,42 +34,10 @@ import h5py
 import numpy as np
 
 from dissect_embed import __version__
+from dissect_embed.artefacts.contents import seal
 from dissect_embed.artefacts.disk import PatientFile, full_disk_message
+from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError, DiskSpaceError
-
-# Raise a version when the numbers in such a file change their meaning or their layout. The
-# Snakefile passes it to the rules, so that files of an older version are made again.
-SCHEMA_VERSIONS = {
-    "labels": 1,
-    "activations": 3,
-    "thresholds": 1,
-    "profiles": 2,
-    "similarity": 1,
-    "embedding": 1,
-    "classes": 1,
-    "prior": 1,
-}
-
-# The stage that makes each file, named in the remedy of an error.
-RULES = {
-    "labels": "labels",
-    "activations": "activations",
-    "thresholds": "thresholds",
-    "profiles": "dissect",
-    "similarity": "similarity",
-    "embedding": "embed",
-    "classes": "classes",
-    "prior": "prior",
-}
-
-
-def fingerprint(
-    schema: str, config: Mapping[str, Any], made_from: Mapping[str, str], version: int | None = None
-) -> str:
-    """Return the hash that stands for a file's content: what it is, its settings, its sources."""
-    version = SCHEMA_VERSIONS[schema] if version is None else version
-    content = json.dumps([schema, version, config, made_from], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @contextmanager
@@ -88,6 +56,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     part.replace(path)
+
+
+def describe(
+    schema: str, config: Mapping[str, Any], made_from: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what every file says of itself, but for its fingerprint."""
+    return {
+        "schema": schema,
+        "schema_version": KINDS[schema].version,
+        "config": dict(config),
+        "made_from": dict(made_from),
+        "software": _software(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
+    }
 
 
 @contextmanager
@@ -110,16 +92,11 @@ def create_artefact(
         try:
             with h5py.File(sink, "w") as file:
                 file.sink = sink
-                file.attrs["schema"] = schema
-                file.attrs["schema_version"] = SCHEMA_VERSIONS[schema]
-                file.attrs["config"] = json.dumps(config, sort_keys=True)
-                file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
-                file.attrs["fingerprint"] = fingerprint(schema, config, made_from)
-                file.attrs["software"] = json.dumps(_software(), sort_keys=True)
-                file.attrs["created"] = datetime.datetime.now(datetime.UTC).isoformat(
-                    "T", "seconds"
-                )
+                for name, value in describe(schema, config, made_from).items():
+                    is_text = isinstance(value, str | int)
+                    file.attrs[name] = value if is_text else json.dumps(value, sort_keys=True)
                 yield file
+                file.attrs["fingerprint"] = seal(file, schema)
             sink.check()
         except Exception as error:
             # Whatever came of it, a write that failed is the cause.
@@ -138,49 +115,88 @@ def open_artefact(path: Path, schema: str) -> Iterator[h5py.File]:
     Raises
     ------
     ArtefactError
-        If it is missing, no HDF5 file, truncated, of another schema or version.
+        If it is missing, no HDF5 file, truncated, of another schema or version, or a view of a part
+        that is missing or another than it was made of.
     """
     path = Path(path)
-    remedy = f"delete it and run 'snakemake --forcerun {RULES[schema]}'"
     if not path.is_file():
-        msg = f"{path}: missing; make it with 'dissect-embed {RULES[schema]}' or snakemake"
+        msg = f"{path}: missing; make it with 'dissect-embed {KINDS[schema].rule}' or snakemake"
         raise ArtefactError(msg)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        msg = f"{path}: no HDF5 file, or a damaged one ({error}); {remedy}"
-        raise ArtefactError(msg) from error
-    with file:
-        found = file.attrs.get("schema"), file.attrs.get("schema_version")
-        expected = schema, SCHEMA_VERSIONS[schema]
-        if found != expected:
-            msg = (
-                f"{path}: expected {expected[0]} version {expected[1]}, "
-                f"found {found[0]} version {found[1]}; {remedy}"
-            )
-            raise ArtefactError(msg)
-        for part in json.loads(file.attrs.get("parts", "[]")):
-            _check_part(path, path.parent / part)
+    with open_hdf5(path, remedy(schema)) as file:
+        check_version(path, file.attrs, schema)
+        for name, attested in json.loads(file.attrs.get("parts", "{}")).items():
+            _check_part(path, path.parent / name, attested)
         yield file
 
 
-def _check_part(path: Path, part: Path) -> None:
+@contextmanager
+def open_hdf5(path: Path, remedy: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; what hinders is told by its cause.
+
+    Raises
+    ------
+    ArtefactError
+        If it cannot be opened; ``remedy`` is told where its content is at fault.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        reason = str(error)
+        if isinstance(error, BlockingIOError):
+            msg = f"{path}: another process is writing it; wait for that one or stop it"
+        elif error.errno == errno.ENOLCK or f"errno = {errno.ENOLCK}" in reason:
+            msg = (
+                f"{path}: its file system has no locks, which HDF5 asks for; set the environment "
+                "variable HDF5_USE_FILE_LOCKING=FALSE and run again"
+            )
+        elif error.errno is not None:
+            msg = f"{path}: cannot be read ({error.strerror or reason}); see to its rights and disk"
+        else:
+            msg = f"{path}: no HDF5 file, or a damaged one ({reason}); {remedy}"
+        raise ArtefactError(msg) from error
+    with file:
+        yield file
+
+
+def check_version(path: Path, header: Mapping[str, Any], schema: str) -> None:
+    """Check that a header is that of a kind of file, of the version that this program reads.
+
+    Raises
+    ------
+    ArtefactError
+        If it is not.
+    """
+    found, version = header.get("schema"), header.get("schema_version")
+    known = KINDS[schema].version
+    if (found, version) == (schema, known):
+        return
+    if found != schema:
+        end = f"name a file of '{KINDS[schema].rule}'"
+    elif isinstance(version, int | np.integer) and version > known:
+        end = "it is of a later version of dissect-embed: update this one"
+    else:
+        end = remedy(schema)
+    msg = f"{path}: expected {schema} version {known}, found {found} version {version}; {end}"
+    raise ArtefactError(msg)
+
+
+def _check_part(path: Path, part: Path, attested: str) -> None:
     """Check a file that another is a view of: HDF5 shows zeros where one is missing."""
     try:
-        h5py.File(part, "r").close()
+        with h5py.File(part, "r") as file:
+            found = file.attrs.get("fingerprint")
     except OSError as error:
         msg = (
             f"{path}: a view of {part}, which is missing or damaged ({error}); run snakemake "
             "again, which makes that part anew"
         )
         raise ArtefactError(msg) from error
-
-
-def whole_fingerprint(file: h5py.File) -> str:
-    """Return the fingerprint that a file has or, of a shard, that of all shards put together."""
-    config = read_config(file)
-    config.pop("shard", None)
-    return fingerprint(str(file.attrs["schema"]), config, read_made_from(file))
+    if found != attested:
+        msg = (
+            f"{path}: a view of {part}, which holds other numbers than when they were put "
+            "together; run 'snakemake --forcerun activations'"
+        )
+        raise ArtefactError(msg)
 
 
 def read_config(file: h5py.File) -> dict[str, Any]:
@@ -202,11 +218,8 @@ def check_made_from(file: h5py.File, source: str, expected: str, expected_file: 
         If the fingerprints differ; both files are named.
     """
     if read_made_from(file).get(source) != expected:
-        schema = file.attrs["schema"]
-        msg = (
-            f"{file.filename}: made from another {source} than {expected_file}; "
-            f"delete it and run 'snakemake --forcerun {RULES[schema]}'"
-        )
+        schema = str(file.attrs["schema"])
+        msg = f"{file.filename}: made from another {source} than {expected_file}; {remedy(schema)}"
         raise ArtefactError(msg)
 
 
@@ -238,32 +251,6 @@ def check_expected(file: h5py.File, expected: Mapping[str, Any]) -> None:
                 "delete it and run 'snakemake --forcerun activations'"
             )
             raise ArtefactError(msg)
-
-
-def write_scale(group: h5py.Group, name: str, values: Any) -> h5py.Dataset:
-    """Write a 1-d dataset that names the places of an axis (an HDF5 dimension scale)."""
-    values = np.asarray(values)
-    if values.dtype.kind in "OU":
-        dataset = group.create_dataset(name, data=values.astype(object), dtype=h5py.string_dtype())
-    else:
-        dataset = group.create_dataset(name, data=values)
-    dataset.make_scale(name)
-    return dataset
-
-
-def label_axes(
-    dataset: h5py.Dataset, axes: tuple[str, ...], scales: Mapping[str, h5py.Dataset] | None = None
-) -> None:
-    """Name the axes of a dataset, and attach the scales that belong to them."""
-    for place, axis in enumerate(axes):
-        dataset.dims[place].label = axis
-        if scales and axis in scales:
-            dataset.dims[place].attach_scale(scales[axis])
-
-
-def read_strings(dataset: h5py.Dataset) -> list[str]:
-    """Return a dataset of strings as a list."""
-    return list(dataset.asstr()[:])
 
 
 def layer_names(file: h5py.File) -> list[str]:

@@ -3,8 +3,7 @@
 ``/labels`` has the concepts: ``name``, ``number``, ``category``, ``pixels (D,)``; ``/categories``
 their categories ``(G,)``. ``/layers/<layer>`` has of each unit its ``threshold (C,)``, the pixels
 that its mask shares with each concept, ``intersection (C, D)``, those over the images in which a
-category is labelled, ``activation (C, G)``, its ``iou (C, D)``, and what chance gives: ``null/best
-(draw, C)`` and ``null/bound (D,)``.
+category is labelled, ``activation (C, G)``, and its ``iou (C, D)``, which follows from these.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,18 +14,12 @@ from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from dissect_embed.artefacts.files import (
-    label_axes,
-    layer_names,
-    open_artefact,
-    read_config,
-    read_strings,
-    write_scale,
-)
+from dissect_embed.artefacts.axes import label_axes, write_scale
+from dissect_embed.artefacts.contents import mark_derived, read_array, read_strings
+from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
 from dissect_embed.mathematics.iou import Best, compute_iou, find_best
-from dissect_embed.mathematics.null import null_bound
 
 
 class LayerProfiles:
@@ -42,27 +35,22 @@ class LayerProfiles:
     @cached_property
     def threshold(self) -> Float[np.ndarray, " unit"]:
         """The activation above which a unit is active."""
-        return np.asarray(self._group["threshold"][:])
+        return read_array(self._group["threshold"])
 
     @cached_property
     def intersection(self) -> Int[np.ndarray, "unit concept"]:
         """Pixels where a unit's mask and a concept both hold."""
-        return np.asarray(self._group["intersection"][:])
+        return read_array(self._group["intersection"])
 
     @cached_property
     def activation(self) -> Int[np.ndarray, "unit category"]:
         """Pixels of a unit's mask over the images in which a category is labelled."""
-        return np.asarray(self._group["activation"][:])
+        return read_array(self._group["activation"])
 
     @cached_property
     def iou(self) -> Float[np.ndarray, "unit concept"]:
         """The profiles T: IoU of each unit with each concept."""
-        return np.asarray(self._group["iou"][:])
-
-    @cached_property
-    def null(self) -> Float[np.ndarray, " pool"]:
-        """Best IoU by chance, of all draws and units (``null``)."""
-        return np.asarray(self._group["null/best"][:]).ravel()
+        return read_array(self._group["iou"])
 
     @cached_property
     def best(self) -> Best:
@@ -75,12 +63,10 @@ class Profiles:
 
     Attributes
     ----------
-    path, fingerprint, config
+    path, fingerprint, config, made_from
         Of the file.
     layers
         Their names, in the order in which they were asked for.
-    least_iou
-        The best IoU from which on a unit counts as a detector.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -89,8 +75,8 @@ class Profiles:
         self.path = Path(file.filename)
         self.fingerprint = str(file.attrs["fingerprint"])
         self.config: dict[str, Any] = read_config(file)
+        self.made_from = read_made_from(file)
         self.layers = layer_names(file)
-        self.least_iou = float(self.config["dissection"]["detector_iou"])
         self._read: dict[str, LayerProfiles] = {}
 
     def __getitem__(self, layer: str) -> LayerProfiles:
@@ -117,11 +103,26 @@ class Profiles:
     @cached_property
     def pixels(self) -> Int[np.ndarray, " concept"]:
         """The pixels of each concept."""
-        return np.asarray(self.file["labels/pixels"][:])
+        return read_array(self.file["labels/pixels"])
 
-    def detectors(self, layer: str) -> Bool[np.ndarray, " unit"]:
-        """Return which units of a layer are detectors."""
-        return self[layer].best.detectors(self.least_iou)
+    def best_concepts(self, layer: str) -> list[tuple[str, str]]:
+        """Return each unit's best concept and its IoU in four digits; "" where it has none."""
+        scores = (f"{iou:.4f}" for iou in self[layer].best.iou)
+        return list(zip(self.best_names(layer), scores, strict=True))
+
+    @cached_property
+    def concept_category(self) -> Int[np.ndarray, " concept"]:
+        """The index of each concept's category among ``categories``."""
+        index = {name: g for g, name in enumerate(self.categories)}
+        return np.array([index[name] for name in self.concept_categories], dtype=np.int64)
+
+    @property
+    def concept_table(self) -> "ConceptTable":
+        """The concepts and how many pixels each has."""
+        return ConceptTable(
+            self.concepts, read_array(self.file["labels/number"]), self.categories,
+            self.concept_category, self.pixels,
+        )  # fmt: skip
 
     def best_names(self, layer: str) -> list[str]:
         """Return the name of each unit's best concept; empty where it overlaps none."""
@@ -142,13 +143,10 @@ def open_profiles(path: Path) -> Iterator[Profiles]:
 
 
 class LayerCounts(NamedTuple):
-    """Pixels of a layer's masks; index 0 of the draws is the true pairing, the rest is chance.
+    """Pixels of a layer's masks; they add up over images."""
 
-    All add up over images.
-    """
-
-    intersection: Int[np.ndarray, "draw unit concept"]  # where unit and concept both hold
-    activation: Int[np.ndarray, "draw unit category"]  # where the category is labelled at all
+    intersection: Int[np.ndarray, "*draw unit concept"]  # where unit and concept both hold
+    activation: Int[np.ndarray, "*draw unit category"]  # where the category is labelled at all
 
 
 class ConceptTable(NamedTuple):
@@ -157,7 +155,7 @@ class ConceptTable(NamedTuple):
     names: Sequence[str]
     numbers: Int[np.ndarray, " concept"]
     categories: Sequence[str]
-    category: Int[np.ndarray, " concept"]  # the place of each concept's among the categories
+    category: Int[np.ndarray, " concept"]  # the index of each concept's among the categories
     pixels: Int[np.ndarray, " concept"]
 
 
@@ -166,39 +164,26 @@ def write_profile_file(
     concepts: ConceptTable,
     thresholds: Mapping[str, Float[np.ndarray, " unit"]],
     counts: Mapping[str, LayerCounts],
-    *,
-    shard: bool,
 ) -> None:
-    """Fill an empty ``profiles.h5``; that of a shard keeps the counts of chance, to be added up."""
+    """Fill an empty ``profiles.h5``."""
     scales = _write_concepts(file, concepts)
     for layer, (intersection, activation) in counts.items():
         iou = compute_iou(intersection, activation, concepts.pixels, concepts.category)
         group = file.create_group(f"layers/{layer}")
-        scales["unit"] = write_scale(group, "unit", np.arange(iou.shape[1]))
-        by_chance = iou[1:]
-        arrays = {
-            "threshold": (thresholds[layer], ("unit",)),
-            "intersection": (intersection[0], ("unit", "concept")),
-            "activation": (activation[0], ("unit", "category")),
-            "iou": (iou[0], ("unit", "concept")),
-            "null/best": (by_chance.max(axis=2), ("draw", "unit")),
-            "null/bound": (null_bound(by_chance.reshape(-1, iou.shape[2])), ("concept",)),
-        }
-        if shard:
-            arrays["null/intersection"] = intersection[1:], ("draw", "unit", "concept")
-            arrays["null/activation"] = activation[1:], ("draw", "unit", "category")
-        for name, (values, axes) in arrays.items():
+        scales["unit"] = write_scale(group, "unit", np.arange(len(iou)))
+        for name, values, axes in (
+            ("threshold", thresholds[layer], ("unit",)),
+            ("intersection", intersection, ("unit", "concept")),
+            ("activation", activation, ("unit", "category")),
+            ("iou", iou, ("unit", "concept")),
+        ):
             label_axes(group.create_dataset(name, data=values), axes, scales)
+        mark_derived(group["iou"])
 
 
-def read_counts(group: h5py.Group) -> LayerCounts:
-    """Return the counts that the file of a shard keeps of a layer."""
-    return LayerCounts(
-        *(
-            np.concatenate([group[name][:][None], group[f"null/{name}"][:]])
-            for name in ("intersection", "activation")
-        )
-    )
+def sum_counts(parts: Sequence[LayerCounts]) -> LayerCounts:
+    """Return the counts over the images of all parts."""
+    return LayerCounts(*(np.sum(arrays, axis=0) for arrays in zip(*parts, strict=True)))
 
 
 def _write_concepts(file: h5py.File, concepts: ConceptTable) -> dict[str, h5py.Dataset]:

@@ -1,68 +1,153 @@
-"""Read and write the CSV files that stages exchange: ``units.csv, scores.csv, controls.csv``."""
+"""The tables that stages exchange: a CSV file, and a JSON beside it that says what it is.
+
+``scores.csv.json`` carries what the attributes of an HDF5 file do (``files``): schema, version,
+settings, the fingerprints of what the table was made from, and its own, the SHA-256 of its bytes.
+"""
 
 import csv
-from collections.abc import Iterable, Sequence
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.artefacts.files import atomic_path, check_version, describe
+from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError
 
-SCORE_COLUMNS = ("layer", "method", "seed", "epoch", "kl")
-CONTROL_COLUMNS = ("layer", "statistic", "seed", "value", "null_mean", "null_sd", "p")
+COLUMNS = {
+    "scores": ("layer", "method", "seed", "epoch", "kl"),
+    "controls": ("layer", "statistic", "seed", "value", "null_mean", "null_sd", "p"),
+    "relations": (
+        "layer", "unit", "rank", "neighbour", "cosine", "overlap", "chance",
+        "label", "score", "neighbour_label", "neighbour_score",
+    ),
+    "pairs": (
+        "layer", "rank", "first", "second", "target", "cosine",
+        "first_cosine", "second_cosine", "first_label", "second_label", "target_label",
+    ),
+}  # fmt: skip
+# Those of units.csv, and for each category more.
+UNIT_COLUMNS = ("layer", "unit", "category", "label", "score", "p")
+CATEGORY_COLUMNS = ("label", "truth", "activation", "intersect", "iou")
+
+
+class Table(NamedTuple):
+    """A table that was read, with what lies beside it."""
+
+    path: Path
+    rows: list[dict[str, str]]
+    config: dict[str, Any]
+    made_from: dict[str, str]
+
+    def check_made_from(self, source: str, expected: str, expected_file: str) -> None:
+        """Check that the table was made from a given file.
+
+        Raises
+        ------
+        ArtefactError
+            If the fingerprints differ; both files are named.
+        """
+        if self.made_from.get(source) != expected:
+            msg = (
+                f"{self.path}: made from another {source} than {expected_file}; of two runs, or "
+                "made before: run snakemake again"
+            )
+            raise ArtefactError(msg)
 
 
 def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ","
 ) -> None:
     """Write a CSV file; it gets its name when it is whole."""
-    with atomic_path(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n", delimiter=delimiter)
-        writer.writerow(columns)
-        writer.writerows(rows)
+    with atomic_path(path) as part:
+        part.write_bytes(_as_csv(columns, rows, delimiter))
 
 
-def read_table(path: Path, columns: Sequence[str], rule: str) -> list[dict[str, str]]:
-    """Return the rows of a CSV file that ``write_table`` wrote.
+def write_artefact_table(
+    path: Path,
+    kind: str,
+    rows: Iterable[Sequence[object]],
+    config: Mapping[str, Any],
+    made_from: Mapping[str, str],
+    columns: Sequence[str] = (),
+) -> None:
+    """Write a table that stages exchange, and the JSON beside it.
 
     Parameters
     ----------
+    kind
+        One of ``kinds.KINDS``.
     columns
-        The header it must have.
-    rule
-        The stage that makes it, named in the remedy.
+        By default those of the kind.
+    """
+    content = _as_csv(columns or COLUMNS[kind], rows, ",")
+    header = describe(kind, config, made_from)
+    header["fingerprint"] = hashlib.sha256(content).hexdigest()
+    # The table comes last: as long as it lacks its name, nothing is there.
+    with atomic_path(path) as part:
+        part.write_bytes(content)
+        with atomic_path(_beside(path)) as beside:
+            beside.write_text(json.dumps(header, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def read_table(path: Path, kind: str) -> Table:
+    """Return a table that ``write_artefact_table`` wrote, checked.
 
     Raises
     ------
     ArtefactError
-        If the file is missing, has other columns, a row of another length, or no row.
+        If it or the JSON beside it is missing, it was changed since, it is of another kind or
+        version, has other columns, a row of another length, or no row.
     """
-    if not path.is_file():
-        msg = f"{path}: missing; make it with 'dissect-embed {rule}' or snakemake"
+    path = Path(path)
+    rule = KINDS[kind].rule
+    for needed in (path, _beside(path)):
+        if not needed.is_file():
+            msg = f"{needed}: missing; make it with 'dissect-embed {rule}' or snakemake"
+            raise ArtefactError(msg)
+    try:
+        header = json.loads(_beside(path).read_text("utf-8"))
+        config, made_from = dict(header["config"]), dict(header["made_from"])
+    except (ValueError, KeyError, TypeError) as error:
+        msg = f"{_beside(path)}: damaged ({error}); {remedy(kind)}"
+        raise ArtefactError(msg) from error
+    check_version(_beside(path), header, kind)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != header.get("fingerprint"):
+        msg = (
+            f"{path}: not the table that {_beside(path).name} tells of: one of the two was "
+            f"changed or replaced; {remedy(kind)}"
+        )
         raise ArtefactError(msg)
-    remedy = f"delete it and run 'snakemake --forcerun {rule}'"
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        header = next(reader, [])
-        if header != list(columns):
+    return Table(path, _read_rows(path, content, kind), config, made_from)
+
+
+def _read_rows(path: Path, content: bytes, kind: str) -> list[dict[str, str]]:
+    reader = csv.reader(io.StringIO(content.decode("utf-8"), newline=""))
+    header = next(reader, [])
+    columns = list(COLUMNS.get(kind, header))
+    if header != columns:
+        msg = (
+            f"{path}:1: expected the columns {','.join(columns)}, "
+            f"found {','.join(header)!r}; {remedy(kind)}"
+        )
+        raise ArtefactError(msg)
+    rows = []
+    for cells in reader:
+        if len(cells) != len(header):
             msg = (
-                f"{path}:1: expected the columns {','.join(columns)}, "
-                f"found {','.join(header)!r}; {remedy}"
+                f"{path}:{reader.line_num}: {len(cells)} cells, "
+                f"expected {len(header)}; {remedy(kind)}"
             )
             raise ArtefactError(msg)
-        rows = []
-        for cells in reader:
-            if len(cells) != len(header):
-                msg = (
-                    f"{path}:{reader.line_num}: {len(cells)} cells, "
-                    f"expected {len(header)}; {remedy}"
-                )
-                raise ArtefactError(msg)
-            rows.append(dict(zip(header, cells, strict=True)))
+        rows.append(dict(zip(header, cells, strict=True)))
     if not rows:
-        msg = f"{path}: it has no row; {remedy}"
+        msg = f"{path}: it has no row; {remedy(kind)}"
         raise ArtefactError(msg)
     return rows
 
@@ -74,3 +159,15 @@ def score_curve(
     found = [r for r in rows if r["layer"] == layer and r["method"] == method]
     seeds = dict.fromkeys(r["seed"] for r in found)
     return np.array([[float(r["kl"]) for r in found if r["seed"] == s] for s in seeds])
+
+
+def _as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n", delimiter=delimiter)
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8")
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(path.name + ".json")

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
@@ -22,15 +22,21 @@ CONCEPTS, PAIRS, POINTS = 10, 3, 26
 def describe_layer(
     layer: str,
     profiles: Profiles,
-    embedding: h5py.File,
+    embedding: Embedding,
+    null: Float[np.ndarray, " pool"],
     relations: list[dict[str, str]],
+    detector_iou: float,
 ) -> dict[str, Any]:
     """Return all that is told of a layer's units in words and numbers, by the first seed's vectors.
 
     Parameters
     ----------
+    null
+        The best IoU by chance, of all draws and units.
     relations
         The rows of ``relations.csv``.
+    detector_iou
+        The best IoU from which on a unit counts as a detector.
 
     Raises
     ------
@@ -38,11 +44,11 @@ def describe_layer(
         If ``relations.csv`` does not tell of every unit.
     """
     names, categories = profiles.concepts, profiles.concept_categories
-    iou, null, best_iou = profiles[layer].iou, profiles[layer].null, profiles[layer].best.iou
-    vectors = embedding[f"layers/{layer}/vectors"][0]
+    iou, best_iou = profiles[layer].iou, profiles[layer].best.iou
+    vectors = embedding[layer].vectors[0]
     near = _read_near(layer, relations, len(iou))
     pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
-    epochs, kl = unit_curves(iou, embedding[f"layers/{layer}/trajectory"][0])
+    epochs, kl = unit_curves(iou, embedding[layer].trajectory[0])
     places = project_vectors(vectors)
     p = p_values(best_iou, null)
     units = []
@@ -69,7 +75,7 @@ def describe_layer(
         )
     return {
         "layer": layer,
-        "detector": profiles.least_iou,
+        "detector": detector_iou,
         "chance": round(float(null_bound(null[:, None])[0]), 4),
         "epochs": epochs,
         "kl": [round(float(value), 5) for value in kl.mean(axis=0)],

@@ -1,57 +1,63 @@
 """From the files of a run to the folder of the atlas."""
 
+from contextlib import ExitStack
 from pathlib import Path
 
-from dissect_embed.artefacts.files import check_made_from, open_artefact
-from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.artefacts.tables import read_table
 from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
 from dissect_embed.atlas.writing import begin_folder, finish_folder, write_layer, write_page
-from dissect_embed.figures.gallery import Gallery
+from dissect_embed.config import Dissection
 from dissect_embed.figures.pages import run_title
-from dissect_embed.relations import RELATION_COLUMNS
+from dissect_embed.run import Run
 
 
 def write_atlas(
+    run: Run,
     folder: Path,
-    profiles_path: Path,
-    embedding_path: Path,
-    relations_path: Path,
-    gallery: Gallery | None,
+    settings: Dissection = Dissection(),
+    *,
+    pictures: bool = True,
+    dataset: Path | None = None,
+    device: str | None = None,
     n_threads: int | None = None,
 ) -> int:
     """Write the folder of the atlas and return its size in bytes.
 
     Parameters
     ----------
-    gallery
-        What pictures are made from, of any layer; without, there are none and the page says so.
+    pictures
+        Without, no image of the data set is read, and the page says so.
+    dataset
+        Where the data set lies now, if it was moved.
 
     Raises
     ------
     ArtefactError
-        If the files do not belong together, or ``folder`` holds something else.
+        If a file of the run is missing, or ``folder`` holds something else.
     """
-    relations = read_table(relations_path, RELATION_COLUMNS, "relations")
+    relations = run.read_table("relations").rows
     part = begin_folder(folder)
-    with (
-        open_profiles(profiles_path) as profiles,
-        open_artefact(embedding_path, "embedding") as embedding,
-    ):
-        check_made_from(embedding, "profiles", profiles.fingerprint, str(profiles_path))
-        told = []
+    with ExitStack() as stack:
+        profiles = stack.enter_context(run.open_profiles())
+        embedding = stack.enter_context(run.open_embedding())
+        chance = stack.enter_context(run.open_chance())
+        gallery = (
+            stack.enter_context(run.gallery(dataset=dataset, device=device)) if pictures else None
+        )
+        written = []
         for number, layer in enumerate(profiles.layers):
-            content = describe_layer(layer, profiles, embedding, relations)
+            content = describe_layer(
+                layer, profiles, embedding, chance.best(layer), relations, settings.detector_iou
+            )
             if gallery:
                 images = part / "images" / str(number)
                 strips = write_strips(images, gallery.of_layer(profiles, layer), n_threads)
                 for unit, names in zip(content["units"], strips, strict=True):
                     unit["pictures"] = names
             write_layer(part, number, content)
-            told.append({"name": layer, "units": len(content["units"])})
+            written.append({"name": layer, "units": len(content["units"])})
         write_page(
-            part, run_title(profiles), told, profiles.categories,
-            pictures=gallery is not None, n_images=profiles.config["dataset"]["images"],
+            part, run_title(profiles), written, profiles.categories,
+            pictures=pictures, n_images=profiles.config["dataset"]["images"],
         )  # fmt: skip
     return finish_folder(part, folder)

@@ -5,8 +5,18 @@ import sys
 
 import typer
 
-from dissect_embed.cli import dissecting, distilling, embedding, preparation, relations, results
+from dissect_embed.cli import (
+    activations,
+    classes,
+    data,
+    dissection,
+    distilling,
+    embedding,
+    figures,
+    looking,
+)
 from dissect_embed.errors import DissectEmbedError
+from dissect_embed.memory import keep_freed_memory
 
 app = typer.Typer(
     add_completion=False,
@@ -14,41 +24,47 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Dissect a vision network, embed its units, and measure how much meaning they hold.",
 )
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
+    looking.run
+)
 # In the order of a run.
 for command in (
-    preparation.mini,
-    preparation.fetch,
-    preparation.classes,
-    preparation.shapes,
-    preparation.train,
-    dissecting.labels,
-    dissecting.activations,
-    dissecting.thresholds,
-    dissecting.dissect,
-    dissecting.gather,
-    dissecting.units,
+    data.mini,
+    data.fetch,
+    data.dataset,
+    activations.train,
+    dissection.labels,
+    activations.activations,
+    dissection.thresholds,
+    dissection.dissect,
+    dissection.chance,
+    activations.gather,
+    dissection.units,
     embedding.similarity,
     embedding.embed,
-    embedding.controls,
     embedding.score,
-    relations.relations,
-    relations.figure2,
-    relations.figure3,
-    relations.export,
-    relations.atlas,
+    figures.relations,
+    figures.figure2,
+    figures.figure3,
+    figures.figure4,
+    figures.detectors,
+    figures.export,
+    figures.atlas,
+    classes.classes,
+    classes.shapes,
     distilling.prior,
     distilling.distil,
     distilling.table1,
-    results.figure4,
-    results.detectors,
-    results.inspect,
-    results.summary,
+    looking.inspect,
+    looking.summary,
 ):
     app.command()(command)
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line, without a stack trace."""
+    # Before any thread begins.
+    keep_freed_memory()
     try:
         app()
     except (DissectEmbedError, FloatingPointError, OSError) as error:

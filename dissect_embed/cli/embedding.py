@@ -1,4 +1,4 @@
-"""Commands that learn vectors and score them."""
+"""Commands of ``pipelines/embedding.smk``: vectors, and what they are worth."""
 
 import logging
 from pathlib import Path
@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from dissect_embed.cli.options import Device, Expect, Log, Out, log_to, read_expected
+from dissect_embed.cli.options import (
+    Device,
+    Expect,
+    Log,
+    Out,
+    RunFolder,
+    Threads,
+    log_to,
+    option,
+    read_expected,
+    setting,
+)
+from dissect_embed.config import Embedding
 
 
 def similarity(
@@ -14,13 +26,16 @@ def similarity(
     output: Out,
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
+    threads: Threads = None,
     log: Log = None,
 ) -> None:
     """Measure how alike the units of each layer fire: the mean target P."""
     from dissect_embed.similarity import write_similarity
 
     log_to(log)
-    write_similarity(output, activations, expected=read_expected(expect), device=device)
+    write_similarity(
+        output, activations, expected=read_expected(expect), device=device, n_threads=threads
+    )
     logging.info("%s: done", output)
 
 
@@ -29,60 +44,50 @@ def embed(
     profiles: Path,
     output: Out,
     activations: Annotated[Path | None, typer.Option(help="For --target minibatch.")] = None,
-    dim: int = 16,
-    target: str = "mean",
-    epochs: int = 100,
-    steps_per_epoch: int = 100,
-    lr: float = 0.1,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    milestone: list[int] = [50, 75, 90],  # noqa: B006
-    seed: list[int] = [0, 1, 2],  # noqa: B006
+    dim: int = setting(Embedding, "dim"),
+    target: str = setting(Embedding, "target"),
+    epochs: int = setting(Embedding, "epochs"),
+    steps_per_epoch: int = setting(Embedding, "steps_per_epoch"),
+    lr: float = setting(Embedding, "lr"),
+    momentum: float = setting(Embedding, "momentum"),
+    weight_decay: float = setting(Embedding, "weight_decay"),
+    milestone: list[int] = option(Embedding, "milestones", "--milestone"),
+    seed: list[int] = option(Embedding, "seeds", "--seed"),
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
+    threads: Threads = None,
     log: Log = None,
 ) -> None:
     """Learn a vector for every unit, without labels and supervised."""
     from dissect_embed.embedding import write_embedding
-    from dissect_embed.mathematics.vectors import Schedule
 
     log_to(log)
-    schedule = Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone))
+    settings = Embedding(
+        dim=dim, target=target, epochs=epochs, steps_per_epoch=steps_per_epoch, lr=lr,
+        momentum=momentum, weight_decay=weight_decay, milestones=milestone, seeds=seed,
+    )  # fmt: skip
     write_embedding(
-        output, similarity, profiles, activations_path=activations, dim=dim, target=target,
-        schedule=schedule, seeds=seed, expected=read_expected(expect), device=device,
+        output, similarity, profiles, settings, activations_path=activations,
+        expected=read_expected(expect), device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s: done", output)
 
 
-def controls(
-    profiles: Path,
-    similarity: Path,
-    embedding: Path,
-    output: Out,
-    expect: Expect = [],  # noqa: B006
-    log: Log = None,
-) -> None:
-    """Set the vectors beside what chance gives: permutations of the units."""
-    from dissect_embed.scoring import write_controls
-
-    log_to(log)
-    write_controls(output, profiles, similarity, embedding, expected=read_expected(expect))
-    logging.info("%s: done", output)
-
-
 def score(
-    profiles: Path,
-    similarity: Path,
-    embedding: Path,
-    controls: Path,
-    output: Out,
+    run: RunFolder,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default RUN/scores.csv.")
+    ] = None,
+    controls: Annotated[Path | None, typer.Option(help="By default RUN/controls.csv.")] = None,
     expect: Expect = [],  # noqa: B006
+    threads: Threads = None,
     log: Log = None,
 ) -> None:
-    """Score the vectors against the profiles along training."""
+    """Score the vectors against the profiles along training, beside what chance gives."""
+    from dissect_embed.artefacts.folder import RunFolder as Folder
     from dissect_embed.scoring import write_scores
 
     log_to(log)
-    write_scores(output, profiles, similarity, embedding, controls, expected=read_expected(expect))
-    logging.info("%s: done", output)
+    output, controls = output or run / "scores.csv", controls or run / "controls.csv"
+    write_scores(Folder(run), output, controls, expected=read_expected(expect), n_threads=threads)
+    logging.info("%s, %s: done", output, controls)

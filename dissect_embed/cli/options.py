@@ -6,25 +6,58 @@ from typing import Annotated, Any
 
 import typer
 
+from dissect_embed.config import Dataset, Model
 from dissect_embed.errors import ModelError
+from dissect_embed.settings import Section
+
+
+def setting(section: type[Section], key: str) -> Any:
+    """Return an option with the default and the help of a setting; the section checks its bounds.
+
+    Examples
+    --------
+    >>> setting(Model, "name").default
+    'resnet18'
+    """
+    field = section.model_fields[key]
+    default = list(field.default) if isinstance(field.default, tuple) else field.default
+    return typer.Option(default, help=field.description)
+
+
+def option(section: type[Section], key: str, name: str) -> Any:
+    """Return the same under a name of its own, as ``--seed`` for each of ``seeds``."""
+    field = section.model_fields[key]
+    return typer.Option(list(field.default), name, help=f"{field.description} Repeat for more.")
+
 
 Layers = Annotated[list[str], typer.Option("--layer", help="A module to probe; repeat for more.")]
 Out = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Log = Annotated[Path | None, typer.Option(help="Write notes to this file as well.")]
-Data = Annotated[Path, typer.Option("--dataset", help="Folder with index.csv.")]
-Split = Annotated[str, typer.Option(help="Split of the index, or 'all'.")]
-Weights = Annotated[
-    str, typer.Option(help="'random', 'trained', 'IMAGENET1K_V1', or a file of weights.")
-]
+Data = Annotated[Path, typer.Option("--dataset", help=Dataset.model_fields["root"].description)]
+Split = Annotated[str, typer.Option(help=Dataset.model_fields["split"].description)]
+Name = Annotated[str, typer.Option(help=Dataset.model_fields["name"].description)]
+Network = Annotated[str, typer.Option("--model", help=Model.model_fields["name"].description)]
+Weights = Annotated[str, typer.Option(help=Model.model_fields["weights"].description)]
 Device = Annotated[
     str, typer.Option(help="'cpu', 'cuda', 'cuda:1', …, or 'auto': a CUDA device if there is one.")
 ]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Cores to compute on, by default all there are.")
+]
 Checkpoint = Annotated[
-    Path | None, typer.Option(help="The file made by 'train', for --weights trained.")
+    Path | None, typer.Option(help="The file made by 'train', for --weights trained alone.")
 ]
 Expect = Annotated[
     list[str],
     typer.Option("--expect", help="KEY=VALUE that the input must have been made with."),
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder, results/<run>.")]
+Moved = Annotated[
+    Path | None, typer.Option("--dataset", help="Where the run's data set lies now, if moved.")
+]
+Again = Annotated[
+    Path | None,
+    typer.Option("--dataset", help="For layers that are not cached: the folder with index.csv."),
 ]
 
 
@@ -47,10 +80,36 @@ def read_expected(pairs: list[str]) -> dict[str, str]:
 
 
 def read_network(model: str, weights: str, checkpoint: Path | None) -> Any:
-    """Build the network that ``--model``, ``--weights`` and ``--checkpoint`` name."""
+    """Build the network that ``--model``, ``--weights`` and ``--checkpoint`` name.
+
+    Raises
+    ------
+    ModelError
+        If a checkpoint is named with other weights than ``trained``, or is missing with these.
+    """
     from dissect_embed.networks.models import build_model
 
     if weights == "trained" and checkpoint is None:
         msg = "--weights trained needs --checkpoint, the file that 'dissect-embed train' makes"
         raise ModelError(msg)
+    if weights != "trained" and checkpoint is not None:
+        msg = (
+            f"--checkpoint {checkpoint}: goes with --weights trained, not {weights!r}; name it as "
+            f"--weights {checkpoint} instead, or leave one out"
+        )
+        raise ModelError(msg)
     return build_model(model, str(checkpoint) if checkpoint else weights)
+
+
+def read_again(
+    dataset: Path | None, split: str, model: str, weights: str, checkpoint: Path | None
+) -> dict[str, Any]:
+    """Return data set and network, for layers whose maps are computed once more."""
+    from dissect_embed.datasets.broden import load_broden
+
+    if dataset is None:
+        return {}
+    return {
+        "dataset": load_broden(dataset, split),
+        "model": read_network(model, weights, checkpoint),
+    }

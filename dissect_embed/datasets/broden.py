@@ -72,6 +72,15 @@ class Broden:
         place = {name: g for g, name in enumerate(self.categories)}
         return np.array([place[c.category] for c in self.concepts], dtype=np.int64)
 
+    def settings(self, name: str = "") -> dict[str, str | int]:
+        """Return what is recorded of the data set; ``name`` is by default that of its folder."""
+        return {
+            "name": name or self.root.resolve().name,
+            "root": str(self.root),
+            "split": self.split,
+            "images": len(self.rows),
+        }
+
     @property
     def image_size(self) -> tuple[int, int]:
         """Height and width in pixels, the same for all images."""
@@ -113,7 +122,7 @@ def load_broden(root: Path, split: str = "all") -> Broden:
     concept_index = np.full(max(c.number for c in concepts) + 1, -1, dtype=np.int64)
     concept_index[[c.number for c in concepts]] = np.arange(len(concepts))
     rows = _read_index(root, categories)
-    sizes = _list_files(root / "images")
+    sizes = list_files(root / "images")
     _check_index(root, rows, sizes, concept_index)
     chosen = tuple(r for r in rows.values() if split in ("all", r.split))
     if not chosen:
@@ -229,7 +238,7 @@ def _read_index(root: Path, categories: tuple[str, ...]) -> dict[int, ImageRow]:
     return rows
 
 
-def _list_files(folder: Path) -> dict[str, int]:
+def list_files(folder: Path) -> dict[str, int]:
     """Return the size in bytes of every file below a folder, by its path with forward slashes."""
     sizes = {}
     stack = [(folder, "")]

@@ -22,14 +22,9 @@ import h5py
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from dissect_embed.artefacts.files import (
-    create_artefact,
-    label_axes,
-    open_artefact,
-    read_config,
-    read_strings,
-    write_scale,
-)
+from dissect_embed.artefacts.axes import label_axes, write_scale
+from dissect_embed.artefacts.contents import read_strings
+from dissect_embed.artefacts.files import create_artefact, open_artefact, read_config
 from dissect_embed.datasets.fetch import check_room
 from dissect_embed.errors import DatasetError
 

@@ -4,6 +4,7 @@ One pass over the images gives P of each stage (``similarity``), training at P g
 eq. 1 of [HAN22], see ``prior``). After that the teacher is not needed any more.
 """
 
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
 
-from dissect_embed.artefacts.files import create_artefact, fingerprint, label_axes
-from dissect_embed.artefacts.similarity import write_target
+from dissect_embed.artefacts.files import create_artefact
+from dissect_embed.artefacts.prior import write_vectors
+from dissect_embed.artefacts.similarity import open_similarity, write_target
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.distillation.augmentation import normalise
@@ -25,7 +27,7 @@ from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.networks.hooks import layer_shapes, probe
 from dissect_embed.networks.models import hash_weights
-from dissect_embed.parallel import available_cores, keep_freed_memory, map_in_threads
+from dissect_embed.parallel import available_cores, map_in_threads
 
 BATCH = 64
 
@@ -74,7 +76,6 @@ def write_prior(
     FloatingPointError
         If training diverges.
     """
-    keep_freed_memory()
     device = choose_device(device)
     n_images = len(data.images)
     schedule = schedule or Schedule(steps_per_epoch=-(-n_images // BATCH))
@@ -85,13 +86,15 @@ def write_prior(
         "normalisation": {"mean": list(mean), "std": list(std)},
     }
     made_from = {"classes": data.fingerprint, "weights": hash_weights(network)}
-    origin = fingerprint("similarity", config, made_from)
     sums = similarity_sums(network, layers, data, mean, std, device)
-    if similarity_path is not None:
-        with create_artefact(similarity_path, "similarity", config, made_from) as file:
-            file.attrs["n_images"] = n_images
+    # P is written also where nobody asks for it: its fingerprint is that of what it holds.
+    with tempfile.TemporaryDirectory() as folder:
+        target_path = similarity_path or Path(folder, "similarity.h5")
+        with create_artefact(target_path, "similarity", config, made_from) as file:
             for layer, total in sums.items():
                 write_target(file, layer, total.cpu().numpy(), n_images, shard=False)
+        with open_similarity(target_path) as similarity:
+            origin = similarity.fingerprint
     tasks = {
         layer: (constant_target((total / n_images).float().to(device)), len(total))
         for layer, total in sums.items()
@@ -99,10 +102,8 @@ def write_prior(
     trained = train_layers(tasks, dim, schedule, [seed], device)
     config["embedding"] = {"dim": dim, "target": "mean", "seed": seed} | schedule._asdict()
     with create_artefact(path, "prior", config, made_from | {"similarity": origin}) as file:
-        for layer in layers:
-            vectors = normalize(trained[layer].trajectory[0, -1], dim=1).cpu().numpy()
-            dataset = file.create_dataset(f"layers/{layer}/vectors", data=vectors)
-            label_axes(dataset, ("unit", "dim"))
+        vectors = {k: normalize(trained[k].trajectory[0, -1], dim=1) for k in layers}
+        write_vectors(file, {k: v.cpu().numpy() for k, v in vectors.items()})
 
 
 def similarity_sums(

@@ -1,7 +1,7 @@
 """What is left of a teacher: the vectors of its units, ``prior.h5``, and the targets they give.
 
-``/layers/<stage>/vectors (C, K)`` holds S in float32, each row of length 1: a student sees nothing
-but cosines. ``config`` has the teacher's name and accuracy, the data set, and how its images were
+Of each stage it holds S in float32, each row of length 1 (``artefacts.prior``): a student sees
+nothing but cosines. ``config`` has the teacher's name and accuracy, the data set, and how its images were
 normalised. ``extraction`` makes it.
 
 The control that teaches P itself needs P, which lies in a file of its own, a ``similarity.h5``: 58
@@ -20,7 +20,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.prior import read_vectors
+from dissect_embed.artefacts.similarity import open_similarity
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation.tasks import TARGETS
 from dissect_embed.distillation.zoo import Network, map_shapes
@@ -65,25 +67,20 @@ def load_prior(path: Path, similarity_path: Path | None = None) -> Prior:
             data=made_from["classes"],
             mean=tuple(config["normalisation"]["mean"]),
             std=tuple(config["normalisation"]["std"]),
-            vectors={
-                name: torch.from_numpy(file[f"layers/{name}/vectors"][:])
-                for name in layer_names(file)
-            },
+            vectors={k: torch.from_numpy(v) for k, v in read_vectors(file).items()},
             similarity=similarity,
         )
 
 
 def _read_similarity(path: Path, expected: str, prior_path: Path) -> dict[str, Tensor]:
-    with open_artefact(path, "similarity") as file:
-        if file.attrs["fingerprint"] != expected:
+    with open_similarity(path) as similarity:
+        if similarity.fingerprint != expected:
             msg = (
                 f"{path}: its P is not the one that {prior_path} was trained at; make both with "
                 "one run of 'dissect-embed prior'"
             )
             raise ArtefactError(msg)
-        return {
-            name: torch.from_numpy(file[f"layers/{name}/target"][:]) for name in layer_names(file)
-        }
+        return {name: torch.from_numpy(similarity.target(name)) for name in similarity.layers}
 
 
 def prior_targets(

@@ -27,7 +27,6 @@ from dissect_embed.distillation.steps import Models, Pixels, deterministic
 from dissect_embed.distillation.tasks import Task, check_task
 from dissect_embed.distillation.zoo import Network, build_network
 from dissect_embed.errors import TrainingError
-from dissect_embed.parallel import keep_freed_memory
 
 
 def train_student(
@@ -83,7 +82,6 @@ def train_student(
         msg = f"{output}: expected a name that ends in .json"
         raise TrainingError(msg)
     check_task(task, train, test, teacher, targets)
-    keep_freed_memory()
     where = torch.device(device)
     with deterministic(), current_device(where):
         models = _build_models(task, train, teacher, targets, where)

@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_table
+from dissect_embed.config import Dissection
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 from dissect_embed.mathematics.null import null_bound
 
@@ -32,34 +35,41 @@ class Bar(NamedTuple):
     units: int
 
 
-def count_detectors(profiles: Profiles, layer: str) -> list[Bar]:
+def count_detectors(profiles: Profiles, layer: str, least_iou: float) -> list[Bar]:
     """Return the detected concepts of a layer, by category and then by their number of units."""
-    categories = profiles.categories
-    found = Counter(profiles[layer].best.concept[profiles.detectors(layer)].tolist())
+    categories, best = profiles.categories, profiles[layer].best
+    found = Counter(best.concept[best.detectors(least_iou)].tolist())
     bars = [Bar(profiles.concepts[d], profiles.concept_categories[d], n) for d, n in found.items()]
     return sorted(bars, key=lambda b: (categories.index(b.category), -b.units, b.concept))
 
 
-def draw_detectors(profiles_path: Path, stem: Path) -> None:
+def draw_detectors(
+    run: RunFolder,
+    stem: Path,
+    settings: Dissection = Dissection(),
+) -> None:
     """Draw ``stem.svg`` and ``stem.png``, and write ``stem.csv``.
 
-    Beside the bars: how many units reach which IoU, and how many by chance (``null``).
+    Beside the bars: how many units reach which IoU, and how many by chance (``chance.h5``).
 
     Columns of the table: ``layer, category, detectors`` (units), ``unique`` (concepts),
     ``above_chance`` (units whose best concept is of this category and whose best IoU exceeds
     ``chance``, the IoU that one in a hundred units reaches by chance).
     """
-    with open_profiles(profiles_path) as profiles:
-        layers = {layer: _read_layer(profiles, layer) for layer in profiles.layers}
-        categories, bound = profiles.categories, profiles.least_iou
+    bound = settings.detector_iou
+    with run.open_profiles() as profiles, run.open_chance() as chance:
+        layers = {
+            layer: _read_layer(profiles, layer, chance.best(layer), bound)
+            for layer in profiles.layers
+        }
+        categories = profiles.categories
         title = run_title(profiles)
     rows = []
     for name, layer in layers.items():
         for category in categories:
             counts = [b.units for b in layer.bars if b.category == category]
             above = int((layer.score[layer.category == category] > layer.chance).sum())
-            chance = f"{layer.chance:.4f}"
-            rows.append([name, category, sum(counts), len(counts), above, chance])
+            rows.append([name, category, sum(counts), len(counts), above, f"{layer.chance:.4f}"])
     widest = max(len(layer.bars) for layer in layers.values())
     colour = {c: COLOURS[n % len(COLOURS)] for n, c in enumerate(categories)}
     with reproducible_style():
@@ -99,12 +109,14 @@ class _Layer(NamedTuple):
     chance: float  # which one in a hundred of those exceeds
 
 
-def _read_layer(profiles: Profiles, layer: str) -> _Layer:
-    best, null = profiles[layer].best, profiles[layer].null
+def _read_layer(
+    profiles: Profiles, layer: str, null: Float[np.ndarray, " pool"], bound: float
+) -> _Layer:
+    best = profiles[layer].best
     category = np.array(profiles.concept_categories)[best.concept]
     category = np.where(best.concept >= 0, category, "")
     chance = float(null_bound(null[:, None])[0])
-    return _Layer(count_detectors(profiles, layer), best.iou, category, null, chance)
+    return _Layer(count_detectors(profiles, layer, bound), best.iou, category, null, chance)
 
 
 def _draw_chance(ax: Axes, layer: _Layer, bound: float) -> None:

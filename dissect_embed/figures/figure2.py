@@ -1,14 +1,14 @@
 """Figure 2 of [HAN22]: units whose vectors lie near fire on the same things."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.config import Figure2
 from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.gallery import (
     Gallery,
@@ -22,6 +22,7 @@ from dissect_embed.figures.masks import draw_mask
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 from dissect_embed.mathematics.neighbours import nearest_units
 from dissect_embed.relations import NEAREST
+from dissect_embed.run import Run
 
 UNITS, IMAGES = 2, 3
 PANEL_INCHES = 1.5
@@ -43,43 +44,60 @@ def choose_units(gallery: Gallery, n: int, seed: int) -> list[int]:
 
 
 def draw_figure2(
-    gallery: Gallery,
-    profiles: Profiles,
-    vectors: Float[Tensor, "unit dim"],
+    run: Run,
     stem: Path,
+    settings: Figure2 = Figure2(),
     *,
-    units: Sequence[int] = (),
-    images: Sequence[str] = (),
-    seed: int = 0,
+    layer: str | None = None,
+    dataset: Path | None = None,
+    device: str | None = None,
 ) -> None:
-    """Draw ``stem.svg`` and ``stem.png``.
+    """Draw ``stem.svg`` and ``stem.png``, for the vectors of the first seed.
 
     Each block has a unit and its three nearest by cosine as columns; its rows are images of
-    different content on which the unit fires (``masks.choose_images``), whatever its neighbours do.
+    different content on which the unit fires (``gallery.choose_images``), whatever its neighbours
+    do.
 
     Parameters
     ----------
-    units, images
-        What to draw, by number and name; by default chosen by rule and seed.
+    layer
+        By default the last that was probed.
+    dataset
+        Where the data set lies now, if it was moved.
 
     Raises
     ------
     ArtefactError
-        If there is no such unit or image.
+        If there is no such layer, unit or image.
     """
+    with (
+        run.gallery(layer, dataset=dataset, device=device) as gallery,
+        run.open_profiles() as profiles,
+    ):
+        vectors = torch.from_numpy(run.vectors(gallery.layer))
+        _draw(gallery, run_title(profiles), vectors, stem, settings)
+
+
+def _draw(
+    gallery: Gallery,
+    title: str,
+    vectors: Float[Tensor, "unit dim"],
+    stem: Path,
+    settings: Figure2,
+) -> None:
     n_units = len(gallery.thresholds)
-    for unit in units:
+    for unit in settings.units:
         if not 0 <= unit < n_units:
             msg = (
                 f"figure2.units: {gallery.layer} has no unit {unit}, only 0 to {n_units - 1}; "
                 "choose others"
             )
             raise ArtefactError(msg)
-    units = list(units) or choose_units(gallery, UNITS, seed)
+    units = list(settings.units) or choose_units(gallery, UNITS, settings.seed)
     near, cosines = nearest_units(vectors, NEAREST)
     blocks = []
     for unit in units:
-        shown = find_images(gallery.source, images) or choose_images(gallery, unit, IMAGES)
+        shown = find_images(gallery.source, settings.images) or choose_images(gallery, unit, IMAGES)
         blocks.append((unit, shown))
     n_columns = 1 + near.shape[1]
     n_rows = max(len(shown) for _, shown in blocks)
@@ -103,5 +121,5 @@ def draw_figure2(
                     draw_mask(axes[row, column], pixels, masks[row, column])
             for ax, title in zip(axes[0], titles, strict=True):
                 ax.set_title(title, fontsize=8)
-        figure.suptitle(f"{run_title(profiles)}; where units fire", fontsize=9)
+        figure.suptitle(f"{title}; where units fire", fontsize=9)
         save_figure(figure, stem)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.figures.gallery import (
     Gallery,
     choose_images,
@@ -18,6 +18,7 @@ from dissect_embed.figures.gallery import (
 from dissect_embed.figures.masks import draw_mask
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 from dissect_embed.mathematics.neighbours import TRIVIAL, AdditivePair, additive_pairs
+from dissect_embed.run import Run
 
 PAIRS, IMAGES = 2, 3
 PANEL_INCHES = 1.5
@@ -36,19 +37,45 @@ def choose_pairs(gallery: Gallery, pairs: list[AdditivePair], n: int) -> list[Ad
 
 
 def draw_figure3(
-    gallery: Gallery, profiles: Profiles, vectors: Float[Tensor, "unit dim"], stem: Path
+    run: Run,
+    stem: Path,
+    *,
+    layer: str | None = None,
+    dataset: Path | None = None,
+    device: str | None = None,
 ) -> None:
     """Draw ``stem.svg`` and ``stem.png``: two parts and their sum, a block a pair.
 
-    The pairs are those of the highest cosine of ``relations.additive_pairs`` that share no unit;
+    The pairs are those of the highest cosine of ``neighbours.additive_pairs`` that share no unit;
     the rows are images of different content on which the target fires.
+
+    Parameters
+    ----------
+    layer
+        By default the last that was probed.
+    dataset
+        Where the data set lies now, if it was moved.
+
+    Raises
+    ------
+    ArtefactError
+        If there is no such layer.
     """
+    with (
+        run.gallery(layer, dataset=dataset, device=device) as gallery,
+        run.open_profiles() as profiles,
+    ):
+        vectors = torch.from_numpy(run.vectors(gallery.layer))
+        _draw(gallery, run_title(profiles), vectors, stem)
+
+
+def _draw(gallery: Gallery, title: str, vectors: Float[Tensor, "unit dim"], stem: Path) -> None:
     pairs = choose_pairs(gallery, additive_pairs(vectors, top=1000), PAIRS)
     with reproducible_style():
         size = (max(1, len(pairs)) * 3 * PANEL_INCHES + 0.6, IMAGES * PANEL_INCHES + 1.2)
         figure = Figure(figsize=size, layout="constrained")
         figure.suptitle(
-            f"{run_title(profiles)}; pairs that add up to a third unit,\n"
+            f"{title}; pairs that add up to a third unit,\n"
             f"which is not among the {TRIVIAL} nearest of either",
             fontsize=9,
         )

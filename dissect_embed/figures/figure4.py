@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.artefacts.tables import SCORE_COLUMNS, read_table, score_curve
+from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.artefacts.tables import score_curve
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 
 # Told apart in grey by lightness and line style as well.
@@ -18,11 +18,11 @@ STYLES = {
 }
 
 
-def draw_figure4(scores_path: Path, profiles_path: Path, stem: Path) -> None:
+def draw_figure4(run: RunFolder, stem: Path) -> None:
     """Draw ``stem.svg`` and ``stem.png``; the same inputs give the same bytes."""
-    rows = read_table(scores_path, SCORE_COLUMNS, "score")
+    rows = run.read_table("scores").rows
     layers = list(dict.fromkeys(r["layer"] for r in rows))
-    with open_profiles(profiles_path) as profiles:
+    with run.open_profiles() as profiles:
         title = run_title(profiles)
     columns = min(3, len(layers))
     n_rows = -(-len(layers) // columns)

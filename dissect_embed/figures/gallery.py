@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
 
-from dissect_embed.artefacts.files import check_made_from, layer_names, read_strings
+from dissect_embed.artefacts.activations import Activations
+from dissect_embed.artefacts.files import check_made_from
 from dissect_embed.artefacts.labels import Labels
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.datasets.broden import Broden
@@ -16,7 +16,6 @@ from dissect_embed.datasets.pixels import read_image
 from dissect_embed.errors import ArtefactError
 from dissect_embed.networks.forward import forward_maps
 from dissect_embed.networks.replay import Replay
-from dissect_embed.relations import best_concepts
 
 # Images that a unit fires on most, among which those of different content are looked for.
 POOL = 60
@@ -27,7 +26,7 @@ class Gallery(NamedTuple):
 
     layer: str
     dataset: Broden
-    source: h5py.File  # activations.h5
+    source: Activations
     labels: Labels
     thresholds: Float[np.ndarray, " unit"]
     peak: Float[np.ndarray, "image unit"]
@@ -40,7 +39,7 @@ class Gallery(NamedTuple):
 
 
 def open_gallery(
-    source: h5py.File,
+    source: Activations,
     profiles: Profiles,
     labels: Labels,
     dataset: Broden,
@@ -54,35 +53,33 @@ def open_gallery(
     ArtefactError
         If a file was made from another data set or other activations, or there is no such layer.
     """
-    check_made_from(source, "dataset", dataset.fingerprint, str(dataset.root))
-    check_made_from(source, "dataset", labels.dataset, str(labels.path))
-    origin = str(source.attrs["fingerprint"])
-    check_made_from(profiles.file, "activations", origin, source.filename)
-    layers = layer_names(source)
-    layer = layer or layers[-1]
-    if layer not in layers:
-        msg = f"{source.filename}: no layer {layer!r}; there are {', '.join(layers)}"
+    check_made_from(source.file, "dataset", dataset.fingerprint, str(dataset.root))
+    check_made_from(source.file, "dataset", labels.dataset, str(labels.path))
+    check_made_from(profiles.file, "activations", source.fingerprint, str(source.path))
+    layer = layer or source.layers[-1]
+    if layer not in source.layers:
+        msg = f"{source.path}: no layer {layer!r}; there are {', '.join(source.layers)}"
         raise ArtefactError(msg)
     return Gallery(
         layer, dataset, source, labels, profiles[layer].threshold,
-        source[f"layers/{layer}/peak"][:], best_concepts(profiles, layer), replay,
+        source[layer].peak[:], profiles.best_concepts(layer), replay,
     )  # fmt: skip
 
 
-def find_images(source: h5py.File, names: Sequence[str]) -> list[int]:
-    """Return the places of images by their names.
+def find_images(source: Activations, names: Sequence[str]) -> list[int]:
+    """Return the indices of images by their names.
 
     Raises
     ------
     ArtefactError
         If there is no such image.
     """
-    place = {name: n for n, name in enumerate(read_strings(source["images"]))}
-    unknown = [name for name in names if name not in place]
+    index = {name: n for n, name in enumerate(source.images)}
+    unknown = [name for name in names if name not in index]
     if unknown:
-        msg = f"{source.filename}: no image {unknown[0]!r}; index.csv lists them"
+        msg = f"{source.path}: no image {unknown[0]!r}; index.csv lists them"
         raise ArtefactError(msg)
-    return [place[name] for name in names]
+    return [index[name] for name in names]
 
 
 def choose_images(gallery: Gallery, unit: int, n: int) -> list[int]:
@@ -113,12 +110,12 @@ def read_masks(
     gallery: Gallery, images: Sequence[int], units: Sequence[int]
 ) -> Bool[np.ndarray, "image unit y x"]:
     """Return where units fire on images, in the images' pixels."""
-    group = gallery.source[f"layers/{gallery.layer}"]
-    if "activations" in group:
-        maps = torch.stack([torch.from_numpy(group["activations"][i]) for i in images])
+    of_layer = gallery.source[gallery.layer]
+    if of_layer.maps is not None:
+        maps = torch.stack([torch.from_numpy(of_layer.maps[i]) for i in images])
     else:
         assert gallery.replay is not None, "prepare_replay gives one where maps are lacking"
-        dtypes = {gallery.layer: str(group.attrs["dtype"])}
+        dtypes = {gallery.layer: of_layer.dtype}
         computed = forward_maps(
             gallery.replay.network, gallery.dataset, images, dtypes,
             lambda _, kept: kept[gallery.layer].maps,

@@ -3,53 +3,50 @@
 import math
 from pathlib import Path
 
-import h5py
 import numpy as np
 from rich.console import Console
 
-from dissect_embed.artefacts.files import check_made_from, read_config, read_made_from
+from dissect_embed.artefacts.activations import Activations
+from dissect_embed.artefacts.files import check_made_from
+from dissect_embed.artefacts.naming import match_concepts, parse_unit
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.files import explain_damage
 from dissect_embed.inspection.queries import (
-    choose_units,
     count_concept_pixels,
-    match_concepts,
-    parse_unit,
-    read_n_units,
-    read_overlaps,
-    read_unit_profile,
+    rank_concepts,
+    rank_units,
     top_images,
 )
-from dissect_embed.inspection.summaries import read_concepts
 from dissect_embed.inspection.tables import number, print_heading, print_table, share
 
 
-def print_concept_units(console: Console, file: h5py.File, wanted: str, top: int) -> None:
+def print_concept_units(
+    console: Console, profiles: Profiles, wanted: str, top: int, detector_iou: float
+) -> None:
     """Print the units of ``profiles.h5`` that have a concept."""
-    profiles = Profiles(file)
-    concepts, detector_iou = read_concepts(profiles), profiles.least_iou
-    for concept in match_concepts([name for name, _ in concepts], wanted, file.filename):
-        name, category = concepts[concept]
-        ranked = read_overlaps(profiles, concept)
-        chosen = choose_units(ranked, concept, detector_iou)
+    names, categories = profiles.concepts, profiles.concept_categories
+    for concept in match_concepts(names, wanted, str(profiles.path)):
+        title = f"{names[concept]} ({categories[concept]})"
+        ranked = rank_units(profiles, concept)
+        chosen = [u for u in ranked if u.has(concept, detector_iou)]
         condition = f"an IoU of at least {detector_iou:g}, or the unit's best concept"
         if chosen:
             first = f", the first {top}" if len(chosen) > top else ""
             count = f"{len(chosen):,} unit{'' if len(chosen) == 1 else 's'}{first}"
-            print_heading(console, f"{name} ({category}): {count}")
+            print_heading(console, f"{title}: {count}")
             console.print(f"({condition})")
         elif ranked:
-            print_heading(console, f"{name} ({category}): no unit; this one is nearest")
+            print_heading(console, f"{title}: no unit; this one is nearest")
             console.print(f"(it would take {condition})")
         else:
-            print_heading(console, f"{name} ({category}): no unit overlaps it at all")
+            print_heading(console, f"{title}: no unit overlaps it at all")
             continue
         rows = [
             (
                 f"{u.layer}:{u.unit}", f"{u.iou:.4f}", f"{u.intersection:,}",
-                "itself" if u.best_concept == concept else concepts[u.best_concept][0],
+                "itself" if u.best_concept == concept else names[u.best_concept],
                 f"{u.best_iou:.4f}",
             )
             for u in (chosen[:top] if chosen else ranked[:1])
@@ -58,42 +55,49 @@ def print_concept_units(console: Console, file: h5py.File, wanted: str, top: int
         print_table(console, columns, rows)
 
 
-def print_unit_profile(console: Console, file: h5py.File, wanted: str, top: int) -> None:
+def print_unit_profile(
+    console: Console, profiles: Profiles, wanted: str, top: int, detector_iou: float
+) -> None:
     """Print what ``profiles.h5`` says of a unit: its best concepts, and that of each category."""
-    layer, unit = parse_unit(wanted, read_n_units(file), file.filename)
-    profiles = Profiles(file)
-    concepts, pixels = read_concepts(profiles), profiles.pixels
-    profile = read_unit_profile(profiles, layer, unit)
-    best = profile.overlaps[0].iou if profile.overlaps else 0.0
-    detector_iou = profiles.least_iou
+    n_units = {layer: len(profiles[layer]) for layer in profiles.layers}
+    layer, unit = parse_unit(wanted, n_units, str(profiles.path))
+    of_layer = profiles[layer]
+    names, categories, pixels = profiles.concepts, profiles.concept_categories, profiles.pixels
+    iou, both = of_layer.iou[unit], of_layer.intersection[unit]
+    ranked, best = rank_concepts(profiles, layer, unit), float(of_layer.best.iou[unit])
     reaches = "at least" if 0 < best >= detector_iou else "below"
-    print_heading(console, f"{layer}:{unit}, threshold {number(profile.threshold, 6)}")
+    print_heading(
+        console, f"{layer}:{unit}, threshold {number(float(of_layer.threshold[unit]), 6)}"
+    )
     console.print(f"Its best IoU, {best:.4f}, is {reaches} the {detector_iou:g} of a detector.")
-    if not profile.overlaps:
+    if not ranked:
         console.print("It overlaps no concept.")
     else:
         rows = [
-            (*concepts[o.concept], f"{o.iou:.4f}", f"{o.intersection:,}", f"{pixels[o.concept]:,}")
-            for o in profile.overlaps[:top]
+            (names[c], categories[c], f"{iou[c]:.4f}", f"{both[c]:,}", f"{pixels[c]:,}")
+            for c in ranked[:top]
         ]
         columns = ("concept", "category", "IoU>", "shared pixels>", "its pixels>")
         print_table(console, columns, rows)
     print_heading(console, "The best of each category, and the unit's pixels where it is labelled")
     rows = []
-    for category, active, o in profile.categories:
-        found = (concepts[o.concept][0], f"{o.iou:.4f}", f"{o.intersection:,}") if o else ("-",) * 3
+    for category, active in zip(profiles.categories, of_layer.activation[unit], strict=True):
+        c = next((c for c in ranked if categories[c] == category), None)
+        found = ("-",) * 3 if c is None else (names[c], f"{iou[c]:.4f}", f"{both[c]:,}")
         rows.append((category, *found, f"{active:,}"))
     columns = ("category", "concept", "IoU>", "shared pixels>", "unit's pixels>")
     print_table(console, columns, rows)
 
 
-def print_unit_images(console: Console, file: h5py.File, wanted: str, top: int) -> None:
+def print_unit_images(console: Console, source: Activations, wanted: str, top: int) -> None:
     """Print the images of ``activations.h5`` on which a unit is most active."""
-    layer, unit = parse_unit(wanted, read_n_units(file), file.filename)
-    peak = file[f"layers/{layer}/peak"][:, unit]
-    threshold, note = _find_threshold(file, layer, unit)
+    layer, unit = parse_unit(
+        wanted, {name: source[name].n_units for name in source.layers}, str(source.path)
+    )
+    peak = source[layer].peak[:, unit]
+    threshold, note = _find_threshold(source, layer, unit)
     chosen = top_images(peak, top)
-    images = file["images"].asstr()
+    images = source.images
     counts = f"{len(chosen):,} of {len(peak):,} images"
     print_heading(console, f"{layer}:{unit}, highest peaks: {counts}")
     # Peaks and thresholds are float32 of stored values, so no rounding lies between them.
@@ -110,14 +114,14 @@ def print_unit_images(console: Console, file: h5py.File, wanted: str, top: int) 
     console.print(note)
 
 
-def _find_threshold(file: h5py.File, layer: str, unit: int) -> tuple[float | None, str]:
+def _find_threshold(source: Activations, layer: str, unit: int) -> tuple[float | None, str]:
     """Return a unit's threshold from the ``profiles.h5`` beside, or None and why there is none."""
-    beside = Path(file.filename).with_name("profiles.h5")
+    beside = source.path.with_name("profiles.h5")
     if not beside.is_file():
         return None, "Its threshold is unknown here: no profiles.h5 lies beside this file."
     try:
         with open_profiles(beside) as profiles, explain_damage(beside, "profiles"):
-            if read_made_from(profiles.file).get("activations") != file.attrs["fingerprint"]:
+            if profiles.made_from.get("activations") != source.fingerprint:
                 return None, f"Its threshold is unknown: {beside} was made from other activations."
             return float(profiles[layer].threshold[unit]), ""
     except ArtefactError as error:
@@ -125,11 +129,11 @@ def _find_threshold(file: h5py.File, layer: str, unit: int) -> tuple[float | Non
 
 
 def print_concept_images(
-    console: Console, file: h5py.File, wanted: str, root: Path, top: int
+    console: Console, source: Activations, wanted: str, root: Path, top: int
 ) -> None:
     """Print the images of ``activations.h5`` that contain a concept, by its data set's labels."""
-    dataset = load_broden(root, read_config(file)["dataset"]["split"])
-    check_made_from(file, "dataset", dataset.fingerprint, str(root))
+    dataset = load_broden(root, source.config["dataset"]["split"])
+    check_made_from(source.file, "dataset", dataset.fingerprint, str(root))
     names = [concept.name for concept in dataset.concepts]
     found = match_concepts(names, wanted, str(root / "label.csv"))
     counts = count_concept_pixels(dataset, found)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import h5py
 
-from dissect_embed.artefacts.files import RULES, SCHEMA_VERSIONS
+from dissect_embed.artefacts.files import open_hdf5
+from dissect_embed.artefacts.kinds import HDF5_KINDS, KINDS, remedy
 from dissect_embed.errors import ArtefactError, DissectEmbedError
 
 # Numbers that the HDF Group registered for the filters that `activations` can be asked for.
@@ -45,7 +46,7 @@ class Header(NamedTuple):
     @property
     def current(self) -> bool:
         """Whether this program knows the meaning of the file's numbers."""
-        return self.version == SCHEMA_VERSIONS[self.schema]
+        return self.version == KINDS[self.schema].version
 
 
 def read_header(path: Path) -> Header:
@@ -59,18 +60,13 @@ def read_header(path: Path) -> Header:
     if not path.is_file():
         msg = f"{path}: no such file; 'snakemake --cores all' makes those of a run"
         raise ArtefactError(msg)
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        msg = f"{path}: no HDF5 file, or a damaged one ({error}); make it again"
-        raise ArtefactError(msg) from error
-    with file:
+    with open_hdf5(path, "make it again") as file:
         lacking = [name for name in HEADER if name not in file.attrs]
-        if lacking or file.attrs["schema"] not in SCHEMA_VERSIONS:
+        if lacking or file.attrs["schema"] not in HDF5_KINDS:
             found = f"it has no {lacking[0]}" if lacking else f"schema {file.attrs['schema']!r}"
             msg = (
                 f"{path}: not a file that 'dissect-embed' made, or damaged ({found}); expected "
-                f"{', '.join(SCHEMA_VERSIONS)}"
+                f"{', '.join(HDF5_KINDS)}"
             )
             raise ArtefactError(msg)
         with explain_damage(path, str(file.attrs["schema"])):
@@ -106,10 +102,7 @@ def explain_damage(path: Path, schema: str) -> Iterator[None]:
         if getattr(error, "errno", None):
             raise
         what = error.args[0] if error.args else error
-        msg = (
-            f"{path}: damaged or incomplete ({what}); "
-            f"delete it and run 'snakemake --forcerun {RULES[schema]}'"
-        )
+        msg = f"{path}: damaged or incomplete ({what}); {remedy(schema)}"
         raise ArtefactError(msg) from error
 
 

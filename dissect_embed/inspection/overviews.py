@@ -8,20 +8,27 @@ import h5py
 import numpy as np
 from rich.console import Console
 
+from dissect_embed.artefacts.activations import Activations
+from dissect_embed.artefacts.chance import Chance
+from dissect_embed.artefacts.contents import read_array, read_strings
 from dissect_embed.artefacts.disk import format_bytes
-from dissect_embed.artefacts.files import layer_names, read_config, read_strings
+from dissect_embed.artefacts.embedding import METHODS, Embedding
+from dissect_embed.artefacts.files import read_config
+from dissect_embed.artefacts.prior import read_vectors
 from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.artefacts.similarity import Similarity
+from dissect_embed.artefacts.thresholds import Thresholds
 from dissect_embed.datasets.classes import count_classes
 from dissect_embed.inspection.files import format_shape
 from dissect_embed.inspection.summaries import (
-    read_activation_summaries,
-    read_concepts,
-    read_embedding_summaries,
-    read_profile_summaries,
-    read_similarity_summaries,
-    sample_places,
+    read_activation_summary,
+    sample_images,
+    summarise_embedding,
+    summarise_profiles,
+    summarise_similarity,
 )
 from dissect_embed.inspection.tables import describe, number, print_heading, print_table, share
+from dissect_embed.mathematics.null import null_bound
 
 # P is kept in float64, summed from float32: its rows' sums are good to some six digits.
 ROW_ERROR = 1e-4
@@ -30,12 +37,11 @@ ROW_ERROR = 1e-4
 Printer = Callable[[Console], None]
 
 
-def _activations(file: h5py.File, n_concepts: int) -> Printer:
-    summaries = read_activation_summaries(file)
-    images = file["images"].asstr()
-    n_images = len(images)
-    first, last = images[0], images[-1]
-    n_sample = len(sample_places(n_images))
+def _activations(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+    source = Activations(file)
+    summaries = {layer: read_activation_summary(source, layer) for layer in source.layers}
+    n_images, first, last = len(source), source.images[0], source.images[-1]
+    n_sample = len(sample_images(n_images))
     columns = ("layer", "units>", "map>", "dead>", "lowest*>", "highest>", "zero*>", "bytes>")
     rows = [
         (
@@ -56,11 +62,16 @@ def _activations(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _profiles(file: h5py.File, n_concepts: int) -> Printer:
-    summaries = read_profile_summaries(file)
+def _profiles(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     profiles = Profiles(file)
-    concepts, categories = read_concepts(profiles), profiles.categories
-    detector_iou = profiles.least_iou
+    concepts = list(zip(profiles.concepts, profiles.concept_categories, strict=True))
+    categories = profiles.categories
+    summaries = {
+        layer: summarise_profiles(
+            profiles[layer].threshold, profiles[layer].activation, profiles[layer].iou, detector_iou
+        )
+        for layer in profiles.layers
+    }
     layers, unique, top = [], [], []
     for layer, s in summaries.items():
         detectors = (s.n_detectors, share(s.n_detectors, s.n_units))
@@ -69,9 +80,9 @@ def _profiles(file: h5py.File, n_concepts: int) -> Printer:
         counts = Counter(concepts[c.concept][1] for c in s.concepts)
         by_category = {name: counts[name] for name in categories if counts[name]}
         unique.append((layer, len(s.concepts), describe(by_category) or "-"))
-        for place, c in enumerate(s.concepts[:n_concepts]):
+        for index, c in enumerate(s.concepts[:n_concepts]):
             found = (c.n_units, f"{c.best_iou:.4f}", f"{layer}:{c.best_unit}")
-            top.append((layer if place == 0 else "", *concepts[c.concept], *found))
+            top.append((layer if index == 0 else "", *concepts[c.concept], *found))
 
     def show(console: Console) -> None:
         title = f"{len(concepts):,} concepts; a detector has an IoU of at least {detector_iou:g}"
@@ -87,9 +98,11 @@ def _profiles(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _similarity(file: h5py.File, n_concepts: int) -> Printer:
+def _similarity(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     rows = []
-    for layer, s in read_similarity_summaries(file).items():
+    similarity = Similarity(file)
+    for layer in similarity.layers:
+        s = summarise_similarity(similarity.target(layer))
         flat = log(s.n_units)
         # A NaN is no 1 either.
         sums = "1" if s.row_error < ROW_ERROR else f"off by {s.row_error:.2g}"
@@ -106,11 +119,18 @@ def _similarity(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _embedding(file: h5py.File, n_concepts: int) -> Printer:
-    summaries = read_embedding_summaries(file)
-    seeds = file["seeds"][:].tolist()
-    first = layer_names(file)[0]
-    _, n_epochs, _, dim = file[f"layers/{first}/trajectory"].shape
+def _embedding(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+    embedding = Embedding(file)
+    seeds = embedding.seeds
+    summaries = {}
+    for layer in embedding.layers:
+        for method in METHODS:
+            of_layer = embedding.of(layer, method)
+            trajectory = of_layer.trajectory
+            summaries[layer, method] = summarise_embedding(
+                trajectory, of_layer.vectors, of_layer.loss
+            )
+    _, n_epochs, _, dim = trajectory.shape
     rows = [
         (
             layer, method, f"{s.n_units:,}", number(s.first_loss, 5), number(s.last_loss, 5),
@@ -130,11 +150,11 @@ def _embedding(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _labels(file: h5py.File, n_concepts: int) -> Printer:
+def _labels(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     categories = read_strings(file["categories"])
-    of_category = np.bincount(file["concepts/category"][:], minlength=len(categories))
-    n_regions = file["n_regions"][:]
-    sizes = np.unique(file["size"][:], axis=0)
+    of_category = np.bincount(read_array(file["concepts/category"]), minlength=len(categories))
+    n_regions = read_array(file["n_regions"])
+    sizes = np.unique(read_array(file["size"]), axis=0)
 
     def show(console: Console) -> None:
         print_heading(console, f"{len(n_regions):,} images, {of_category.sum():,} concepts")
@@ -148,10 +168,11 @@ def _labels(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _thresholds(file: h5py.File, n_concepts: int) -> Printer:
+def _thresholds(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     rows = []
-    for layer in layer_names(file):
-        values = file[f"layers/{layer}/threshold"][:]
+    thresholds = Thresholds(file)
+    for layer in thresholds.layers:
+        values = thresholds[layer]
         rows.append((layer, len(values), number(float(values.min())), number(float(values.max()))))
 
     def show(console: Console) -> None:
@@ -161,10 +182,25 @@ def _thresholds(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _classes(file: h5py.File, n_concepts: int) -> Printer:
+def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+    chance = Chance(file)
+    rows = []
+    for layer in chance.layers:
+        best = chance.best(layer)
+        bound = f"{float(null_bound(best[:, None])[0]):.4f}"
+        rows.append((layer, f"{len(best):,}", f"{float(best.mean()):.4f}", bound))
+
+    def show(console: Console) -> None:
+        print_heading(console, "Best IoU of units whose masks lie on labels of other images")
+        print_table(console, ("layer", "draws × units>", "mean>", "one in a hundred above>"), rows)
+
+    return show
+
+
+def _classes(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     counts = count_classes(file)
     names = read_strings(file["classes"])
-    per_class = [np.bincount(file[f"{split}/labels"][:]) for split in ("train", "test")]
+    per_class = [np.bincount(read_array(file[f"{split}/labels"])) for split in ("train", "test")]
 
     def show(console: Console) -> None:
         print_heading(console, str(counts))
@@ -175,13 +211,13 @@ def _classes(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-def _prior(file: h5py.File, n_concepts: int) -> Printer:
+def _prior(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     config = read_config(file)
     model, data, normalisation = (config[k] for k in ("model", "dataset", "normalisation"))
     accuracy = (
         "" if model["accuracy"] is None else f", {model['accuracy']:.2%} of test images right"
     )
-    shapes = [(layer, *file[f"layers/{layer}/vectors"].shape) for layer in layer_names(file)]
+    shapes = [(name, *vectors.shape) for name, vectors in read_vectors(file).items()]
     values = {key: " ".join(f"{x:g}" for x in normalisation[key]) for key in ("mean", "std")}
 
     def show(console: Console) -> None:
@@ -193,12 +229,13 @@ def _prior(file: h5py.File, n_concepts: int) -> Printer:
     return show
 
 
-# By schema: read a file's summary, with so many top concepts a layer.
-OVERVIEWS: dict[str, Callable[[h5py.File, int], Printer]] = {
+# By schema: read a file's summary, with so many top concepts a layer, and the IoU of a detector.
+OVERVIEWS: dict[str, Callable[[h5py.File, int, float], Printer]] = {
     "labels": _labels,
     "activations": _activations,
     "thresholds": _thresholds,
     "profiles": _profiles,
+    "chance": _chance,
     "similarity": _similarity,
     "embedding": _embedding,
     "classes": _classes,

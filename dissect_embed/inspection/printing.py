@@ -4,8 +4,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.disk import format_bytes
-from dissect_embed.artefacts.files import RULES, SCHEMA_VERSIONS, open_artefact
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.kinds import KINDS, remedy
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.answers import (
     print_concept_images,
@@ -35,6 +38,7 @@ def print_inspection(
     unit: str | None = None,
     dataset: Path | None = None,
     top: int | None = None,
+    detector_iou: float = 0.04,
     console: Console | None = None,
 ) -> None:
     """Print what a file is and holds, or answer one question from it.
@@ -49,6 +53,8 @@ def print_inspection(
         Folder of the data set whose labels say which images contain the concept.
     top
         The most rows of an answer, or the top concepts of each layer of ``profiles.h5``.
+    detector_iou
+        The best IoU from which on a unit counts as a detector.
     console
         By default standard output.
 
@@ -63,18 +69,18 @@ def print_inspection(
     header = read_header(path)
     _check_options(path, header.schema, concept, unit, dataset, top)
     if concept is None and unit is None:
-        _print_file(console, path, header, top or TOP_CONCEPTS)
+        _print_file(console, path, header, top or TOP_CONCEPTS, detector_iou)
         return
     n_rows = top or TOP_ROWS
     with open_artefact(path, header.schema) as file, explain_damage(path, header.schema):
         if header.schema == "profiles" and concept is not None:
-            print_concept_units(console, file, concept, n_rows)
+            print_concept_units(console, Profiles(file), concept, n_rows, detector_iou)
         elif header.schema == "profiles" and unit is not None:
-            print_unit_profile(console, file, unit, n_rows)
+            print_unit_profile(console, Profiles(file), unit, n_rows, detector_iou)
         elif concept is not None and dataset is not None:
-            print_concept_images(console, file, concept, dataset, n_rows)
+            print_concept_images(console, Activations(file), concept, dataset, n_rows)
         elif unit is not None:
-            print_unit_images(console, file, unit, n_rows)
+            print_unit_images(console, Activations(file), unit, n_rows)
 
 
 def _check_options(
@@ -104,14 +110,16 @@ def _check_options(
         raise ArtefactError(msg)
 
 
-def _print_file(console: Console, path: Path, header: Header, n_concepts: int) -> None:
+def _print_file(
+    console: Console, path: Path, header: Header, n_concepts: int, detector_iou: float
+) -> None:
     missing = sorted({name for d in header.datasets for name in d.missing_filters})
     summarise = not missing and header.current
     show_summary: Printer | None = None
     if summarise:
         # Everything is read before anything is printed: a damaged file gives one line.
         with open_artefact(path, header.schema) as file, explain_damage(path, header.schema):
-            show_summary = OVERVIEWS[header.schema](file, n_concepts)
+            show_summary = OVERVIEWS[header.schema](file, n_concepts, detector_iou)
     _print_header(console, path, header)
     _print_datasets(console, header)
     if missing:
@@ -120,10 +128,10 @@ def _print_file(console: Console, path: Path, header: Header, n_concepts: int) -
             "pip install hdf5plugin"
         )
     elif not header.current:
-        known = SCHEMA_VERSIONS[header.schema]
+        known = KINDS[header.schema].version
         newer = header.version > known
-        remedy = "update it" if newer else f"run 'snakemake --forcerun {RULES[header.schema]}'"
-        console.print(f"No summary: this program reads version {known}; {remedy}.")
+        end = "update it" if newer else remedy(header.schema)
+        console.print(f"No summary: this program reads version {known}; {end}.")
     if show_summary:
         show_summary(console)
 

@@ -2,13 +2,11 @@
 
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import entr
 
-from dissect_embed.artefacts.files import layer_names
-from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.artefacts.activations import Activations
 from dissect_embed.mathematics.iou import Best, find_best
 
 # Images looked at for what the peaks do not tell, evenly spaced.
@@ -109,7 +107,7 @@ def summarise_profiles(
 ) -> ProfileSummary:
     """Summarise a dissected layer.
 
-    A detector (``artefacts.profiles.Best``) detects its best concept alone.
+    A detector (``mathematics.iou.Best``) detects its best concept alone.
     """
     best, best_iou = find_best(iou)
     detects = Best(best, best_iou).detectors(detector_iou)
@@ -166,65 +164,22 @@ def summarise_embedding(
     )
 
 
-def read_activation_summaries(file: h5py.File) -> dict[str, ActivationSummary]:
-    """Summarise every layer of ``activations.h5``."""
-    summaries = {}
-    for layer in layer_names(file):
-        group = file[f"layers/{layer}"]
-        sample = None
-        if "activations" in group:
-            places = sample_places(len(group["peak"]))
-            sample = np.concatenate([group["activations"][i : i + 1] for i in places])
-        _, height, width = group.attrs["shape"]
-        summaries[layer] = summarise_activations(
-            group["peak"][:], sample, (int(height), int(width))
-        )
-    return summaries
+def read_activation_summary(source: Activations, layer: str) -> ActivationSummary:
+    """Summarise a layer of ``activations.h5``."""
+    of_layer = source[layer]
+    sample = None
+    if of_layer.maps is not None:
+        chosen = sample_images(len(source))
+        sample = np.concatenate([of_layer.maps[i : i + 1] for i in chosen])
+    return summarise_activations(of_layer.peak[:], sample, of_layer.shape[1:])
 
 
-def sample_places(n_images: int) -> list[int]:
+def sample_images(n_images: int) -> list[int]:
     """Return which images are looked at: all of a few, else 32 evenly spaced.
 
     Examples
     --------
-    >>> sample_places(3), len(sample_places(2000)), sample_places(2000)[-1]
+    >>> sample_images(3), len(sample_images(2000)), sample_images(2000)[-1]
     ([0, 1, 2], 32, 1999)
     """
     return np.unique(np.linspace(0, n_images - 1, SAMPLE).astype(int)).tolist()
-
-
-def read_profile_summaries(file: h5py.File) -> dict[str, ProfileSummary]:
-    """Summarise every layer of ``profiles.h5``."""
-    profiles = Profiles(file)
-    return {
-        layer: summarise_profiles(
-            profiles[layer].threshold, profiles[layer].activation, profiles[layer].iou,
-            profiles.least_iou,
-        )
-        for layer in profiles.layers
-    }  # fmt: skip
-
-
-def read_concepts(profiles: Profiles) -> list[tuple[str, str]]:
-    """Return (name, category) of every concept of ``profiles.h5``."""
-    return list(zip(profiles.concepts, profiles.concept_categories, strict=True))
-
-
-def read_similarity_summaries(file: h5py.File) -> dict[str, SimilaritySummary]:
-    """Summarise every layer of ``similarity.h5``."""
-    return {
-        layer: summarise_similarity(file[f"layers/{layer}/target"][:])
-        for layer in layer_names(file)
-    }
-
-
-def read_embedding_summaries(file: h5py.File) -> dict[tuple[str, str], EmbeddingSummary]:
-    """Summarise every layer of ``embedding.h5``, by layer and method (ours, supervised)."""
-    summaries = {}
-    for layer in layer_names(file):
-        for method, prefix in (("ours", ""), ("supervised", "supervised/")):
-            group = file[f"{prefix}layers/{layer}"]
-            summaries[layer, method] = summarise_embedding(
-                group["trajectory"][:], group["vectors"][:], group["loss"][:]
-            )
-    return summaries

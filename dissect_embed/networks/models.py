@@ -15,6 +15,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from dissect_embed.config import is_path
 from dissect_embed.errors import ModelError
 
 
@@ -43,7 +44,7 @@ def build_model(
     """
     if weights == "random":
         model = _construct(name, seed, n_classes)
-    elif _is_path(weights):
+    elif is_path(weights):
         state = load_state_dict(Path(weights))
         model = _construct(name, seed, n_classes or _n_classes(name, state))
         _load(model, state, Path(weights), name)
@@ -94,10 +95,6 @@ def hash_weights(model: nn.Module) -> str:
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         digest.update(array.flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _is_path(weights: str) -> bool:
-    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
 
 
 def _construct(name: str, seed: int, n_classes: int | None) -> nn.Module:

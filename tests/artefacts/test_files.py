@@ -16,21 +16,9 @@ import pytest
 
 from dissect_embed.artefacts import files
 from dissect_embed.artefacts.disk import PatientFile, check_disk_space, format_bytes
-from dissect_embed.artefacts.files import (
-    SCHEMA_VERSIONS,
-    atomic_path,
-    check_expected,
-    check_made_from,
-    create_artefact,
-    fingerprint,
-    label_axes,
-    layer_names,
-    open_artefact,
-    read_config,
-    read_made_from,
-    read_strings,
-    write_scale,
-)
+from dissect_embed.artefacts.files import SCHEMA_VERSIONS, atomic_path, check_expected, check_made_from, create_artefact, fingerprint, layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.axes import label_axes, write_scale
+from dissect_embed.artefacts.contents import read_strings
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 CONFIG = {

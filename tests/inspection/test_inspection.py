@@ -22,17 +22,8 @@ from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, DatasetError
 from dissect_embed.inspection import print_inspection
 from dissect_embed.inspection.files import read_header
-from dissect_embed.inspection.queries import (
-    ConceptOverlap,
-    UnitOverlap,
-    choose_units,
-    count_concept_pixels,
-    match_concepts,
-    parse_unit,
-    profile_unit,
-    rank_units,
-    top_images,
-)
+from dissect_embed.inspection.queries import ConceptOverlap, UnitOverlap, choose_units, count_concept_pixels, profile_unit, rank_units, top_images
+from dissect_embed.artefacts.naming import match_concepts, parse_unit
 from dissect_embed.inspection.summaries import (
     summarise_activations,
     summarise_embedding,

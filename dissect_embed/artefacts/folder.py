@@ -1,0 +1,203 @@
+"""The files of a run: where they lie, and whether they belong together."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from dissect_embed.artefacts.activations import Activations, open_activations
+from dissect_embed.artefacts.chance import Chance, open_chance
+from dissect_embed.artefacts.embedding import Embedding, open_embedding
+from dissect_embed.artefacts.files import check_version, open_hdf5
+from dissect_embed.artefacts.kinds import HDF5_KINDS, KINDS, remedy
+from dissect_embed.artefacts.labels import Labels, open_labels
+from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.artefacts.similarity import Similarity, open_similarity
+from dissect_embed.artefacts.tables import COLUMNS, Table, read_table
+from dissect_embed.errors import ArtefactError
+
+# The files of a run: HDF5 files, and tables, which have a JSON beside them.
+FILES = tuple(kind for kind in HDF5_KINDS if kind not in ("classes", "prior", "thresholds"))
+TABLES = (*COLUMNS, "units")
+
+
+class RunFolder:
+    """The files of a run.
+
+    Attributes
+    ----------
+    folder
+        ``results/<run>``.
+    headers
+        By kind of file what each says of itself: ``config``, ``made_from``, ``fingerprint``.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Open a folder; every file in it is checked against those it was made from.
+
+        Raises
+        ------
+        ArtefactError
+            If it is none, empty, half made, of another version, or has files of two runs.
+        """
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            msg = f"{self.folder}: no such folder; name that of a run, results/<run>"
+            raise ArtefactError(msg)
+        self.headers = self._read_headers()
+        if not self.headers:
+            msg = (
+                f"{self.folder}: no file of a run lies here; name results/<run>, or make one with "
+                "'snakemake --cores all'"
+            )
+            raise ArtefactError(msg)
+        self._check_sources()
+
+    def __repr__(self) -> str:
+        """Return what it is, in a line."""
+        return f"{type(self).__name__}({str(self.folder)!r}: {', '.join(self.headers)})"
+
+    def path(self, kind: str) -> Path:
+        """Return where a kind of file lies."""
+        return self.folder / f"{kind}{'.csv' if kind in TABLES else '.h5'}"
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of files that are there."""
+        return list(self.headers)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings that the files were made with, as far as they are known."""
+        found: dict[str, Any] = {}
+        for header in self.headers.values():
+            found |= header["config"]
+        return found
+
+    @property
+    def layers(self) -> list[str]:
+        """The layers that were probed, in the order in which they were asked for."""
+        return [str(layer) for layer in self.config["layers"]]
+
+    @contextmanager
+    def open_activations(self) -> Iterator[Activations]:
+        """Open ``activations.h5``."""
+        with open_activations(self.need("activations")) as file:
+            yield file
+
+    @contextmanager
+    def open_labels(self) -> Iterator[Labels]:
+        """Open ``labels.h5``."""
+        with open_labels(self.need("labels")) as file:
+            yield file
+
+    @contextmanager
+    def open_profiles(self) -> Iterator[Profiles]:
+        """Open ``profiles.h5``."""
+        with open_profiles(self.need("profiles")) as file:
+            yield file
+
+    @contextmanager
+    def open_chance(self) -> Iterator[Chance]:
+        """Open ``chance.h5``."""
+        with open_chance(self.need("chance")) as file:
+            yield file
+
+    @contextmanager
+    def open_similarity(self) -> Iterator[Similarity]:
+        """Open ``similarity.h5``."""
+        with open_similarity(self.need("similarity")) as file:
+            yield file
+
+    @contextmanager
+    def open_embedding(self) -> Iterator[Embedding]:
+        """Open ``embedding.h5``."""
+        with open_embedding(self.need("embedding")) as file:
+            yield file
+
+    def read_table(self, kind: str) -> Table:
+        """Read a table: ``units``, ``scores``, ``controls``, ``relations`` or ``pairs``."""
+        return read_table(self.need(kind), kind)
+
+    def _read_headers(self) -> dict[str, dict[str, Any]]:
+        """Return what each file that is there says of itself."""
+        headers: dict[str, dict[str, Any]] = {}
+        for kind in FILES:
+            if (path := self.path(kind)).is_file():
+                with open_hdf5(path, remedy(kind)) as file:
+                    check_version(path, file.attrs, kind)
+                    headers[kind] = _header_of(path, file)
+        for kind in TABLES:
+            if (path := self.path(kind)).is_file():
+                table = read_table(path, kind)
+                headers[kind] = {"config": table.config, "made_from": table.made_from}
+        return headers
+
+    def _check_sources(self) -> None:
+        data = {
+            kind: self.headers[kind]["made_from"].get("dataset")
+            for kind in ("labels", "activations")
+            if kind in self.headers
+        }
+        if len(set(data.values())) > 1:
+            msg = (
+                f"{self.path('activations')}: made from another data set than "
+                f"{self.path('labels')}; run snakemake again"
+            )
+            raise ArtefactError(msg)
+        for kind, header in self.headers.items():
+            for source, attested in header["made_from"].items():
+                found = self.headers.get(source, {}).get("fingerprint")
+                if found is not None and found != attested:
+                    msg = (
+                        f"{self.path(kind)}: made from another {source} than {self.path(source)}: "
+                        "files of two runs, or one was made anew; run snakemake again"
+                    )
+                    raise ArtefactError(msg)
+
+    def need(self, kind: str) -> Path:
+        """Return the path of a file that must be there.
+
+        Raises
+        ------
+        ArtefactError
+            If it is missing.
+        """
+        path = self.path(kind)
+        if kind not in self.headers:
+            msg = (
+                f"{path}: missing, the run is half made; run snakemake, or 'dissect-embed "
+                f"{KINDS[kind].rule}'"
+            )
+            raise ArtefactError(msg)
+        return path
+
+    def check_layer(self, layer: str) -> str:
+        """Return a layer, of which it is known that it was probed."""
+        if layer not in self.layers:
+            msg = f"{self.folder}: no layer {layer!r}; there are {', '.join(self.layers)}"
+            raise ArtefactError(msg)
+        return layer
+
+    def check_unit(self, layer: str, unit: int, n_units: int) -> int:
+        """Return a unit, of which it is known that the layer has it."""
+        if not 0 <= unit < n_units:
+            msg = f"{self.folder}: {layer} has the units 0 to {n_units - 1}, not {unit}"
+            raise ArtefactError(msg)
+        return int(unit)
+
+
+def _header_of(path: Path, file: h5py.File) -> dict[str, Any]:
+    try:
+        return {
+            "config": json.loads(file.attrs["config"]),
+            "made_from": json.loads(file.attrs["made_from"]),
+            "fingerprint": str(file.attrs["fingerprint"]),
+        }
+    except (KeyError, ValueError) as error:
+        msg = f"{path}: damaged (attribute {error}); make it again"
+        raise ArtefactError(msg) from error

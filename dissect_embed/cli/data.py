@@ -1,0 +1,63 @@
+"""Commands of ``pipelines/data.smk``: data sets, rendered, fetched, described."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dissect_embed.cli.options import Data, Log, Name, Out, Split, log_to, setting
+from dissect_embed.config import Dataset
+
+
+def mini(
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    images: int = setting(Dataset, "images"),
+    seed: int = 0,
+    log: Log = None,
+) -> None:
+    """Render the embedded data set in Broden's format."""
+    from dissect_embed.datasets.mini import render_mini
+
+    log_to(log)
+    images = Dataset(images=images).images
+    render_mini(output, n_images=images, seed=seed)
+    logging.info("%s: %d images", output, images)
+
+
+def fetch(
+    source: Annotated[list[str], typer.Option(help="URL or path; repeat for mirrors.")],
+    archive: Annotated[Path, typer.Option(help="Where the zip file goes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    sha256: str = setting(Dataset, "sha256"),
+    rows: int | None = setting(Dataset, "rows"),
+    log: Log = None,
+) -> None:
+    """Fetch a data set in Broden's format, unpack it and check it."""
+    from dissect_embed.datasets.broden import load_broden
+    from dissect_embed.datasets.fetch import fetch_file
+    from dissect_embed.datasets.unpack import unpack_zip
+    from dissect_embed.errors import DatasetError
+
+    log_to(log)
+    settings = Dataset(sha256=sha256, rows=rows)
+    fetch_file(source, archive, sha256=settings.sha256 or None, size=None)
+    unpack_zip(archive, output)
+    found = len(load_broden(output).rows)
+    if settings.rows is not None and found != settings.rows:
+        msg = f"{output / 'index.csv'}: {found} rows, expected {rows}; fetch the archive again"
+        raise DatasetError(msg)
+    logging.info("%s: %d images", output, found)
+
+
+def dataset(
+    dataset: Data, output: Out, name: Name = "", split: Split = "all", log: Log = None
+) -> None:
+    """Describe a data set, checked: what the stages that read it depend on."""
+    from dissect_embed.artefacts.dataset import write_dataset_file
+    from dissect_embed.datasets.broden import load_broden
+
+    log_to(log)
+    data = load_broden(dataset, split)
+    write_dataset_file(output, data, name)
+    logging.info("%s: %d images, %d concepts", output, len(data.rows), len(data.concepts))

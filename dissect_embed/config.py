@@ -1,0 +1,307 @@
+"""The settings of a run: each with its type, bounds, default and help, said once.
+
+From these follow what Snakemake accepts, the options of the commands with their defaults and help,
+what is recorded in files, the JSON schema for editors (``pipelines/schemas/config.schema.yaml``)
+and the page of all settings (``docs/settings.md``):
+
+    python -m dissect_embed.config schema > pipelines/schemas/config.schema.yaml
+    python -m dissect_embed.config page > docs/settings.md
+
+Loads neither torch nor h5py.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from dissect_embed.errors import ConfigError
+from dissect_embed.settings import (
+    Name,
+    Positive,
+    Section,
+    Seed,
+    Seeds,
+    Text,
+    describe_settings,
+    json_schema,
+    unique,
+)
+
+
+def _not_the_quantile(value: float) -> float:
+    if value > 0.5:
+        msg = (
+            "expected at most 0.5: it is the share of activations above the threshold, 0.005 for "
+            "the 99.5 % quantile"
+        )
+        raise ValueError(msg)
+    return value
+
+
+def _three(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) not in (0, 3):
+        msg = "expected three numbers: red, green, blue"
+        raise ValueError(msg)
+    return values
+
+
+def _read_cache(value: Any) -> Any:
+    if value in ("all", "none") or (isinstance(value, list | tuple) and value):
+        return tuple(value) if isinstance(value, list | tuple) else value
+    msg = "expected 'all', 'none' or a list of layers"
+    raise ValueError(msg)
+
+
+Colours = Annotated[tuple[float, ...], AfterValidator(_three)]
+Method = Literal[
+    "plain", "kd", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst", "crd",
+    "skd",
+]  # fmt: skip
+Control = Literal["beta0", "uniform", "random", "permuted", "similarity"]
+
+
+class Dataset(Section):
+    """The labelled images that units are dissected with, in Broden's format."""
+
+    path: ClassVar[str] = "dataset"
+
+    name: Name = Field("mini", description="The data set's name in titles; 'mini' is rendered.")
+    root: Text = Field("data/mini", description="Folder with index.csv.")
+    split: Text = Field("all", description="Split of the index, or 'all'.")
+    images: int = Field(2000, ge=10, description="For 'mini': how many images are rendered.")
+    sources: tuple[Text, ...] = Field((), description="URLs or paths of the archive to fetch.")
+    sha256: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = Field(
+        "", description="Of the archive to fetch."
+    )
+    rows: int | None = Field(None, ge=1, description="Rows that the fetched index must have.")
+
+
+class Model(Section):
+    """The network whose units are dissected."""
+
+    path: ClassVar[str] = "model"
+
+    name: Text = Field(
+        "resnet18", description="A classifier of torchvision, or 'package.module:function'."
+    )
+    weights: Text = Field(
+        "trained",
+        description="'random', 'trained' (on the data set itself), a name of torchvision's such as "
+        "'IMAGENET1K_V1', or the path of a state_dict.",
+    )
+    layers: Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(unique)] = Field(
+        ("layer1", "layer2", "layer3", "layer4"), description="Modules to probe."
+    )
+    epochs: int = Field(3, ge=1, description="For weights 'trained': epochs over the data set.")
+
+
+class Activations(Section):
+    """How the network runs and what is stored of it."""
+
+    path: ClassVar[str] = "activations"
+
+    batch_size: int = Field(16, ge=1, description="Images a forward pass.")
+    dtype: Literal["float16", "float32"] = Field("float16", description="What maps are stored in.")
+    compression: Literal["none", "gzip", "lz4", "zstd"] = Field(
+        "none", description="Of stored maps; lz4 and zstd need the package hdf5plugin."
+    )
+    precision: Literal["float32", "tf32", "bfloat16"] = Field(
+        "float32", description="What the network computes in; tf32 on CUDA devices only."
+    )
+    cache: Annotated[Literal["all", "none"] | tuple[Text, ...], BeforeValidator(_read_cache)] = (
+        Field("all", description="'all', 'none', or the layers whose maps are stored.")
+    )
+
+    def cached(self, layers: Sequence[str]) -> list[str]:
+        """Return those of the probed layers whose maps are stored.
+
+        Raises
+        ------
+        ConfigError
+            If a layer to be cached is not probed.
+        """
+        if isinstance(self.cache, str):
+            return list(layers) if self.cache == "all" else []
+        unknown = [layer for layer in self.cache if layer not in layers]
+        if unknown:
+            msg = f"activations.cache: {unknown[0]!r} is none of the layers ({', '.join(layers)})"
+            raise ConfigError(msg)
+        return list(self.cache)
+
+
+class Dissection(Section):
+    """What makes a unit active, and a unit a detector."""
+
+    path: ClassVar[str] = "dissection"
+
+    quantile: Annotated[float, Field(gt=0), AfterValidator(_not_the_quantile)] = Field(
+        0.005, description="The share of a unit's activations that exceed its threshold."
+    )
+    detector_iou: float = Field(
+        0.04, ge=0, le=1, description="The best IoU from which on a unit counts as a detector."
+    )
+
+
+class Chance(Section):
+    """What IoU chance gives."""
+
+    path: ClassVar[str] = "chance"
+
+    seed: Seed = Field(0, description="Draws the images whose labels masks are laid on.")
+
+
+class Embedding(Section):
+    """How the vectors of units are learned (eq. 1)."""
+
+    path: ClassVar[str] = "embedding"
+
+    dim: int = Field(16, ge=1, description="Dimensions of a vector.")
+    target: Literal["mean", "minibatch"] = Field(
+        "mean",
+        description="'mean': the mean target P. 'minibatch': batch by batch, as published; needs "
+        "activations.cache 'all'.",
+    )
+    epochs: int = Field(100, ge=1, description="Epochs of SGD.")
+    steps_per_epoch: int = Field(100, ge=1, description="Steps an epoch.")
+    lr: Positive = Field(0.1, description="Learning rate at the start.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; not stated in the paper.")
+    weight_decay: float = Field(5e-4, ge=0, description="Of SGD.")
+    milestones: tuple[Seed, ...] = Field(
+        (50, 75, 90), description="Epochs, counted from 0, at which the learning rate falls to 0.1."
+    )
+    seeds: Seeds = Field((0, 1, 2), description="Of the random starts; one set of vectors each.")
+
+
+class Figure2(Section):
+    """What Figure 2 shows."""
+
+    path: ClassVar[str] = "figure2"
+
+    units: Annotated[tuple[Seed, ...], AfterValidator(unique)] = Field(
+        (), description="Units to draw; none named: drawn by the seed."
+    )
+    images: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+        (), description="Images to draw; none named: chosen by rule."
+    )
+    seed: Seed = Field(0, description="Draws units where none is named.")
+
+
+class Classes(Section):
+    """The images with one class each that students are trained on."""
+
+    path: ClassVar[str] = "distillation.dataset"
+
+    name: Name = Field("shapes", description="Its name in titles; 'shapes' is rendered.")
+    classes: Annotated[str, Field(pattern=r"[.]h5$")] = Field(
+        "data/shapes/classes.h5", description="The file that it is decoded into."
+    )
+    sources: tuple[Text, ...] = Field((), description="Class folders, tar files, CIFAR's pickles.")
+    download: str = Field("", description="Folder into which CIFAR-100 is fetched.")
+    images_per_class: int = Field(100, ge=1, description="For 'shapes': to train on.")
+    test_images_per_class: int = Field(20, ge=1, description="For 'shapes': to test on.")
+    seed: Seed = Field(0, description="For 'shapes': of the rendering.")
+    mean: Colours = Field((), description="Of red, green, blue, 0 to 1; by default the images'.")
+    std: Colours = Field((), description="As mean.")
+
+
+class Pair(Section):
+    """A teacher and its student, networks of the zoo or 'package.module:function'."""
+
+    path: ClassVar[str] = "distillation.pairs"
+
+    teacher: Text = Field(description="The network that the prior is made of.")
+    student: Text = Field(description="The network that is trained.")
+    beta: float | None = Field(None, ge=0, description="SKD's weight for this pair.")
+
+
+class Ablations(Section):
+    """Values of SKD's settings that are tried beside the published ones."""
+
+    path: ClassVar[str] = "distillation.ablations"
+
+    temperature: Annotated[tuple[Positive, ...], AfterValidator(unique)] = Field(
+        (), description="Divides the cosines."
+    )
+    beta: Annotated[tuple[Positive, ...], AfterValidator(unique)] = Field(
+        (), description="Weights of SKD's loss."
+    )
+
+
+class Schedule(Section):
+    """How long networks are trained."""
+
+    path: ClassVar[str] = "distillation.schedule"
+
+    name: Literal["crd", "paper"] = Field("crd", description="crd: 240 epochs. paper: 100.")
+    epochs: int = Field(240, ge=1, description="Fewer shorten the schedule.")
+    teacher_epochs: int | None = Field(None, ge=1, description="Of teachers; by default epochs.")
+
+
+class Distillation(Section):
+    """Table 1: which networks are trained, by which methods, and how."""
+
+    path: ClassVar[str] = "distillation"
+
+    dataset: Classes = Field(Classes(), description="The images.")
+    pairs: Annotated[tuple[Pair, ...], Field(min_length=1), AfterValidator(unique)] = Field(
+        (Pair(teacher="resnet32", student="resnet20"),), description="Columns of the table."
+    )
+    methods: Annotated[tuple[Method, ...], Field(min_length=1), AfterValidator(unique)] = Field(
+        ("plain", "kd", "skd"), description="Rows of the table."
+    )
+    controls: Annotated[tuple[Control, ...], AfterValidator(unique)] = Field(
+        (), description="What stands in place of SKD's vectors."
+    )
+    ablations: Ablations = Field(Ablations(), description="Other values of SKD's settings.")
+    seeds: Seeds = Field((0,), description="Of the students.")
+    schedule: Schedule = Field(Schedule(), description="How long.")
+    beta: float = Field(0.5, ge=0, description="SKD's weight.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="Of the networks; losses and weights are float32."
+    )
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: Name = Field("mini", description="Its files lie in results/<run>/.")
+    dataset: Dataset = Field(Dataset(), description="The labelled images.")
+    model: Model = Field(Model(), description="The network.")
+    shards: int = Field(1, ge=1, description="Parts that the images are split into, each a job.")
+    activations: Activations = Field(Activations(), description="How the network runs.")
+    dissection: Dissection = Field(Dissection(), description="What counts as active.")
+    chance: Chance = Field(Chance(), description="What chance gives.")
+    embedding: Embedding = Field(Embedding(), description="How vectors are learned.")
+    figure2: Figure2 = Field(Figure2(), description="What Figure 2 shows.")
+    distillation: Distillation = Field(Distillation(), description="Table 1.")
+
+
+def is_path(weights: str) -> bool:
+    """Say whether ``model.weights`` is the path of a file."""
+    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
+
+
+def read_config(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config, checked, with the default of what is not named, as plain values.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown, of another type or out of bounds.
+
+    Examples
+    --------
+    >>> read_config({"run": "mine", "embedding": {"seeds": ["0", "1"]}})["embedding"]["seeds"]
+    [0, 1]
+    """
+    config = Config(**values)
+    config.activations.cached(config.model.layers)
+    plain: dict[str, Any] = config.model_dump(mode="json")
+    return plain
+
+
+if __name__ == "__main__":
+    print(json_schema(Config) if sys.argv[1:] == ["schema"] else describe_settings(Config), end="")

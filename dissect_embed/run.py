@@ -1,0 +1,247 @@
+"""A run, to be asked: which units a concept has, which images, which neighbours.
+
+What notebooks, figures, the atlas and ``inspect`` read through: it knows that its files belong
+together, and with which network and data set they were made.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.errors import ArtefactError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from torch import nn
+
+    from dissect_embed.datasets.broden import Broden
+    from dissect_embed.figures.gallery import Gallery
+
+
+class Run(RunFolder):
+    """The files of a run, opened: ``Run("results/mini")``.
+
+    Raises
+    ------
+    ArtefactError
+        If the folder is none, empty, half made, of another version, or has files of two runs.
+    """
+
+    def dataset(self, root: Path | str | None = None) -> "Broden":
+        """Return the data set of the run; ``root`` where its folder was moved.
+
+        Raises
+        ------
+        ArtefactError, DatasetError
+            If it is not where it was, or not what it was.
+        """
+        from dissect_embed.datasets.broden import load_broden
+
+        recorded = self.config["dataset"]
+        folder = Path(root or recorded["root"])
+        if not (folder / "index.csv").is_file():
+            msg = (
+                f"{folder}: the run's data set is not here, as seen from {Path.cwd()}; name its "
+                "folder (--dataset FOLDER)"
+            )
+            raise ArtefactError(msg)
+        dataset = load_broden(folder, recorded["split"])
+        made_from = self.headers.get("activations", self.headers.get("labels", {}))
+        expected = made_from.get("made_from", {}).get("dataset", dataset.fingerprint)
+        if dataset.fingerprint != expected:
+            msg = (
+                f"{folder}: not the data set that {self.folder} was made from, or changed since; "
+                "name that one (--dataset FOLDER), or run snakemake again"
+            )
+            raise ArtefactError(msg)
+        return dataset
+
+    def network(self) -> "nn.Module":
+        """Return the network of the run, with its weights.
+
+        Raises
+        ------
+        ModelError
+            If it cannot be built again from what is recorded, as one given in Python.
+        """
+        from dissect_embed.networks.models import build_model
+
+        model = self.config["model"]
+        trained = self.folder / "model.pt"
+        return build_model(
+            model["name"], str(trained) if model["weights"] == "trained" else model["weights"]
+        )
+
+    @contextmanager
+    def gallery(
+        self,
+        layer: str | None = None,
+        *,
+        dataset: Path | str | None = None,
+        device: str | None = None,
+    ) -> Iterator["Gallery"]:
+        """Open what pictures of a layer's units are made from; by default of the last layer."""
+        from dissect_embed.device import choose_device
+        from dissect_embed.figures.gallery import open_gallery
+        from dissect_embed.networks.replay import prepare_replay
+
+        images = self.dataset(dataset)
+        with (
+            self.open_activations() as source,
+            self.open_profiles() as profiles,
+            self.open_labels() as labels,
+        ):
+            network = self.network() if source.uncached else None
+            replay = prepare_replay(source, network, images, choose_device(device))
+            yield open_gallery(source, profiles, labels, images, replay, layer)
+
+    def profiles(self, layer: str) -> Float[np.ndarray, "unit concept"]:
+        """Return the profiles T of a layer: the IoU of each unit with each concept."""
+        with self.open_profiles() as profiles:
+            return profiles[self.check_layer(layer)].iou
+
+    def vectors(self, layer: str, seed: int | None = None) -> Float[np.ndarray, "unit dim"]:
+        """Return the vectors S of a layer's units, of a seed; by default of the first.
+
+        Raises
+        ------
+        ArtefactError
+            If there is no such layer or seed.
+        """
+        with self.open_embedding() as embedding:
+            seed = embedding.seeds[0] if seed is None else seed
+            if seed not in embedding.seeds:
+                seeds = ", ".join(map(str, embedding.seeds))
+                msg = f"{embedding.path}: no vectors of seed {seed}; there are {seeds}"
+                raise ArtefactError(msg)
+            vectors = embedding[self.check_layer(layer)].vectors
+            return np.asarray(vectors[embedding.seeds.index(seed)])
+
+    def scores(self) -> "pd.DataFrame":
+        """Return the scores along training: layer, method, seed, epoch, kl (nats)."""
+        return self._frame("scores")
+
+    def controls(self) -> "pd.DataFrame":
+        """Return what the scores are compared with: layer, statistic, seed, value, its null, p."""
+        return self._frame("controls")
+
+    def pairs(self) -> "pd.DataFrame":
+        """Return the pairs of units whose vectors add up to a third's."""
+        return self._frame("pairs")
+
+    def units(self, concept: str | None = None) -> "pd.DataFrame":
+        """Return the units and their best concepts; with a concept, those that overlap it.
+
+        Returns
+        -------
+        Columns ``layer, unit, concept, category, iou, p``: of each unit its best concept, or of
+        each unit that overlaps ``concept`` at all that one, best first. p is how often chance finds
+        a best IoU as high; it is missing where ``chance.h5`` is.
+
+        Raises
+        ------
+        ArtefactError
+            If there is no such concept; names that are near are listed.
+        """
+        from dissect_embed.tally import unit_rows
+
+        with self.open_profiles() as profiles:
+            rows = unit_rows(profiles, self._pools(), concept)
+        return _as_frame(rows, ("layer", "unit", "concept", "category", "iou", "p"))
+
+    def concepts(self, layer: str, unit: int) -> "pd.DataFrame":
+        """Return the concepts that a unit overlaps, best first.
+
+        Returns
+        -------
+        Columns ``concept, category, iou, intersection`` (pixels in common), ``pixels`` (of it).
+        """
+        with self.open_profiles() as profiles:
+            of_layer = profiles[self.check_layer(layer)]
+            unit = self.check_unit(layer, unit, len(of_layer))
+            iou = of_layer.iou[unit]
+            rows = [
+                (
+                    profiles.concepts[c], profiles.concept_categories[c], float(iou[c]),
+                    int(of_layer.intersection[unit, c]), int(profiles.pixels[c]),
+                )
+                for c in np.argsort(-iou, kind="stable").tolist()
+                if iou[c] > 0
+            ]  # fmt: skip
+        return _as_frame(rows, ("concept", "category", "iou", "intersection", "pixels"))
+
+    def neighbours(self, layer: str, unit: int, n: int = 10) -> "pd.DataFrame":
+        """Return the units whose vectors lie nearest: unit, cosine, and their best concepts."""
+        import torch
+
+        from dissect_embed.mathematics.neighbours import nearest_units
+
+        vectors = torch.from_numpy(self.vectors(layer))
+        unit = self.check_unit(layer, unit, len(vectors))
+        near, cosines = nearest_units(vectors, n)
+        with self.open_profiles() as profiles:
+            names, best = profiles.best_names(layer), profiles[layer].best.iou
+        rows = [
+            (other, cosine, names[other], float(best[other]))
+            for other, cosine in zip(near[unit].tolist(), cosines[unit].tolist(), strict=True)
+        ]
+        return _as_frame(rows, ("unit", "cosine", "concept", "iou"))
+
+    def images(self, layer: str, unit: int, n: int = 10) -> "pd.DataFrame":
+        """Return the images of a unit's highest activations: image, peak, and whether it fires."""
+        with self.open_activations() as source, self.open_profiles() as profiles:
+            of_layer = source[self.check_layer(layer)]
+            unit = self.check_unit(layer, unit, of_layer.n_units)
+            peak = of_layer.peak[:, unit]
+            threshold = profiles[layer].threshold[unit]
+            order = np.argsort(-peak, kind="stable")[:n].tolist()
+            rows = [(source.images[i], float(peak[i]), bool(peak[i] > threshold)) for i in order]
+        return _as_frame(rows, ("image", "peak", "fires"))
+
+    def show(
+        self, layer: str, unit: int, n: int = 5, *, dataset: Path | str | None = None
+    ) -> "Figure":
+        """Return a figure of a unit's top images of different content, clear where it fires."""
+        from dissect_embed.figures.unit import draw_unit
+
+        with self.gallery(self.check_layer(layer), dataset=dataset) as gallery:
+            return draw_unit(gallery, self.check_unit(layer, unit, len(gallery.thresholds)), n)
+
+    def _pools(self) -> Mapping[str, Float[np.ndarray, " pool"]]:
+        """Return the best IoU by chance of each layer; nothing where ``chance.h5`` is missing."""
+        if "chance" not in self.headers:
+            return {}
+        with self.open_chance() as chance:
+            return {layer: chance.best(layer) for layer in chance.layers}
+
+    def _frame(self, kind: str) -> "pd.DataFrame":
+        import pandas as pd
+
+        self.read_table(kind)  # checked
+        # A concept may be called "nan"; scores without a seed or an epoch have none.
+        empty = {"seed": [""], "epoch": [""]} if kind == "scores" else {}
+        types = dict.fromkeys(empty, "Int64")
+        return pd.read_csv(self.path(kind), keep_default_na=False, na_values=empty, dtype=types)
+
+
+def open_run(folder: Path | str) -> Run:
+    """Open a results folder, cross-checked.
+
+    Raises
+    ------
+    ArtefactError
+        If it is none, empty, half made, of another version, or has files of two runs.
+    """
+    return Run(folder)
+
+
+def _as_frame(rows: Any, columns: tuple[str, ...]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(columns))
