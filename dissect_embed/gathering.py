@@ -70,7 +70,7 @@ def gather(
             _check_reference(activations)
 
             def write(file: h5py.File) -> None:
-                view_parts(file, activations)
+                view_parts(file, activations, path.parent)
         else:
             if activations_path is None:
                 msg = f"{path}: name the activations of all shards as well (--activations)"

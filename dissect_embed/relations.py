@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations
+from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.files import check_expected
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_artefact_table
@@ -63,8 +64,6 @@ def write_relations(
         If a file is missing or damaged, or was not made as ``expected`` says.
     """
     device = choose_device(device)
-    nearest_rows: list[list[object]] = []
-    pair_rows: list[list[object]] = []
     with (
         run.open_activations() as source,
         run.open_profiles() as profiles,
@@ -74,32 +73,47 @@ def write_relations(
         replay = None
         if source.uncached:
             replay = prepare_replay(source, run.network(), run.dataset(dataset), device)
-        overlaps = _overlaps(source, profiles, replay, device, n_threads)
-        for layer in source.layers:
-            vectors = torch.from_numpy(embedding[layer].vectors[0])
-            concepts = profiles.best_concepts(layer)
-            overlap = overlaps[layer].numpy()
-            n_units = len(overlap)
-            chance = (overlap.sum(axis=1) - overlap.diagonal()) / max(1, n_units - 1)
-            units, cosines = nearest_units(vectors, NEAREST)
-            for unit in range(n_units):
-                for rank, (other, cosine) in enumerate(
-                    zip(units[unit].tolist(), cosines[unit].tolist(), strict=True), start=1
-                ):
-                    row = [layer, unit, rank, other, f"{cosine:.4f}", f"{overlap[unit, other]:.4f}"]
-                    row += [f"{chance[unit]:.4f}", *concepts[unit], *concepts[other]]
-                    nearest_rows.append(row)
-            for rank, pair in enumerate(additive_pairs(vectors), start=1):
-                row = [layer, rank, *pair[:3], *(f"{c:.4f}" for c in pair[3:])]
-                pair_rows.append([*row, *(concepts[unit][0] for unit in pair[:3])])
+        nearest, pairs = find_relations(source, profiles, embedding, replay, device, n_threads)
         config = embedding.config
         made_from = {
             "activations": source.fingerprint,
             "profiles": profiles.fingerprint,
             "embedding": embedding.fingerprint,
         }
-    write_artefact_table(path, "relations", nearest_rows, config, made_from)
-    write_artefact_table(pairs_path, "pairs", pair_rows, config, made_from)
+    write_artefact_table(path, "relations", nearest, config, made_from)
+    write_artefact_table(pairs_path, "pairs", pairs, config, made_from)
+
+
+def find_relations(
+    source: Activations,
+    profiles: Profiles,
+    embedding: Embedding,
+    replay: Replay | None,
+    device: str,
+    n_threads: int | None = None,
+) -> tuple[list[list[object]], list[list[object]]]:
+    """Return the rows of ``relations.csv`` and of ``pairs.csv``."""
+    nearest_rows: list[list[object]] = []
+    pair_rows: list[list[object]] = []
+    overlaps = _overlaps(source, profiles, replay, device, n_threads)
+    for layer in source.layers:
+        vectors = torch.from_numpy(embedding[layer].vectors[0])
+        concepts = profiles.best_concepts(layer)
+        overlap = overlaps[layer].numpy()
+        n_units = len(overlap)
+        chance = (overlap.sum(axis=1) - overlap.diagonal()) / max(1, n_units - 1)
+        units, cosines = nearest_units(vectors, NEAREST)
+        for unit in range(n_units):
+            for rank, (other, cosine) in enumerate(
+                zip(units[unit].tolist(), cosines[unit].tolist(), strict=True), start=1
+            ):
+                row = [layer, unit, rank, other, f"{cosine:.4f}", f"{overlap[unit, other]:.4f}"]
+                row += [f"{chance[unit]:.4f}", *concepts[unit], *concepts[other]]
+                nearest_rows.append(row)
+        for rank, pair in enumerate(additive_pairs(vectors), start=1):
+            row = [layer, rank, *pair[:3], *(f"{c:.4f}" for c in pair[3:])]
+            pair_rows.append([*row, *(concepts[unit][0] for unit in pair[:3])])
+    return nearest_rows, pair_rows
 
 
 def _overlaps(

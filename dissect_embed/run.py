@@ -33,6 +33,11 @@ class Run(RunFolder):
         If the folder is none, empty, half made, of another version, or has files of two runs.
     """
 
+    def __init__(self, folder: Path | str, network: "nn.Module | None" = None) -> None:
+        """Open a folder; ``network`` where it cannot be built again by its name."""
+        super().__init__(folder)
+        self._network = network
+
     def dataset(self, root: Path | str | None = None) -> "Broden":
         """Return the data set of the run; ``root`` where its folder was moved.
 
@@ -72,6 +77,8 @@ class Run(RunFolder):
         """
         from dissect_embed.networks.models import build_model
 
+        if self._network is not None:
+            return self._network
         model = self.config["model"]
         trained = self.folder / "model.pt"
         return build_model(
@@ -230,15 +237,21 @@ class Run(RunFolder):
         return pd.read_csv(self.path(kind), keep_default_na=False, na_values=empty, dtype=types)
 
 
-def open_run(folder: Path | str) -> Run:
+def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:
     """Open a results folder, cross-checked.
+
+    Parameters
+    ----------
+    network
+        That of the run, where it was given in Python and layers are not cached: pictures of these
+        are computed by it.
 
     Raises
     ------
     ArtefactError
         If it is none, empty, half made, of another version, or has files of two runs.
     """
-    return Run(folder)
+    return Run(folder, network)
 
 
 def _as_frame(rows: Any, columns: tuple[str, ...]) -> "pd.DataFrame":

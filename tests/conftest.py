@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dissect_embed.artefacts.activations import write_top
+from dissect_embed.artefacts.activations import Activations
+from dissect_embed.artefacts.contents import row_digests
 from dissect_embed.artefacts.files import create_artefact
-from dissect_embed.artefacts.axes import write_scale
+from dissect_embed.artefacts.layout import create_layers
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
 
@@ -90,16 +91,17 @@ def write_activations_of(path: Path, dataset: Broden, maps: np.ndarray) -> None:
         "layers": ["a"],
         "activations": {},
     }
+    names = [row.image for row in dataset.rows]
     with create_artefact(path, "activations", config, {"dataset": dataset.fingerprint}) as file:
-        file.attrs["first_image"] = 0
-        write_scale(file, "images", [row.image for row in dataset.rows])
-        group = file.create_group("layers/a")
-        group.attrs["shape"], group.attrs["dtype"] = maps.shape[1:], str(maps.dtype)
-        write_scale(group, "unit", np.arange(maps.shape[1]))
-        group["activations"], group["peak"] = maps, maps.max(axis=(2, 3)).astype(np.float32)
+        file.attrs["first_image"], file.attrs["reference"] = 0, "of these maps"
+        create_layers(file, names, {"a": maps.shape[1:]}, {"a": str(maps.dtype)}, ["a"], {})
+        layer = Activations(file)["a"]
+        peak = maps.max(axis=(2, 3)).astype(np.float32)
+        layer.group["activations"][:], layer.peak[:] = maps, peak
+        layer.write_digests(row_digests(maps, peak))
         top = TopCounts(guess_floor(torch.from_numpy(maps)))
         top.add(torch.from_numpy(maps))
-        write_top(group, top)
+        layer.write_top(top)
 
 
 def write_tiny(root: Path, n_images: int = 6) -> Path:

@@ -18,18 +18,25 @@ from torch import Tensor, nn
 
 from dissect_embed import activations
 from dissect_embed.activations import write_activations
-from dissect_embed.artefacts.layout import CHUNK_BYTES, activation_bytes, chunk_shape
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_made_from
 from dissect_embed.artefacts.contents import read_strings
+from dissect_embed.artefacts.files import layer_names, open_artefact, read_made_from
+from dissect_embed.artefacts.layout import CHUNK_BYTES, activation_bytes, chunk_shape
+from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.errors import ArtefactError, DatasetError, DiskSpaceError, ModelError
+from dissect_embed.errors import (
+    ArtefactError,
+    ConfigError,
+    DatasetError,
+    DiskSpaceError,
+    ModelError,
+)
 from dissect_embed.networks import forward
 from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.models import hash_weights
 
 LAYERS = ["second", "first"]
-CONFIG = {"model": {"name": "small"}, "layers": LAYERS}
+SETTINGS = set(Activations.model_fields)
 
 
 class Small(nn.Module):
@@ -87,8 +94,9 @@ def write(
     out: Path, dataset: Broden, model: nn.Module | None = None, **options: object
 ) -> dict[str, np.ndarray]:
     """Write the file, and return its maps and peaks by layer."""
-    settings = {"config": CONFIG, "device": "cpu", "n_threads": 2} | options
-    write_activations(out, dataset, model or small(), LAYERS, **settings)
+    settings = Activations(**{key: options.pop(key) for key in SETTINGS & options.keys()})
+    options = {"device": "cpu", "n_threads": 2} | options
+    write_activations(out, dataset, model or small(), LAYERS, settings, **options)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     with open_artefact(out, "activations") as file:
         return {
@@ -205,7 +213,10 @@ def test_float16_overflow_makes_one_layer_float32(dataset, out, monkeypatch, cap
     np.testing.assert_allclose(written["second"], expected["second"], rtol=1e-5, atol=1e-5)
     assert "second: values above 65504; starting over with float32" in caplog.text
     with open_artefact(out, "activations") as file:
-        assert json.loads(file.attrs["config"]) == CONFIG
+        config = json.loads(file.attrs["config"])
+        assert config["layers"] == LAYERS
+        assert config["activations"] == Activations(batch_size=2).model_dump(mode="json")
+        assert config["model"] == {"name": "Small", "weights": "given"}
 
 
 def test_the_largest_float16_is_no_overflow(dataset, out):
@@ -248,14 +259,14 @@ def test_a_damaged_image_leaves_nothing(dataset, out):
 
 def test_layers_are_checked_before_anything_is_written(dataset, out):
     with pytest.raises(ModelError, match="Small has no layer 'third'"):
-        write_activations(out, dataset, small(), ["third"], config=CONFIG, device="cpu")
+        write_activations(out, dataset, small(), ["third"], device="cpu")
     assert not out.parent.exists()
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_empty_batches_are_an_error(dataset, out, batch_size):
     message = rf"activations\.batch_size: {batch_size}, expected at least 1"
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises(ConfigError, match=message):
         write(out, dataset, batch_size=batch_size)
     assert not out.parent.exists()
 

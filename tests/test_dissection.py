@@ -11,6 +11,9 @@ from PIL import Image
 
 from dissect_embed import labels
 from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.chance import write_chance
+from dissect_embed.config import Dissection
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_label_png
 from dissect_embed.dissection import write_profiles
@@ -27,8 +30,15 @@ def dissect(folder, data, maps, write_maps):
     write_labels(folder / "labels.h5", data)
     write_maps(folder / "activations.h5", data, maps)
     write_profiles(
-        folder / "profiles.h5", folder / "activations.h5", folder / "labels.h5", quantile=QUANTILE
+        folder / "profiles.h5",
+        folder / "activations.h5",
+        folder / "labels.h5",
+        Dissection(quantile=QUANTILE),
     )
+    write_chance(
+        folder / "chance.h5", folder / "activations.h5", folder / "labels.h5",
+        folder / "profiles.h5",
+    )  # fmt: skip
     with open_artefact(folder / "profiles.h5", "profiles") as file:
         group = file["layers/a"]
         names = ("threshold", "intersection", "activation", "iou")
@@ -138,9 +148,10 @@ def test_dissection_equals_the_slow_reference(tmp_path, data, write_maps, dtype,
         if name in ("never fires", "constant", "all tied at the top"):
             assert found["activation"][k].sum() == 0, name
     # What is made of it goes through as well.
-    write_units(tmp_path / "units.csv", tmp_path / "profiles.h5")
+    run = RunFolder(tmp_path)
+    write_units(run, tmp_path / "units.csv")
     assert len((tmp_path / "units.csv").read_text().splitlines()) == 1 + len(names)
-    draw_detectors(tmp_path / "profiles.h5", tmp_path / "detectors")
+    draw_detectors(run, tmp_path / "detectors")
 
 
 def test_a_data_set_without_any_label(tmp_path, data, write_maps):
@@ -149,7 +160,8 @@ def test_a_data_set_without_any_label(tmp_path, data, write_maps):
     maps = np.random.default_rng(0).random((6, 3, 4, 4)).astype(np.float16)
     found = dissect(tmp_path, data, maps, write_maps)
     assert not found["iou"].any()
-    write_units(tmp_path / "units.csv", tmp_path / "profiles.h5")
+    run = RunFolder(tmp_path)
+    write_units(run, tmp_path / "units.csv")
     lines = (tmp_path / "units.csv").read_text().splitlines()
     assert lines[1].startswith("a,0,,,0.0,1.0000,")
 

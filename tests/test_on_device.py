@@ -6,6 +6,7 @@
 import copy
 from collections import OrderedDict
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -15,6 +16,10 @@ from PIL import Image
 from torch import nn
 
 from dissect_embed.activations import write_activations
+from dissect_embed.artefacts.activations import open_activations
+from dissect_embed.artefacts.embedding import open_embedding
+from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.config import Activations, Dissection, Embedding
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.device import arithmetic
 from dissect_embed.dissection import write_profiles, write_thresholds
@@ -29,15 +34,16 @@ from dissect_embed.mathematics.thresholds import (
     compute_thresholds,
     guess_floor,
 )
-from dissect_embed.mathematics.vectors import Schedule, profile_target
+from dissect_embed.mathematics.vectors import profile_target
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.replay import prepare_replay
 from dissect_embed.parallel import one_torch_thread
-from dissect_embed.relations import write_relations
+from dissect_embed.relations import find_relations
 from dissect_embed.similarity import write_similarity
 
 LAYERS = ["bn1", "layer1", "layer2"]  # the first is signed
 ALL_LAYERS = [*LAYERS, "layer3", "layer4"]
-N_IMAGES, QUANTILE = 10, 0.02
+N_IMAGES, QUANTILE = 10, Dissection(quantile=0.02)
 # Of a layer's largest value. In float32 resnet18's convolutions are off by 2e-6 (beside float64),
 # and Winograd's may lose a digit more; where all of them round to TF32, by 2e-4 to 1e-3.
 ROUNDING = 3e-5
@@ -94,34 +100,39 @@ def on_cpu(tmp_path_factory, data, model, resnet) -> Path:
     return run
 
 
-def write(path, data, model, device, layers=LAYERS, **options) -> Path:
-    options = {"batch_size": 4, "device": device} | options
-    config = {"layers": layers, "activations": {"batch_size": options["batch_size"]}}
-    write_activations(path, data, model, layers, config=config, **options)
+def write(path, data, model, device, layers=LAYERS, n_threads=None, **settings) -> Path:
+    settings = Activations(**{"batch_size": 4} | settings)
+    write_activations(path, data, model, layers, settings, device=device, n_threads=n_threads)
     return path
 
 
 def dissect(path, run, device, activations=None, **options) -> Path:
     sources = activations or run / "activations.h5", run / "labels.h5"
-    write_profiles(path, *sources, quantile=QUANTILE, device=device, **options)
+    write_profiles(path, *sources, QUANTILE, device=device, **options)
     return path
 
 
-def embed(path, run, device, **options) -> Path:
-    schedule = Schedule(epochs=3, steps_per_epoch=10, lr=10.0, milestones=(2,))
-    write_embedding(
-        path, run / "similarity.h5", run / "profiles.h5", schedule=schedule, seeds=(0, 1),
-        activations_path=run / "activations.h5", batch_size=4, device=device, **options,
-    )  # fmt: skip
+def embed(path, run, device, target="mean", **options) -> Path:
+    settings = Embedding(
+        epochs=3, steps_per_epoch=10, lr=10.0, milestones=[2], seeds=[0, 1], target=target
+    )
+    with mock.patch("dissect_embed.embedding.BATCH", 4):
+        write_embedding(
+            path, run / "similarity.h5", run / "profiles.h5", settings,
+            activations_path=run / "activations.h5", device=device, **options,
+        )  # fmt: skip
     return path
 
 
-def relate(folder, run, device, activations=None, **options) -> list[bytes]:
-    """Return what stands in both tables."""
-    tables = [folder / "relations.csv", folder / "pairs.csv"]
-    sources = activations or run / "activations.h5", run / "profiles.h5", run / "embedding.h5"
-    write_relations(*tables, *sources, device=device, **options)
-    return [table.read_bytes() for table in tables]
+def relate(run, device, activations=None, model=None, dataset=None) -> tuple[list, list]:
+    """Return the rows of both tables."""
+    with (
+        open_activations(activations or run / "activations.h5") as source,
+        open_profiles(run / "profiles.h5") as profiles,
+        open_embedding(run / "embedding.h5") as embedding,
+    ):
+        replay = prepare_replay(source, model, dataset, device)
+        return find_relations(source, profiles, embedding, replay, device)
 
 
 def deviations(path, other) -> dict[str, float]:
@@ -181,7 +192,7 @@ def test_tf32_is_off_in_the_network_and_on_again_after_an_error(tmp_path, data, 
 
 @pytest.mark.parametrize("cached", [LAYERS, ["layer1"]])
 def test_batches_at_once_give_the_bits_of_batches_alone(tmp_path, data, model, device, cached):
-    options = {"batch_size": 2, "cached": cached}
+    options = {"batch_size": 2, "cache": cached}
     alone = write(tmp_path / "1.h5", data, model, device, n_threads=1, **options)
     for path in (tmp_path / "a.h5", tmp_path / "b.h5"):
         assert differences(write(path, data, model, device, n_threads=4, **options), alone) == {}
@@ -257,13 +268,13 @@ def test_similarities_of_parts_add_up_exactly(on_cpu, device, source):
 def test_unstored_maps_change_nothing(tmp_path, data, model, on_cpu, device, cached, dtype):
     tables = []
     for kind, again in (("stored", {}), ("streamed", {"model": model, "dataset": data})):
-        here, stored = tmp_path / kind, cached if again else LAYERS
-        maps = write(here / "a.h5", data, model, device, cached=stored, dtype=dtype)
+        here, stored = tmp_path / kind, (cached or "none") if again else "all"
+        maps = write(here / "a.h5", data, model, device, cache=stored, dtype=dtype)
         assert ("layers/layer2/activations" in content(maps)) == (not again)
         dissect(here / "profiles.h5", on_cpu, device, maps, **again)
         write_thresholds(here / "thresholds.h5", maps, device=device, **again)
         write_similarity(here / "similarity.h5", maps, device=device)
-        tables.append(relate(here / "tables", on_cpu, device, maps, **again))
+        tables.append(relate(on_cpu, device, maps, **again))
     for name in ("profiles.h5", "thresholds.h5", "similarity.h5"):
         assert differences(tmp_path / "streamed" / name, tmp_path / "stored" / name) == {}
     assert tables[0] == tables[1]
@@ -290,13 +301,13 @@ def test_vectors_are_trained_as_on_the_cpu(tmp_path, on_cpu, device, target):
             torch.testing.assert_close(*scores, rtol=1e-3, atol=0)
 
 
-def test_relations_are_those_of_the_cpu(tmp_path, on_cpu, device):
-    assert relate(tmp_path / "a", on_cpu, device) == relate(tmp_path / "b", on_cpu, "cpu")
+def test_relations_are_those_of_the_cpu(on_cpu, device):
+    assert relate(on_cpu, device) == relate(on_cpu, "cpu")
 
 
 def test_a_second_device_gives_the_same(tmp_path, data, model, on_cpu, device, second_device):
     maps = [
-        write(tmp_path / f"{n}.h5", data, model, where, cached=["layer1"])
+        write(tmp_path / f"{n}.h5", data, model, where, cache=["layer1"])
         for n, where in enumerate((device, second_device))
     ]
     assert differences(*maps) == {}

@@ -28,7 +28,7 @@ from dissect_embed.errors import ArtefactError
 BLOCK = 1 << 24
 
 
-def row_digests(*arrays: Shaped[np.ndarray, "row *any"]) -> UInt64[np.ndarray, " row"]:
+def row_digests(*arrays: Shaped[np.ndarray, "row ..."]) -> UInt64[np.ndarray, " row"]:
     """Return a digest of each row of some arrays taken together.
 
     Examples
@@ -99,12 +99,12 @@ def read_strings(dataset: h5py.Dataset) -> list[str]:
 
 
 def check_rows(
-    digests: h5py.Dataset | UInt64[np.ndarray, " row"],
+    digests: UInt64[np.ndarray, " row"],
     start: int,
-    found: UInt64[np.ndarray, " row"],
+    found: UInt64[np.ndarray, " some"],
 ) -> int | None:
     """Return the first row, counted from ``start``, whose digest is another than that stored."""
-    wrong = np.flatnonzero(np.asarray(digests[start : start + len(found)]) != found)
+    wrong = np.flatnonzero(digests[start : start + len(found)] != found)
     return start + int(wrong[0]) if len(wrong) else None
 
 

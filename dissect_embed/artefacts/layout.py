@@ -97,15 +97,19 @@ def compression_options(compression: str) -> dict[str, Any]:
     return dict(hdf5plugin.Zstd(clevel=1) if compression == "zstd" else hdf5plugin.LZ4())
 
 
-def view_parts(file: h5py.File, parts: Sequence[Activations]) -> None:
+def view_parts(file: h5py.File, parts: Sequence[Activations], folder: Path) -> None:
     """Fill an empty ``activations.h5`` with views of the files of all shards, in order.
+
+    Parameters
+    ----------
+    folder
+        That of the file: views name their sources as seen from it.
 
     Raises
     ------
     ArtefactError
         If a layer was stored in another type in some of them.
     """
-    folder = Path(file.filename).parent
     names = [os.path.relpath(part.path, folder) for part in parts]
     fingerprints = dict(zip(names, (part.fingerprint for part in parts), strict=True))
     file.attrs["parts"] = json.dumps(fingerprints)

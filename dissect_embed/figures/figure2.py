@@ -75,16 +75,17 @@ def draw_figure2(
         run.open_profiles() as profiles,
     ):
         vectors = torch.from_numpy(run.vectors(gallery.layer))
-        _draw(gallery, run_title(profiles), vectors, stem, settings)
+        draw_neighbours(gallery, run_title(profiles), vectors, stem, settings)
 
 
-def _draw(
+def draw_neighbours(
     gallery: Gallery,
     title: str,
     vectors: Float[Tensor, "unit dim"],
     stem: Path,
     settings: Figure2,
 ) -> None:
+    """Draw units of a gallery beside their nearest, as ``draw_figure2`` does."""
     n_units = len(gallery.thresholds)
     for unit in settings.units:
         if not 0 <= unit < n_units:

@@ -66,10 +66,11 @@ def draw_figure3(
         run.open_profiles() as profiles,
     ):
         vectors = torch.from_numpy(run.vectors(gallery.layer))
-        _draw(gallery, run_title(profiles), vectors, stem)
+        draw_sums(gallery, run_title(profiles), vectors, stem)
 
 
-def _draw(gallery: Gallery, title: str, vectors: Float[Tensor, "unit dim"], stem: Path) -> None:
+def draw_sums(gallery: Gallery, title: str, vectors: Float[Tensor, "unit dim"], stem: Path) -> None:
+    """Draw pairs of a gallery's units and their sums, as ``draw_figure3`` does."""
     pairs = choose_pairs(gallery, additive_pairs(vectors, top=1000), PAIRS)
     with reproducible_style():
         size = (max(1, len(pairs)) * 3 * PANEL_INCHES + 0.6, IMAGES * PANEL_INCHES + 1.2)

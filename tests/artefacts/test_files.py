@@ -3,22 +3,40 @@
 import datetime
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from dissect_embed.artefacts import files
-from dissect_embed.artefacts.disk import PatientFile, check_disk_space, format_bytes
-from dissect_embed.artefacts.files import SCHEMA_VERSIONS, atomic_path, check_expected, check_made_from, create_artefact, fingerprint, layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts import contents, files
 from dissect_embed.artefacts.axes import label_axes, write_scale
-from dissect_embed.artefacts.contents import read_strings
+from dissect_embed.artefacts.contents import (
+    mark_derived,
+    mark_rows,
+    read_array,
+    read_strings,
+    row_digests,
+)
+from dissect_embed.artefacts.disk import PatientFile, check_disk_space, format_bytes
+from dissect_embed.artefacts.files import (
+    atomic_path,
+    check_expected,
+    check_made_from,
+    create_artefact,
+    layer_names,
+    open_artefact,
+    read_config,
+    read_made_from,
+)
+from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
 CONFIG = {
@@ -149,10 +167,37 @@ def test_a_second_writer_does_not_harm_the_first(tmp_path):
 
 # ---- fingerprint ----
 
+NUMBERS = np.arange(6).reshape(2, 3)
+CONTENT = {"numbers": NUMBERS, "trees": ["maple", "oak"]}
 
-def test_fingerprint_is_that_of_the_settings(tmp_path):
-    with h5py.File(write(tmp_path / "a.h5")) as file:
-        assert file.attrs["fingerprint"] == fingerprint("profiles", CONFIG, MADE_FROM)
+
+def fingerprint(
+    folder: Path,
+    content: dict[str, Any] = CONTENT,
+    kind: str = "profiles",
+    config: dict[str, Any] = CONFIG,
+    made_from: dict[str, str] = MADE_FROM,
+    then: Callable[[h5py.File], object] = lambda file: None,
+) -> str:
+    """Return that of a file of some datasets, with which something was done before it was whole."""
+    path = folder / "sealed.h5"
+    with create_artefact(path, kind, config, made_from) as file:
+        for name, values in content.items():
+            if isinstance(values, list):
+                write_scale(file, name, values)
+            else:
+                file[name] = values
+        then(file)
+    with open_artefact(path, kind) as file:
+        return str(file.attrs["fingerprint"])
+
+
+def test_fingerprint_heeds_neither_settings_nor_sources_nor_order(tmp_path):
+    found = fingerprint(tmp_path)
+    assert len(found) == 64
+    assert fingerprint(tmp_path, config={"layers": ["layer1"], "quantile": 0.01}) == found
+    assert fingerprint(tmp_path, made_from={"activations": "abd"}) == found
+    assert fingerprint(tmp_path, dict(reversed(CONTENT.items()))) == found
 
 
 def test_fingerprint_heeds_neither_time_nor_versions(tmp_path, monkeypatch):
@@ -169,51 +214,136 @@ def test_fingerprint_heeds_neither_time_nor_versions(tmp_path, monkeypatch):
     assert after["created"] == "2036-02-29T00:00:00+00:00"
 
 
-def test_fingerprint_follows_what_makes_the_numbers(monkeypatch):
-    found = [
-        fingerprint("profiles", CONFIG, MADE_FROM),
-        fingerprint("similarity", CONFIG, MADE_FROM),
-        fingerprint("profiles", CONFIG | {"quantile": 0.01}, MADE_FROM),
-        fingerprint("profiles", CONFIG | {"layers": ["layer1", "layer2"]}, MADE_FROM),
-        fingerprint("profiles", CONFIG, {"activations": "abd"}),
-        fingerprint("profiles", CONFIG, MADE_FROM, version=99),
-    ]
-    assert len(set(found)) == len(found)
-    turned = dict(reversed(CONFIG.items()))
-    assert fingerprint("profiles", turned, MADE_FROM) == found[0]
-    monkeypatch.setitem(SCHEMA_VERSIONS, "profiles", 99)
-    assert fingerprint("profiles", CONFIG, MADE_FROM) == found[-1]
+@pytest.mark.parametrize(
+    "content",
+    [
+        CONTENT | {"numbers": np.array([[0, 1, 2], [3, 4, 6]])},
+        CONTENT | {"numbers": NUMBERS.astype(np.float64)},
+        CONTENT | {"numbers": NUMBERS.astype(np.int32)},
+        CONTENT | {"numbers": NUMBERS.reshape(3, 2)},
+        CONTENT | {"trees": ["maple", "ash"]},
+        CONTENT | {"trees": ["oak", "maple"]},
+        CONTENT | {"trees": ["maple"]},
+        CONTENT | {"more": np.zeros(0)},
+        CONTENT | {"more": 1.5},
+        {"digits": NUMBERS, "trees": CONTENT["trees"]},
+        {"layers/a/numbers": NUMBERS, "trees": CONTENT["trees"]},
+        {"trees": CONTENT["trees"]},
+    ],
+)
+def test_other_numbers_names_and_types_have_another_fingerprint(tmp_path, content):
+    assert fingerprint(tmp_path, content) != fingerprint(tmp_path)
+
+
+def test_another_kind_or_version_has_another_fingerprint(tmp_path, monkeypatch):
+    found = [fingerprint(tmp_path), fingerprint(tmp_path, kind="similarity")]
+    monkeypatch.setitem(KINDS, "profiles", KINDS["profiles"]._replace(version=99))
+    found.append(fingerprint(tmp_path))
+    assert len(set(found)) == 3
+
+
+def test_what_follows_from_other_numbers_does_not_count(tmp_path):
+    derived = {
+        fingerprint(
+            tmp_path, CONTENT | {"sum": np.float64(s)}, then=lambda file: mark_derived(file["sum"])
+        )
+        for s in (15.0, 15.1)
+    }
+    assert derived == {fingerprint(tmp_path)}
+    with open_artefact(tmp_path / "sealed.h5", "profiles") as file:
+        assert "digest" in file["numbers"].attrs
+    assert fingerprint(tmp_path, CONTENT | {"sum": 15.0}) not in derived
+
+
+def test_a_digest_does_not_depend_on_how_much_is_read_at_once(tmp_path, monkeypatch):
+    content = CONTENT | {"numbers": np.arange(600.0).reshape(50, 12)}
+    found = fingerprint(tmp_path, content)
+    for block in (1, 13, 25, 599):
+        monkeypatch.setattr(contents, "BLOCK", block)
+        assert fingerprint(tmp_path, content) == found
+
+
+def test_a_view_of_parts_has_the_fingerprint_of_the_whole(tmp_path):
+    """Rows with digests of their own count by these, wherever their numbers lie."""
+    maps = np.random.default_rng(0).normal(size=(5, 3, 4)).astype(np.float16)
+    for name, rows in (("one", maps[:2]), ("two", maps[2:])):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["maps"] = rows
+
+    def whole(file: h5py.File, values: np.ndarray = maps) -> None:
+        file["maps"], file["digest"] = values, row_digests(values)
+        mark_rows(file["maps"])
+
+    def view(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout(maps.shape, maps.dtype)
+        layout[:2] = h5py.VirtualSource("one.h5", "maps", (2, 3, 4))
+        layout[2:] = h5py.VirtualSource("two.h5", "maps", (3, 3, 4))
+        mark_rows(file.create_virtual_dataset("maps", layout))
+        file["digest"] = np.concatenate([row_digests(maps[:2]), row_digests(maps[2:])])
+
+    found = fingerprint(tmp_path, then=whole)
+    assert fingerprint(tmp_path, then=view) == found
+    with open_artefact(tmp_path / "sealed.h5", "profiles") as file:
+        np.testing.assert_array_equal(read_array(file["maps"]), maps)
+    for other in (maps + (maps == maps[4, 2, 3]), maps[[1, 0, 2, 3, 4]], maps.astype(np.float32)):
+        assert fingerprint(tmp_path, then=lambda file, o=other: whole(file, o)) != found
+    assert fingerprint(tmp_path) != found
+
+
+def test_digests_of_rows_of_several_arrays():
+    maps, peak = np.arange(6.0).reshape(3, 2), np.array([[1], [3], [5]], dtype=np.float32)
+    found = row_digests(maps, peak)
+    assert found.dtype == np.uint64
+    assert len(set(found.tolist())) == 3
+    np.testing.assert_array_equal(row_digests(maps[::-1], peak[::-1]), found[::-1])
+    np.testing.assert_array_equal(row_digests(np.asfortranarray(maps), peak), found)
+    assert (row_digests(maps, peak + 1) != found).all()
+    assert (row_digests(maps) != found).all()
 
 
 # ---- reading what is not right ----
 
 
-def assert_refused(path: Path, message: str, schema: str = "profiles") -> None:
-    with pytest.raises(ArtefactError, match=message), open_artefact(path, schema):
+def refusal(path: Path, schema: str = "profiles") -> str:
+    """Return what is told of a file that is not opened."""
+    with pytest.raises(ArtefactError) as caught, open_artefact(path, schema):
         pass
+    return str(caught.value)
 
 
 def test_missing_file(tmp_path):
     for path in (tmp_path / "none.h5", tmp_path):
-        assert_refused(path, rf"{path.name}: missing; make it with 'dissect-embed dissect'")
+        told = f"{path}: missing; make it with 'dissect-embed dissect' or snakemake"
+        assert refusal(path) == told
 
 
-def test_file_of_another_kind(tmp_path):
+def test_file_of_another_kind_is_never_to_be_deleted(tmp_path):
     path = write(tmp_path / "p.h5")
-    message = (
-        r"p\.h5: expected similarity version \d+, found profiles version \d+; delete it and run"
-    )
-    assert_refused(path, rf"{message} 'snakemake --forcerun similarity'", "similarity")
+    known = KINDS["profiles"].version
+    wanted = f"expected similarity version {KINDS['similarity'].version}"
+    told = f"{path}: {wanted}, found profiles version {known}; name a file of 'similarity'"
+    assert refusal(path, "similarity") == told
     with h5py.File(tmp_path / "plain.h5", "w"):
         pass
-    assert_refused(tmp_path / "plain.h5", r"expected profiles version \d+, found None version None")
+    found = refusal(tmp_path / "plain.h5")
+    assert found.endswith(
+        f"plain.h5: expected profiles version {known}, found None version None; "
+        "name a file of 'dissect'"
+    )
 
 
-def test_file_of_another_version(tmp_path):
+def test_file_of_an_older_version(tmp_path):
     path = write(tmp_path / "old.h5", schema_version=0)
-    version = SCHEMA_VERSIONS["profiles"]
-    message = rf"old\.h5: expected profiles version {version}, found profiles version 0; delete it"
-    assert_refused(path, rf"{message} and run 'snakemake --forcerun dissect'")
+    version = KINDS["profiles"].version
+    told = f"{path}: expected profiles version {version}, found profiles version 0; delete it"
+    assert refusal(path) == f"{told} and run 'snakemake --forcerun dissect'"
+
+
+def test_file_of_a_later_version_is_never_to_be_deleted(tmp_path):
+    version = KINDS["profiles"].version
+    path = write(tmp_path / "new.h5", schema_version=version + 1)
+    told = f"{path}: expected profiles version {version}, found profiles version {version + 1}"
+    assert refusal(path) == f"{told}; it is of a later version of dissect-embed: update this one"
 
 
 def test_truncated_and_foreign_files(tmp_path):
@@ -222,9 +352,134 @@ def test_truncated_and_foreign_files(tmp_path):
     message = r"p\.h5: no HDF5 file, or a damaged one \(.+\); delete it and run .*forcerun dissect"
     for size in (0, 7, 100, len(content) // 2, len(content) - 1):
         path.write_bytes(content[:size])
-        assert_refused(path, message)
+        assert re.search(message, refusal(path))
     path.write_text("unit,concept\n" * 100)
-    assert_refused(path, message)
+    assert re.search(message, refusal(path))
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOLCK, "No locks available"), "HDF5_USE_FILE_LOCKING=FALSE and run again"),
+        (
+            OSError("Unable to open file (unable to lock file, errno = 37, error message = 'No')"),
+            "HDF5_USE_FILE_LOCKING=FALSE and run again",
+        ),
+        (BlockingIOError(errno.EAGAIN, "in use"), "another process is writing it; wait for that"),
+        (PermissionError(errno.EACCES, "Permission denied"), r"cannot be read (Permission denied)"),
+        (OSError(errno.EIO, "Input/output error"), "see to its rights and disk"),
+    ],
+)
+def test_what_is_not_the_fault_of_a_file_never_asks_to_delete_it(
+    tmp_path, monkeypatch, error, told
+):
+    path = write(tmp_path / "p.h5")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(h5py, "File", fail)
+    found = refusal(path)
+    assert found.startswith(f"{path}: ")
+    assert told in found
+    assert "delete" not in found
+
+
+HOLDER = """
+import sys, h5py
+with h5py.File(sys.argv[1], "r+"):
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_file_that_another_process_writes_is_left_to_it(tmp_path):
+    path = write(tmp_path / "p.h5")
+    command = [sys.executable, "-c", HOLDER, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        told = refusal(path)
+        holder.communicate(timeout=60)
+    assert told == f"{path}: another process is writing it; wait for that one or stop it"
+    with open_artefact(path, "profiles") as file:
+        assert "numbers" in file
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read whatever it likes"
+)
+def test_a_file_without_rights_says_so(tmp_path):
+    path = write(tmp_path / "p.h5")
+    path.chmod(0)
+    told = "cannot be read (Permission denied); see to its rights and disk"
+    assert refusal(path) == f"{path}: {told}"
+
+
+# ---- damage within ----
+
+DAMAGED = "is damaged (its bytes are not those that were written)"
+AGAIN = "delete it and run 'snakemake --forcerun dissect'"
+
+
+def change_byte(path: Path, place: int) -> None:
+    """Flip the lowest bit of one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [0, 17, 7999])
+def test_one_bit_of_a_number_is_noticed(tmp_path, place):
+    path = write(tmp_path / "p.h5")
+    with h5py.File(path) as file:
+        numbers = file["numbers"]
+        assert numbers.chunks is None
+        assert numbers.nbytes == 8000
+        start = numbers.id.get_offset()
+    change_byte(path, start + place)
+    with open_artefact(path, "profiles") as file:
+        assert (file["numbers"][:] != np.arange(1000)).sum() == 1  # HDF5 itself notices nothing
+        with pytest.raises(ArtefactError) as caught:
+            read_array(file["numbers"])
+    assert str(caught.value) == f"{path}: /numbers {DAMAGED}; {AGAIN}"
+
+
+@pytest.mark.parametrize("place", [0, 4])
+def test_one_bit_of_a_name_is_noticed(tmp_path, place):
+    fingerprint(tmp_path, {"labels/name": ["maple", "oak"], "labels/number": np.array([1, 2])})
+    path = tmp_path / "sealed.h5"
+    assert path.read_bytes().count(b"maple") == 1
+    change_byte(path, path.read_bytes().index(b"maple") + place)
+    with open_artefact(path, "profiles") as file:
+        with pytest.raises(ArtefactError) as caught:
+            read_strings(file["labels/name"])
+        assert read_array(file["labels/number"]).tolist() == [1, 2]
+    assert str(caught.value) == f"{path}: /labels/name {DAMAGED}; {AGAIN}"
+
+
+def test_a_chunk_that_cannot_be_unpacked_is_named(tmp_path):
+    path = tmp_path / "p.h5"
+    with create_artefact(path, "profiles", CONFIG, MADE_FROM) as file:
+        file.create_dataset("packed", data=np.arange(1000), compression="gzip")
+    with h5py.File(path) as file:
+        start = file["packed"].id.get_chunk_info(0).byte_offset
+    change_byte(path, start)
+    message = rf"p\.h5: /packed is damaged \(.+\); {AGAIN}"
+    with open_artefact(path, "profiles") as file, pytest.raises(ArtefactError, match=message):
+        read_array(file["packed"])
+
+
+def test_what_is_whole_is_read_as_it_was_written(tmp_path):
+    content = {
+        "empty": np.zeros((0, 3)), "one": np.float16(2.5), "flags": np.array([True, False]),
+        "none": np.array([np.nan, -0.0, np.inf]), "names": ["", "é", "a b", ""],
+    }  # fmt: skip
+    fingerprint(tmp_path, content)
+    with open_artefact(tmp_path / "sealed.h5", "profiles") as file:
+        assert read_strings(file["names"]) == content.pop("names")
+        for name, values in content.items():
+            np.testing.assert_array_equal(read_array(file[name]), values, strict=True)
 
 
 def test_file_made_from_another(tmp_path):

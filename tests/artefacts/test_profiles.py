@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dissect_embed.artefacts.chance import open_chance, write_chance_file
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.profiles import (
     ConceptTable,
@@ -13,7 +14,7 @@ from dissect_embed.artefacts.profiles import (
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.iou import find_best
 
-CONFIG = {"layers": ["b", "a"], "dissection": {"quantile": 0.005, "detector_iou": 0.1}}
+CONFIG = {"layers": ["b", "a"], "dissection": {"quantile": 0.005}}
 CONCEPTS = ConceptTable(
     ["sky", "red-c", "tree"], np.array([3, 1, 9]), ["color", "object"], np.array([1, 0, 1]),
     np.array([100, 50, 20]),
@@ -22,15 +23,15 @@ CONCEPTS = ConceptTable(
 
 @pytest.fixture
 def path(tmp_path):
-    """Two layers, of two units and of one, with one draw of chance."""
-    # (draw, unit, concept) and (draw, unit, category)
-    both = np.array([[[50, 0, 0], [0, 0, 0]], [[10, 5, 0], [0, 0, 1]]])
-    fired = np.array([[[60, 50], [0, 9]], [[60, 50], [0, 9]]])
-    counts = {"b": LayerCounts(both, fired), "a": LayerCounts(both[:, :1], fired[:, :1])}
+    """Two layers, of two units and of one."""
+    # (unit, concept) and (unit, category)
+    both = np.array([[50, 0, 0], [0, 0, 0]])
+    fired = np.array([[60, 50], [0, 9]])
+    counts = {"b": LayerCounts(both, fired), "a": LayerCounts(both[:1], fired[:1])}
     thresholds = {"b": np.array([2.0, 0.0]), "a": np.array([2.0])}
     path = tmp_path / "profiles.h5"
     with create_artefact(path, "profiles", CONFIG, {"activations": "x"}) as file:
-        write_profile_file(file, CONCEPTS, thresholds, counts, shard=False)
+        write_profile_file(file, CONCEPTS, thresholds, counts)
     return path
 
 
@@ -48,8 +49,11 @@ def test_a_file_is_read_as_it_was_written(path):
         assert layer.intersection.tolist() == [[50, 0, 0], [0, 0, 0]]
         assert layer.activation.tolist() == [[60, 50], [0, 9]]
         assert layer.iou[0].tolist() == [50 / (50 + 100 - 50), 0, 0]
-        # By chance: sky 10 of 50 + 100 - 10, red 5 of 60 + 50 - 5; tree 1 of 9 + 20 - 1.
-        assert layer.null.tolist() == [10 / 140, 1 / 28]
+        table = profiles.concept_table
+        assert table.numbers.tolist() == [3, 1, 9]
+        assert table.category.tolist() == [1, 0, 1]
+        assert table.pixels.tolist() == [100, 50, 20]
+        assert (profiles.config, profiles.made_from) == (CONFIG, {"activations": "x"})
 
 
 def test_a_unit_without_overlap_has_no_best_and_detects_nothing(path):
@@ -58,7 +62,8 @@ def test_a_unit_without_overlap_has_no_best_and_detects_nothing(path):
         assert best.concept.tolist() == [0, -1]
         assert best.iou.tolist() == [0.5, 0]
         assert profiles.best_names("b") == ["sky", ""]
-        assert profiles.detectors("b").tolist() == [True, False]
+        assert profiles.best_concepts("b") == [("sky", "0.5000"), ("", "0.0000")]
+        assert best.detectors(0.1).tolist() == [True, False]
         assert best.detectors(0.0).tolist() == [True, False]
         assert best.detectors(0.5).tolist() == [True, False]
         assert best.detectors(0.51).tolist() == [False, False]
@@ -74,3 +79,46 @@ def test_a_file_that_is_missing_is_named(tmp_path):
         open_profiles(tmp_path / "profiles.h5"),
     ):
         pass
+
+
+def test_iou_follows_from_the_counts_and_only_they_count(path, tmp_path):
+    """Another rounding of IoU, by another processor, is the same file."""
+
+    def fingerprint(intersection: int, iou: float) -> str:
+        again = tmp_path / "again.h5"
+        counts = {"a": LayerCounts(np.array([[intersection, 0, 0]]), np.array([[60, 50]]))}
+        with create_artefact(again, "profiles", {"layers": ["a"]}, {}) as file:
+            write_profile_file(file, CONCEPTS, {"a": np.array([2.0])}, counts)
+            file["layers/a/iou"][0, 0] += iou
+        with open_profiles(again) as profiles:
+            return profiles.fingerprint
+
+    assert fingerprint(50, 0) == fingerprint(50, 1e-15) != fingerprint(49, 0)
+
+
+def chance_file(path, *, shard):
+    """One draw for two units, a second for the first layer."""
+    both = np.array([[[10, 5, 0], [0, 0, 1]], [[0, 0, 0], [0, 0, 2]]])
+    fired = np.array([[[60, 50], [0, 9]], [[60, 50], [0, 9]]])
+    counts = {"b": LayerCounts(both, fired), "a": LayerCounts(both[:1, :1], fired[:1, :1])}
+    with create_artefact(path, "chance", CONFIG, {"profiles": "x"}) as file:
+        write_chance_file(file, CONCEPTS, counts, shard=shard)
+    return both, fired
+
+
+def test_what_chance_gives_is_a_file_of_its_own(tmp_path):
+    chance_file(tmp_path / "chance.h5", shard=False)
+    with open_chance(tmp_path / "chance.h5") as chance:
+        assert chance.layers == ["b", "a"]
+        # Sky 10 of 50 + 100 - 10, red 5 of 60 + 50 - 5; tree 1 of 9 + 20 - 1, then 2 of 27.
+        assert chance.best("b").tolist() == [10 / 140, 1 / 28, 0, 2 / 27]
+        assert chance.best("a").tolist() == [10 / 140]
+
+
+def test_the_chance_of_a_shard_keeps_its_counts(tmp_path):
+    both, fired = chance_file(tmp_path / "chance.h5", shard=True)
+    with open_chance(tmp_path / "chance.h5") as chance:
+        counts = chance.counts("b")
+        np.testing.assert_array_equal(counts.intersection, both)
+        np.testing.assert_array_equal(counts.activation, fired)
+        assert chance.counts("a").intersection.shape == (1, 1, 3)

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.labels import open_labels
+from dissect_embed.chance import write_chance
+from dissect_embed.config import Dissection
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
@@ -49,9 +52,9 @@ def dissected(tmp_path, make_tiny, write_maps):
     data = load_broden(data.root)
     write_labels(tmp_path / "labels.h5", data)
     write_maps(tmp_path / "activations.h5", data, maps.astype(np.float16))
-    write_profiles(
-        tmp_path / "profiles.h5", tmp_path / "activations.h5", tmp_path / "labels.h5", quantile=0.05
-    )
+    sources = tmp_path / "activations.h5", tmp_path / "labels.h5"
+    write_profiles(tmp_path / "profiles.h5", *sources, Dissection(quantile=0.05))
+    write_chance(tmp_path / "chance.h5", *sources, tmp_path / "profiles.h5")
     return tmp_path
 
 
@@ -73,10 +76,10 @@ def slow_null(folder, threshold, partners):
 
 
 def test_chance_equals_the_slow_reference(dissected):
-    with h5py.File(dissected / "profiles.h5") as file:
+    with h5py.File(dissected / "profiles.h5") as file, h5py.File(dissected / "chance.h5") as chance:
         group = file["layers/a"]
         pixels = file["labels/pixels"][:]
-        best = group["null/best"][:]
+        best = chance["layers/a/best"][:]
         assert best.shape == (count_draws(2), 2) == (128, 2)
         partners = draw_partners(np.full((12, 2), 16), 128, seed=0)
         for draw in (0, 127):
@@ -89,7 +92,7 @@ def test_chance_equals_the_slow_reference(dissected):
 
 
 def test_a_unit_that_knows_beats_chance_and_one_that_does_not_does_not(dissected):
-    write_units(dissected / "units.csv", dissected / "profiles.h5")
+    write_units(RunFolder(dissected), dissected / "units.csv")
     with (dissected / "units.csv").open() as file:
         knows, does_not = csv.DictReader(file)
     assert knows["label"] == "sky"

@@ -1,27 +1,32 @@
 """Pictures of units: which images, which pixels, the same bytes, and what is not there."""
 
-import json
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.activations import open_activations
+from dissect_embed.artefacts.embedding import write_trained
+from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.labels import open_labels
 from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.config import Dissection, Figure2
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.dissection import write_profiles
-from dissect_embed.errors import ArtefactError
+from dissect_embed.errors import ArtefactError, ConfigError
 from dissect_embed.export import SIDE, unit_pictures, write_npz, write_projector
-from dissect_embed.figures.figure2 import choose_units, draw_figure2
-from dissect_embed.figures.figure3 import choose_pairs, draw_figure3
+from dissect_embed.figures.figure2 import choose_units, draw_neighbours
+from dissect_embed.figures.figure3 import choose_pairs, draw_sums
 from dissect_embed.figures.gallery import choose_images, find_images, open_gallery, read_masks
 from dissect_embed.labels import write_labels
 from dissect_embed.mathematics.neighbours import AdditivePair
+from dissect_embed.mathematics.vectors import Trained
+from dissect_embed.run import Run
+
+VECTORS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
@@ -33,29 +38,24 @@ def files(tmp_path_factory, make_tiny, write_maps) -> Path:
     maps[:, 5] = 0  # never fires
     write_labels(folder / "labels.h5", data)
     write_maps(folder / "activations.h5", data, maps)
-    write_profiles(
-        folder / "profiles.h5", folder / "activations.h5", folder / "labels.h5", quantile=0.05
-    )
+    sources = folder / "activations.h5", folder / "labels.h5"
+    write_profiles(folder / "profiles.h5", *sources, Dissection(quantile=0.05))
+    with open_profiles(folder / "profiles.h5") as profiles:
+        made_from = {"profiles": profiles.fingerprint}
+        with create_artefact(folder / "embedding.h5", "embedding", profiles.config, made_from) as f:
+            trained = Trained(VECTORS[None, None], torch.zeros(1, 0))
+            write_trained(f, [7], {("a", "ours"): trained, ("a", "supervised"): trained})
     return folder
 
 
 @pytest.fixture
 def gallery(files):
     with (
-        open_artefact(files / "activations.h5", "activations") as source,
+        open_activations(files / "activations.h5") as source,
         open_profiles(files / "profiles.h5") as profiles,
         open_labels(files / "labels.h5") as labels,
     ):
         yield open_gallery(source, profiles, labels, load_broden(files / "tiny"), None)
-
-
-@pytest.fixture
-def profiles(files):
-    with open_profiles(files / "profiles.h5") as file:
-        yield file
-
-
-VECTORS = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
 
 
 def test_images_are_those_of_the_highest_peak_and_of_other_content(gallery):
@@ -72,7 +72,7 @@ def test_masks_are_those_of_the_enlarged_map(gallery):
     masks = read_masks(gallery, [3, 0], [4, 1])
     assert masks.shape == (2, 2, 32, 32)
     # The middle of a position, 8 pixels wide, has nearly its value.
-    maps = gallery.source["layers/a/activations"][:]
+    maps = gallery.source["a"].maps[:]
     large = torch.nn.functional.interpolate(
         torch.from_numpy(maps).double(), (32, 32), mode="bilinear", align_corners=False
     ).numpy()
@@ -99,42 +99,42 @@ def test_pairs_share_no_unit_and_fire(gallery):
     assert [pair[:3] for pair in choose_pairs(gallery, pairs, 2)] == [(0, 1, 2)]
 
 
-def test_figures_are_the_same_bytes_each_time(gallery, profiles, tmp_path):
+def test_figures_are_the_same_bytes_each_time(gallery, tmp_path):
     for name in "ab":
-        draw_figure2(gallery, profiles, VECTORS, tmp_path / name / "figure2")
-        draw_figure3(gallery, profiles, VECTORS, tmp_path / name / "figure3")
+        draw_neighbours(gallery, "t", VECTORS, tmp_path / name / "figure2", Figure2())
+        draw_sums(gallery, "t", VECTORS, tmp_path / name / "figure3")
     for file in ("figure2.svg", "figure2.png", "figure3.svg", "figure3.png"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_units_and_images_can_be_named(gallery, profiles, tmp_path):
-    draw_figure2(
-        gallery, profiles, VECTORS, tmp_path / "x", units=[5, 2, 0], images=["3.jpg", "1.jpg"]
-    )
+def test_units_and_images_can_be_named(gallery, tmp_path):
+    chosen = Figure2(units=[5, 2, 0], images=["3.jpg", "1.jpg"])
+    draw_neighbours(gallery, "t", VECTORS, tmp_path / "x", chosen)
     svg = (tmp_path / "x.svg").read_text()
     for unit in ("a:5", "a:2", "a:0"):
         assert unit in svg
     assert find_images(gallery.source, ["3.jpg", "1.jpg"]) == [3, 1]
     with pytest.raises(ArtefactError, match=r"no image '9\.jpg'"):
-        draw_figure2(gallery, profiles, VECTORS, tmp_path / "y", images=["9.jpg"])
-    for unit in (6, -1):
-        with pytest.raises(ArtefactError, match=f"a has no unit {unit}, only 0 to 5"):
-            draw_figure2(gallery, profiles, VECTORS, tmp_path / "y", units=[unit])
+        draw_neighbours(gallery, "t", VECTORS, tmp_path / "y", Figure2(images=["9.jpg"]))
+    with pytest.raises(ArtefactError, match="a has no unit 6, only 0 to 5"):
+        draw_neighbours(gallery, "t", VECTORS, tmp_path / "y", Figure2(units=[6]))
+    with pytest.raises(ConfigError, match=r"figure2\.units\.0: -1, expected at least 0"):
+        Figure2(units=[-1])
     assert not list(tmp_path.glob("y*"))
 
 
-def test_layers_of_few_units_are_drawn(gallery, profiles, tmp_path):
+def test_layers_of_few_units_are_drawn(gallery, tmp_path):
     one = gallery._replace(
         thresholds=gallery.thresholds[:1], peak=gallery.peak[:, :1], concepts=gallery.concepts[:1]
     )
-    draw_figure2(one, profiles, VECTORS[:1], tmp_path / "one")
-    draw_figure3(one, profiles, VECTORS[:1], tmp_path / "three")
+    draw_neighbours(one, "t", VECTORS[:1], tmp_path / "one", Figure2())
+    draw_sums(one, "t", VECTORS[:1], tmp_path / "three")
     assert "no pair adds up to a third unit" in (tmp_path / "three.svg").read_text()
 
 
 def test_a_layer_that_was_not_probed_is_named(files):
     with (
-        open_artefact(files / "activations.h5", "activations") as source,
+        open_activations(files / "activations.h5") as source,
         open_profiles(files / "profiles.h5") as profiles,
         open_labels(files / "labels.h5") as labels,
         pytest.raises(ArtefactError, match="no layer 'b'; there are a"),
@@ -142,13 +142,10 @@ def test_a_layer_that_was_not_probed_is_named(files):
         open_gallery(source, profiles, labels, load_broden(files / "tiny"), None, "b")
 
 
-def test_vectors_for_other_tools(gallery, profiles, tmp_path):
-    vectors = VECTORS.numpy()[None]
-    with h5py.File(tmp_path / "embedding.h5", "w") as file:
-        file.attrs["config"] = json.dumps({"layers": ["a"]})
-        file["seeds"], file["layers/a/vectors"] = [7], vectors
-        write_npz(tmp_path / "vectors.npz", profiles, file)
-        write_projector(tmp_path / "projector", [gallery], file)
+def test_vectors_for_other_tools(files, gallery, tmp_path):
+    vectors, run = VECTORS.numpy()[None], Run(files)
+    write_npz(run, tmp_path / "vectors.npz")
+    write_projector(run, tmp_path / "projector", dataset=files / "tiny")
     with np.load(tmp_path / "vectors.npz") as npz:
         np.testing.assert_array_equal(npz["a"], vectors)
         assert npz["a.label"].tolist() == [name for name, _ in gallery.concepts]
