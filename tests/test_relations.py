@@ -1,7 +1,7 @@
 """Nearest units, additive pairs and overlaps: by hand and beside slow references."""
 
-import csv
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
-from dissect_embed.artefacts.files import SCHEMA_VERSIONS
+from dissect_embed.artefacts.activations import open_activations
+from dissect_embed.artefacts.tables import COLUMNS, read_table
+from dissect_embed.config import Activations, Dissection, Embedding
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
@@ -21,8 +23,8 @@ from dissect_embed.mathematics.neighbours import (
     nearest_units,
     overlap_of,
 )
-from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.relations import write_relations
+from dissect_embed.run import Run
 from dissect_embed.similarity import write_similarity
 
 
@@ -92,50 +94,79 @@ def test_overlaps_by_looking_at_each_position():
     assert found[3].sum() == 0  # never fires
 
 
+def network() -> nn.Module:
+    """Return a network of 3 + 26 units, which a run finds again by the name of this function."""
+    model = nn.Sequential()
+    model.add_module("low", nn.Sequential(nn.Conv2d(3, 3, 4, 4), nn.ReLU()))
+    model.add_module("high", nn.Sequential(nn.Conv2d(3, 26, 1), nn.ReLU()))
+    return model
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, make_tiny) -> Path:
-    """All files of a run on the tiny data set, from a network of 3 + 5 units."""
+    """All files of a run on the tiny data set, and in ``streamed`` those without stored maps."""
     folder = tmp_path_factory.mktemp("relations")
     data = load_broden(make_tiny(folder / "tiny"))
     torch.manual_seed(0)
-    model = nn.Sequential()
-    model.add_module("low", nn.Sequential(nn.Conv2d(3, 3, 4, 4), nn.ReLU()))
-    model.add_module("high", nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU()))
-    config = {
-        "dataset": {"name": "tiny", "split": "all", "images": 6},
-        "model": {"name": "own", "weights": "random"},
-        "layers": ["low", "high"],
-        "activations": {"batch_size": 2},
+    model = network()
+    torch.save(model.state_dict(), folder / "weights.pt")
+    names = {"model": f"{__name__}:network", "weights": str(folder / "weights.pt")}
+    path = {
+        name: folder / f"{name}.h5"
+        for name in ("activations", "labels", "profiles", "similarity", "embedding")
     }
-    path = {name: folder / f"{name}.h5" for name in SCHEMA_VERSIONS}
-    for kind, cached in (("", None), ("streamed-", [])):
-        maps = folder / f"{kind}activations.h5"
-        write_activations(
-            maps, data, model, ["low", "high"], config=config, batch_size=2, cached=cached
-        )
+    for maps, cache in ((path["activations"], "all"), (folder / "streamed/activations.h5", "none")):
+        settings = Activations(batch_size=2, cache=cache)
+        write_activations(maps, data, model, ["low", "high"], settings, names=names)
     write_labels(path["labels"], data)
-    write_profiles(path["profiles"], path["activations"], path["labels"], quantile=0.05)
+    write_profiles(path["profiles"], path["activations"], path["labels"], Dissection(quantile=0.05))
     write_similarity(path["similarity"], path["activations"])
-    write_embedding(
-        path["embedding"], path["similarity"], path["profiles"], dim=4, seeds=(3,),
-        schedule=Schedule(epochs=2, steps_per_epoch=1),
-    )  # fmt: skip
-    three = (path["profiles"], path["embedding"])
-    write_relations(folder / "relations.csv", folder / "pairs.csv", path["activations"], *three)
-    again = {"model": model, "dataset": data}
-    streamed = folder / "streamed.csv"
-    write_relations(streamed, folder / "p.csv", folder / "streamed-activations.h5", *three, **again)
+    settings = Embedding(dim=4, seeds=(3,), epochs=2, steps_per_epoch=1)
+    write_embedding(path["embedding"], path["similarity"], path["profiles"], settings)
+    for name in ("profiles", "embedding"):
+        shutil.copy(path[name], folder / "streamed")
+    for place in (folder, folder / "streamed"):
+        write_relations(Run(place), place / "relations.csv", place / "pairs.csv")
     return folder
 
 
+def test_maps_that_are_computed_once_more_give_the_same_tables(run):
+    with (
+        open_activations(run / "activations.h5") as stored,
+        open_activations(run / "streamed/activations.h5") as streamed,
+    ):
+        assert (stored.uncached, streamed.uncached) == ([], ["low", "high"])
+        assert stored.fingerprint == streamed.fingerprint
+    for name in ("relations.csv", "pairs.csv"):
+        assert (run / "streamed" / name).read_bytes() == (run / name).read_bytes()
+
+
 def test_tables(run):
-    assert (run / "streamed.csv").read_bytes() == (run / "relations.csv").read_bytes()
-    with (run / "relations.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * 2 + 5 * 3
+    rows = read_table(run / "relations.csv", "relations").rows
+    assert len(rows) == 3 * 2 + 26 * 3
     assert {row["rank"] for row in rows if row["layer"] == "low"} == {"1", "2"}
     for row in rows:
         assert row["unit"] != row["neighbour"]
         assert 0 <= float(row["overlap"]) <= 1
         assert -1 <= float(row["cosine"]) <= 1.0001
-    assert (run / "pairs.csv").read_text().startswith("layer,rank,first,second,target,cosine")
+
+
+def test_pairs_are_those_of_the_vectors_of_the_first_seed(run):
+    rows = read_table(run / "pairs.csv", "pairs").rows
+    assert tuple(rows[0]) == COLUMNS["pairs"]
+    found = additive_pairs(torch.from_numpy(Run(run).vectors("high")))
+    assert len(rows) == len(found) > 3  # in the other layer all targets are trivial
+    for rank, (row, pair) in enumerate(zip(rows, found, strict=True), start=1):
+        assert (row["layer"], row["rank"]) == ("high", str(rank))
+        assert [int(row[name]) for name in ("first", "second", "target")] == list(pair[:3])
+        assert float(row["cosine"]) == pytest.approx(pair.cosine, abs=1e-4)
+
+
+def test_tables_say_what_they_were_made_from(run):
+    opened = Run(run)
+    for kind in ("relations", "pairs"):
+        made_from = opened.headers[kind]["made_from"]
+        assert made_from == {
+            source: opened.headers[source]["fingerprint"]
+            for source in ("activations", "profiles", "embedding")
+        }

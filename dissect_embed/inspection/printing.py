@@ -7,6 +7,7 @@ from rich.console import Console
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.disk import format_bytes
 from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.errors import ArtefactError
@@ -66,6 +67,9 @@ def print_inspection(
         If the data set is damaged.
     """
     console = console or open_console()
+    if path.is_dir():
+        _print_run(console, path, concept, unit, dataset, top, detector_iou)
+        return
     header = read_header(path)
     _check_options(path, header.schema, concept, unit, dataset, top)
     if concept is None and unit is None:
@@ -81,6 +85,38 @@ def print_inspection(
             print_concept_images(console, Activations(file), concept, dataset, n_rows)
         elif unit is not None:
             print_unit_images(console, Activations(file), unit, n_rows)
+
+
+def _print_run(
+    console: Console,
+    folder: Path,
+    concept: str | None,
+    unit: str | None,
+    dataset: Path | None,
+    top: int | None,
+    detector_iou: float,
+) -> None:
+    """Print the files of a run and what its profiles hold, or what both know of a question."""
+    run = RunFolder(folder)
+    if unit is not None or concept is not None:
+        print_inspection(
+            run.need("profiles"), concept=concept, unit=unit, top=top, detector_iou=detector_iou,
+            console=console,
+        )  # fmt: skip
+        if unit is not None and "activations" in run.kinds:
+            print_inspection(run.path("activations"), unit=unit, top=top, console=console)
+        return
+    print_heading(console, str(folder))
+    rows = [
+        (run.path(kind).name, format_bytes(run.path(kind).stat().st_size), header["made_from"])
+        for kind, header in run.headers.items()
+    ]
+    described = [(name, size, ", ".join(sources) or "-") for name, size, sources in rows]
+    print_table(console, ("file", "on disk>", "made from"), described)
+    print_pairs(console, [(name, describe(value)) for name, value in run.config.items()])
+    if "profiles" in run.kinds:
+        with open_artefact(run.path("profiles"), "profiles") as file:
+            OVERVIEWS["profiles"](file, top or TOP_CONCEPTS, detector_iou)(console)
 
 
 def _check_options(

@@ -179,14 +179,15 @@ def test_a_table_that_is_missing_is_named(make):
     assert refusal(folder, lambda run: run.read_table("scores")).startswith(told)
 
 
-def test_vectors_of_another_run_are_refused(make):
-    folder, other = make("run"), make("other", 2.0)
+@pytest.mark.parametrize("source", ["similarity", "profiles"])
+def test_vectors_of_another_run_are_refused(make, source):
+    folder = make()
     (folder / "scores.csv").unlink()
-    (other / "embedding.h5").replace(folder / "embedding.h5")
-    told = refusal(folder, use("embedding"))
-    assert told == (
-        f"{folder / 'embedding.h5'}: made from another similarity than "
-        f"{folder / 'similarity.h5'}: files of two runs, or one was made anew; run snakemake again"
+    origin = {kind: fingerprint(folder / f"{kind}.h5") for kind in ("similarity", "profiles")}
+    write_embedding(folder / "embedding.h5", **(origin | {source: "that of another run"}))
+    assert refusal(folder, use("embedding")) == (
+        f"{folder / 'embedding.h5'}: made from another {source} than {folder / f'{source}.h5'}: "
+        "files of two runs, or one was made anew; run snakemake again"
     )
 
 

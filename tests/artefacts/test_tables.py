@@ -182,6 +182,12 @@ def test_a_table_that_was_written_wrong_is_named(tmp_path, rows, columns, told):
     assert refusal(path) == f"{path}{told}"
 
 
+@pytest.mark.parametrize("kind", ["relations", "pairs"])
+def test_small_layers_have_neither_neighbours_nor_pairs(tmp_path, kind):
+    write_artefact_table(tmp_path / "t.csv", kind, [], CONFIG, MADE_FROM)
+    assert read_table(tmp_path / "t.csv", kind).rows == []
+
+
 def test_what_it_was_made_from_is_checked(path):
     table = read_table(path, "scores")
     table.check_made_from("embedding", "e1", "run/embedding.h5")

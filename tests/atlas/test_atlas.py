@@ -1,32 +1,32 @@
 """The atlas: its numbers, its folder, and its page in a browser."""
 
-import csv
+import dataclasses
 import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
-from dissect_embed.artefacts.files import SCHEMA_VERSIONS, open_artefact
-from dissect_embed.artefacts.labels import open_labels
-from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.atlas.content import unit_curves
 from dissect_embed.atlas.projection import project_vectors
+from dissect_embed.chance import write_chance
+from dissect_embed.config import Activations, Dissection, Embedding
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError
-from dissect_embed.figures.gallery import open_gallery
 from dissect_embed.labels import write_labels
 from dissect_embed.mathematics.scores import score_vectors
-from dissect_embed.mathematics.vectors import Schedule, profile_target
+from dissect_embed.mathematics.vectors import profile_target
 from dissect_embed.relations import write_relations
+from dissect_embed.run import Run
 from dissect_embed.similarity import write_similarity
 
 for _package in ("altair", "vl_convert"):
@@ -45,6 +45,10 @@ def run(tmp_path_factory, make_tiny) -> Path:
 
 def make_run(folder: Path, make_tiny, *, n_units: int) -> Path:
     data = load_broden(make_tiny(folder / "tiny"))
+    concepts = tuple(
+        dataclasses.replace(concept, name=HOSTILE[n % len(HOSTILE)])
+        for n, concept in enumerate(data.concepts)
+    )
     torch.manual_seed(0)
     model = nn.Sequential()
     model.add_module("one", nn.Sequential(nn.Conv2d(3, 1, 4, 4), nn.ReLU()))
@@ -54,43 +58,25 @@ def make_run(folder: Path, make_tiny, *, n_units: int) -> Path:
     nn.init.constant_(dead.bias, -1)
     model.add_module("dead", nn.Sequential(dead, nn.ReLU()))
     layers = ["one", "many", "dead"]
-    config = {
-        "dataset": {"name": "<tiny>", "split": "all", "images": 6},
-        "model": {"name": "own", "weights": "random"},
-        "layers": layers,
-        "activations": {"batch_size": 2},
-    }
-    path = {name: folder / f"{name}.h5" for name in SCHEMA_VERSIONS}
-    write_activations(path["activations"], data, model, layers, config=config, batch_size=2)
-    write_labels(path["labels"], data)
-    write_profiles(path["profiles"], path["activations"], path["labels"], quantile=0.05)
-    with h5py.File(path["profiles"], "r+") as file:
-        names = file["labels/name"]
-        names[...] = [HOSTILE[i % len(HOSTILE)] for i in range(len(names))]
-    write_similarity(path["similarity"], path["activations"])
-    write_embedding(
-        path["embedding"], path["similarity"], path["profiles"], dim=4, seeds=(3,),
-        schedule=Schedule(epochs=2, steps_per_epoch=1),
+    files = ("activations", "labels", "profiles", "chance", "similarity", "embedding")
+    path = {name: folder / f"{name}.h5" for name in files}
+    write_activations(
+        path["activations"], data, model, layers, Activations(batch_size=2),
+        names={"dataset": "<tiny>", "model": "own", "weights": "random"},
     )  # fmt: skip
-    write_relations(
-        folder / "relations.csv", folder / "pairs.csv",
-        path["activations"], path["profiles"], path["embedding"],
-    )  # fmt: skip
+    write_labels(path["labels"], dataclasses.replace(data, concepts=concepts), name="<tiny>")
+    maps, labels = path["activations"], path["labels"]
+    write_profiles(path["profiles"], maps, labels, Dissection(quantile=0.05))
+    write_chance(path["chance"], maps, labels, path["profiles"])
+    write_similarity(path["similarity"], maps)
+    settings = Embedding(dim=4, seeds=(3,), epochs=2, steps_per_epoch=1)
+    write_embedding(path["embedding"], path["similarity"], path["profiles"], settings)
+    write_relations(Run(folder), folder / "relations.csv", folder / "pairs.csv")
     return folder
 
 
 def make_atlas(run: Path, folder: Path, *, pictures: bool) -> Path:
-    three = (run / "profiles.h5", run / "embedding.h5", run / "relations.csv")
-    if not pictures:
-        write_atlas(folder, *three, None)
-        return folder
-    with (
-        open_artefact(run / "activations.h5", "activations") as source,
-        open_profiles(run / "profiles.h5") as profiles,
-        open_labels(run / "labels.h5") as labels,
-    ):
-        gallery = open_gallery(source, profiles, labels, load_broden(run / "tiny"), None)
-        write_atlas(folder, *three, gallery)
+    write_atlas(Run(run), folder, pictures=pictures)
     return folder
 
 
@@ -144,8 +130,7 @@ def test_the_same_run_gives_the_same_bytes(run, atlas, tmp_path):
 def test_no_name_reaches_the_page_as_html(atlas):
     for file in (atlas / "index.html", atlas / "settings.js", *(atlas / "data").iterdir()):
         assert "<script>alert" not in file.read_text("utf-8")
-    told = (atlas / "data" / "1.js").read_text("utf-8")
-    content = json.loads(re.fullmatch(r"atlas\.receive\(1, (.*)\);\n", told).group(1))
+    content = told_of(atlas, 1)
     assert {label for unit in content["units"] for label, *_ in unit["profile"]} <= set(HOSTILE)
     assert "&lt;tiny&gt;" in (atlas / "index.html").read_text("utf-8")
 
@@ -158,14 +143,44 @@ def test_a_folder_of_something_else_is_kept(run, tmp_path):
 
 
 def test_relations_that_tell_of_other_units_are_refused(run, tmp_path):
-    with (run / "relations.csv").open(newline="") as file:
-        rows = [row for row in csv.reader(file) if row[:2] != ["many", "7"]]
-    with (tmp_path / "relations.csv").open("w", newline="") as file:
-        csv.writer(file).writerows(rows)
-    three = (run / "profiles.h5", run / "embedding.h5", tmp_path / "relations.csv")
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for name in ("profiles", "chance", "embedding"):
+        shutil.copy(run / f"{name}.h5", copy)
+    table = Run(run).read_table("relations")
+    rows = [[*r.values()] for r in table.rows if (r["layer"], r["unit"]) != ("many", "7")]
+    assert len(rows) == len(table.rows) - 3
+    write_artefact_table(
+        copy / "relations.csv", "relations", rows, table.config, table.made_from
+    )  # fmt: skip
     with pytest.raises(ArtefactError, match=r"nothing of unit many:7; .*--forcerun relations"):
-        write_atlas(tmp_path / "atlas", *three, None)
+        make_atlas(copy, tmp_path / "atlas", pictures=False)
     assert not (tmp_path / "atlas").exists()
+
+
+def told_of(folder: Path, layer: int) -> dict[str, Any]:
+    """Return what the atlas tells of a layer."""
+    told = (folder / "data" / f"{layer}.js").read_text("utf-8")
+    content = re.fullmatch(rf"atlas\.receive\({layer}, (.*)\);\n", told)
+    return json.loads(content.group(1))
+
+
+def test_the_bound_of_a_detector_is_the_askers(run, tmp_path, atlas):
+    write_atlas(Run(run), tmp_path / "atlas", Dissection(detector_iou=0.25), pictures=False)
+    assert told_of(tmp_path / "atlas", 1)["detector"] == 0.25
+    assert told_of(atlas, 1)["detector"] == 0.04
+
+
+def test_units_are_set_beside_chance(run, atlas):
+    opened = Run(run)
+    with opened.open_chance() as chance:
+        pool = np.sort(chance.best("many"))
+    content = told_of(atlas, 1)
+    # At most one in a hundred of the pool lies above.
+    assert content["chance"] == round(float(pool[-1 - len(pool) // 100]), 4)
+    best = opened.profiles("many").max(axis=1)
+    for unit, iou in zip(content["units"], best, strict=True):
+        assert unit["p"] == round(float(1 + (pool >= iou).sum()) / (1 + len(pool)), 4)
 
 
 @pytest.fixture(scope="module")

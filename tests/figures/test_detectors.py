@@ -7,33 +7,40 @@ import h5py
 import numpy as np
 import pytest
 
-from dissect_embed.artefacts import files
-from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.artefacts.axes import write_scale
+from dissect_embed.artefacts.files import create_artefact
+from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.config import Dissection
+from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.detectors import Bar, count_detectors, draw_detectors
 
 NAMES = ["sky", "tree", "leaf", "grass"]
 CATEGORY = ["object", "object", "part", "object"]
 
 
-def write_profiles(
+def write_run(
     folder: Path, iou: list[list[float]], names: list[str] = NAMES, category: list[str] = CATEGORY
-) -> Path:
-    path = folder / "profiles.h5"
+) -> RunFolder:
+    """Write profiles of one layer, and what chance gives."""
     config = {
         "dataset": {"name": "d", "split": "all", "images": 3},
         "model": {"name": "m", "weights": "random"},
         "layers": ["a"],
-        "dissection": {"quantile": 0.005, "detector_iou": 0.04},
+        "dissection": {"quantile": 0.005},
     }
-    with files.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
-        files.write_scale(file, "categories", ["part", "object", "scene"])
-        files.write_scale(file, "labels/name", names)
+    path = folder / "profiles.h5"
+    with create_artefact(path, "profiles", config, {"activations": "x"}) as file:
+        write_scale(file, "categories", ["part", "object", "scene"])
+        write_scale(file, "labels/name", names)
         file["labels/number"] = np.arange(1, len(names) + 1)
         file.create_dataset("labels/category", data=category, dtype=h5py.string_dtype())
         file["layers/a/iou"] = np.array(iou)
-        file["layers/a/null/best"] = np.linspace(0, 0.1, 200)[None]
         file["layers/a/threshold"] = np.zeros(len(iou), dtype=np.float32)
-    return path
+    with h5py.File(path) as file:
+        made_from = {"activations": "x", "profiles": str(file.attrs["fingerprint"])}
+    with create_artefact(folder / "chance.h5", "chance", config, made_from) as file:
+        file["layers/a/best"] = np.linspace(0, 0.1, 200)[None]
+    return RunFolder(folder)
 
 
 IOU = [
@@ -47,28 +54,55 @@ IOU = [
 
 
 def test_detectors_by_hand(tmp_path):
-    with open_profiles(write_profiles(tmp_path, IOU)) as profiles:
+    with write_run(tmp_path, IOU).open_profiles() as profiles:
         # Categories in the data set's order, then the most units first.
         expected = [Bar("leaf", "part", 1), Bar("tree", "object", 2), Bar("sky", "object", 1)]
-        assert count_detectors(profiles, "a") == expected
+        assert count_detectors(profiles, "a", 0.04) == expected
+        assert count_detectors(profiles, "a", 0.05) == expected[:2]
+        # Without a least IoU: all but the dead one, and grass of the best 0.039.
+        lowest = [Bar("leaf", "part", 1), Bar("tree", "object", 2)]
+        lowest += [Bar("grass", "object", 1), Bar("sky", "object", 1)]
+        assert count_detectors(profiles, "a", 0.0) == lowest
+
+
+def read_rows(path: Path) -> list[list[str]]:
+    with path.open() as file:
+        return [list(row.values()) for row in csv.DictReader(file)]
 
 
 def test_table_of_detectors(tmp_path):
-    draw_detectors(write_profiles(tmp_path, IOU), tmp_path / "detectors")
-    with (tmp_path / "detectors.csv").open() as file:
-        rows = [list(row.values()) for row in csv.DictReader(file)]
+    run = write_run(tmp_path, IOU)
+    draw_detectors(run, tmp_path / "detectors")
     chance = "0.0990"  # 2 of the 200 values between 0 and 0.1 lie above
-    assert rows == [
+    assert read_rows(tmp_path / "detectors.csv") == [
         ["a", "part", "1", "1", "0", chance],
         ["a", "object", "3", "2", "2", chance],
         ["a", "scene", "0", "0", "0", chance],
     ]
 
 
+def test_the_bound_is_a_setting(tmp_path):
+    """Of the picture alone: the same profiles, counted by another bound."""
+    run = write_run(tmp_path, IOU)
+    draw_detectors(run, tmp_path / "x", Dissection(detector_iou=0.25))
+    assert [row[2:4] for row in read_rows(tmp_path / "x.csv")] == [["0"] * 2, ["1"] * 2, ["0"] * 2]
+    svg = (tmp_path / "x.svg").read_text()
+    assert "a: 1 of 6 units are detectors, of 1 concepts" in svg
+    assert "IoU ≥ 0.25" in svg
+
+
+def test_without_what_chance_gives_it_says_so(tmp_path):
+    write_run(tmp_path, IOU)
+    (tmp_path / "chance.h5").unlink()
+    with pytest.raises(ArtefactError, match=r"chance\.h5: missing, .*'dissect-embed chance'"):
+        draw_detectors(RunFolder(tmp_path), tmp_path / "x")
+    assert not list(tmp_path.glob("x.*"))
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path):
-    path = write_profiles(tmp_path, IOU)
-    draw_detectors(path, tmp_path / "a" / "x")
-    draw_detectors(path, tmp_path / "b" / "x")
+    run = write_run(tmp_path, IOU)
+    draw_detectors(run, tmp_path / "a" / "x")
+    draw_detectors(run, tmp_path / "b" / "x")
     for suffix in (".svg", ".png"):
         first, second = ((tmp_path / f / f"x{suffix}").read_bytes() for f in "ab")
         assert first == second
@@ -79,14 +113,14 @@ def test_the_same_input_gives_the_same_bytes(tmp_path):
 
 @pytest.mark.parametrize("iou", [[[0.0] * 4], [[0.01] * 4] * 3])
 def test_a_layer_without_detectors_says_so(tmp_path, iou):
-    draw_detectors(write_profiles(tmp_path, iou), tmp_path / "x")
+    draw_detectors(write_run(tmp_path, iou), tmp_path / "x")
     assert "no unit reaches the bound" in (tmp_path / "x.svg").read_text()
 
 
 def test_names_are_text(tmp_path):
     names = ["$x$", "<script>", 'a "b", c', "שמים"]
     iou = (np.eye(4) * 0.5).tolist()
-    draw_detectors(write_profiles(tmp_path, iou, names), tmp_path / "x")
+    draw_detectors(write_run(tmp_path, iou, names), tmp_path / "x")
     svg = (tmp_path / "x.svg").read_text()
     assert "$x$" in svg
     assert "&lt;script&gt;" in svg

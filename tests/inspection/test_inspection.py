@@ -4,6 +4,7 @@ import io
 import json
 import re
 import sys
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -13,17 +14,29 @@ from rich.console import Console
 from torch import nn
 
 from dissect_embed.activations import write_activations
-from dissect_embed.artefacts import files
+from dissect_embed.artefacts.axes import write_scale
+from dissect_embed.artefacts.contents import seal
 from dissect_embed.artefacts.disk import format_bytes
+from dissect_embed.artefacts.files import create_artefact
+from dissect_embed.artefacts.kinds import KINDS
+from dissect_embed.artefacts.naming import match_concepts, parse_unit
+from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.chance import write_chance
 from dissect_embed.cli import main
+from dissect_embed.config import Activations, Embedding
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, DatasetError
 from dissect_embed.inspection import print_inspection
 from dissect_embed.inspection.files import read_header
-from dissect_embed.inspection.queries import ConceptOverlap, UnitOverlap, choose_units, count_concept_pixels, profile_unit, rank_units, top_images
-from dissect_embed.artefacts.naming import match_concepts, parse_unit
+from dissect_embed.inspection.queries import (
+    UnitOverlap,
+    count_concept_pixels,
+    rank_concepts,
+    rank_units,
+    top_images,
+)
 from dissect_embed.inspection.summaries import (
     summarise_activations,
     summarise_embedding,
@@ -32,7 +45,7 @@ from dissect_embed.inspection.summaries import (
 )
 from dissect_embed.inspection.tables import number
 from dissect_embed.labels import write_labels
-from dissect_embed.mathematics.vectors import Schedule
+from dissect_embed.mathematics.null import null_bound
 from dissect_embed.similarity import write_similarity
 
 
@@ -62,55 +75,72 @@ def run(tiny, tmp_path):
         network.high[0].weight[4] = network.high[0].bias[4] = 0  # a dead unit
     data = load_broden(tiny)
     folder = tmp_path / "run"
-    config = {
-        "dataset": {"name": "tiny", "split": "all"},
-        "model": {"name": "own", "weights": "random"},
-        "layers": ["low", "high"],
-    }
-    paths = {name: folder / f"{name}.h5" for name in files.SCHEMA_VERSIONS}
+    kinds = (
+        "activations", "labels", "thresholds", "profiles", "chance", "similarity", "embedding",
+    )  # fmt: skip
+    paths = {name: folder / f"{name}.h5" for name in kinds}
     write_activations(
-        paths["activations"], data, network, ["low", "high"], config=config, compression="gzip",
+        paths["activations"], data, network, ["low", "high"], Activations(compression="gzip"),
+        names={"model": "own", "weights": "random"},
         weights_provenance={"loss": 0.20351625058, "epochs": 3, "val_map": None},
     )  # fmt: skip
     write_labels(paths["labels"], data)
     write_thresholds(paths["thresholds"], paths["activations"])
     write_profiles(paths["profiles"], paths["activations"], paths["labels"])
+    write_chance(paths["chance"], paths["activations"], paths["labels"], paths["profiles"])
     write_similarity(paths["similarity"], paths["activations"])
-    write_embedding(
-        paths["embedding"], paths["similarity"], paths["profiles"], dim=4, seeds=(3, 8),
-        schedule=Schedule(epochs=2, steps_per_epoch=1),
-    )  # fmt: skip
+    settings = Embedding(dim=4, seeds=(3, 8), epochs=2, steps_per_epoch=1)
+    write_embedding(paths["embedding"], paths["similarity"], paths["profiles"], settings)
     return paths
+
+
+@contextmanager
+def rewritten(path):
+    """Open a file to change numbers in it as if it had been written so: digests are made anew."""
+    with h5py.File(path, "r+") as file:
+        yield file
+
+        def forget(_, item):
+            if item.attrs.get("digest", "rows") != "rows":
+                del item.attrs["digest"]
+
+        file.visititems(forget)
+        file.attrs["fingerprint"] = seal(file, file.attrs["schema"])
 
 
 # IoU and intersection of three units with four concepts; unit 2 is dead.
 IOU = np.array([[0.1, 0.0, 0.3, 0.02], [0.05, 0.0, 0.2, 0.03], [0.0, 0.0, 0.0, 0.0]])
 INTERSECTION = np.array([[10, 0, 30, 2], [5, 0, 20, 3], [0, 0, 0, 0]])
-ACTIVATION = np.array([[60, 7], [50, 8], [0, 0]])
+ACTIVATION = np.array([[60, 7, 9], [50, 8, 0], [0, 0, 0]])
 
 
 def write_own_profiles(path, names, *, iou=IOU, intersection=INTERSECTION):
+    return write_layers(path, names, {"a": (iou, intersection)})
+
+
+def write_layers(path, names, layers):
     categories = ["object" if n % 2 == 0 else "part" for n in range(len(names))]
-    config = {"layers": ["a"], "dissection": {"quantile": 0.005, "detector_iou": 0.04}}
-    with files.create_artefact(path, "profiles", config, {"activations": "x"}) as file:
-        files.write_scale(file, "categories", ["object", "part"])
-        files.write_scale(file, "labels/name", names)
+    config = {"layers": list(layers), "dissection": {"quantile": 0.005}}
+    with create_artefact(path, "profiles", config, {"activations": "x"}) as file:
+        write_scale(file, "categories", ["object", "part", "scene"])
+        write_scale(file, "labels/name", names)
         file.create_dataset("labels/category", data=categories, dtype=h5py.string_dtype())
         file["labels/pixels"] = np.arange(len(names)) * 1000
-        files.write_scale(file, "layers/a/unit", np.arange(3))
-        file["layers/a/threshold"] = np.array([1.5, 2.5, 0], dtype=np.float32)
-        file["layers/a/activation"] = ACTIVATION
-        file["layers/a/iou"] = iou
-        file["layers/a/intersection"] = intersection
+        for layer, (iou, intersection) in layers.items():
+            write_scale(file, f"layers/{layer}/unit", np.arange(3))
+            file[f"layers/{layer}/threshold"] = np.array([1.5, 2.5, 0], dtype=np.float32)
+            file[f"layers/{layer}/activation"] = ACTIVATION
+            file[f"layers/{layer}/iou"] = iou
+            file[f"layers/{layer}/intersection"] = intersection
     return path
 
 
 def write_own_activations(path):
     config = {"layers": ["a"], "dataset": {"name": "own", "split": "all"}}
-    with files.create_artefact(path, "activations", config, {"dataset": "y"}) as file:
-        files.write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
-        files.write_scale(file, "layers/a/unit", np.arange(2))
-        file["layers/a"].attrs["shape"] = (2, 1, 1)
+    with create_artefact(path, "activations", config, {"dataset": "y"}) as file:
+        write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
+        write_scale(file, "layers/a/unit", np.arange(2))
+        file["layers/a"].attrs["shape"], file["layers/a"].attrs["dtype"] = (2, 1, 1), "float16"
         file["layers/a/activations"] = np.zeros((4, 2, 1, 1), dtype=np.float16)
         file["layers/a/peak"] = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
     return path
@@ -218,30 +248,32 @@ def test_an_unknown_concept_names_its_neighbours():
     assert str(found.value).count("thing ") == 8
 
 
-def test_units_that_have_a_concept_are_ranked():
+def test_units_that_have_a_concept_are_ranked(tmp_path):
     low = (np.array([[0.1, 0.3], [0.05, 0.0], [0.0, 0.0]]), np.array([[1, 3], [5, 0], [0, 0]]))
     high = (np.array([[0.01, 0.0], [0.03, 0.2], [0.04, 0.2]]), np.array([[7, 0], [8, 9], [6, 2]]))
-    ranked = rank_units({"low": low, "high": high}, 0)
+    path = write_layers(tmp_path / "p.h5", ["dog", "leg"], {"low": low, "high": high})
+    with open_profiles(path) as profiles:
+        ranked = rank_units(profiles, 0)
     assert ranked[:2] == [
         UnitOverlap("low", 0, 0.1, 1, 1, 0.3),
         UnitOverlap("low", 1, 0.05, 5, 0, 0.05),
     ]
     assert [(u.layer, u.unit) for u in ranked[2:]] == [("high", 2), ("high", 1), ("high", 0)]
     # high 0 has it as its best concept, high 2 just reaches 0.04, high 1 neither.
-    chosen = [(u.layer, u.unit) for u in choose_units(ranked, 0, 0.04)]
+    chosen = [(u.layer, u.unit) for u in ranked if u.has(0, 0.04)]
     assert chosen == [("low", 0), ("low", 1), ("high", 2), ("high", 0)]
 
 
-def test_a_unit_has_a_best_concept_in_each_category():
-    found = profile_unit(
-        1.5, IOU[0], INTERSECTION[0], np.array([60, 7, 9]), ["object", "part"] * 2,
-        ["object", "part", "scene"],
-    )  # fmt: skip
-    first = ConceptOverlap(2, 0.3, 30)
-    assert found.overlaps == [first, ConceptOverlap(0, 0.1, 10), ConceptOverlap(3, 0.02, 2)]
-    assert found.categories == [
-        ("object", 60, first), ("part", 7, ConceptOverlap(3, 0.02, 2)), ("scene", 9, None),
-    ]  # fmt: skip
+def test_a_unit_has_a_best_concept_in_each_category(tmp_path):
+    path = write_own_profiles(tmp_path / "own.h5", ["dog", "leg", "cat", "paw"])
+    with open_profiles(path) as profiles:
+        assert rank_concepts(profiles, "a", 0) == [2, 0, 3]  # not the second, of IoU 0
+        assert rank_concepts(profiles, "a", 2) == []
+    text = inspect(path, unit="a:0")
+    of_each = text[text.index("The best of each category") :]
+    assert cells(of_each, "object") == ["object", "cat", "0.3000", "30", "60"]
+    assert cells(of_each, "part") == ["part", "paw", "0.0200", "2", "7"]
+    assert cells(of_each, "scene") == ["scene", "-", "-", "-", "9"]
 
 
 def test_top_images_of_equal_peaks_keep_their_order():
@@ -265,7 +297,8 @@ def test_activations_are_inspected(run, tiny):
     dataset = load_broden(tiny).fingerprint[:12]
     assert cells(text, "made from")[1].startswith(f"dataset {dataset}, weights ")
     assert cells(text, "weights_provenance")[1] == "loss 0.203516, epochs 3, val_map -"
-    assert cells(text, "dataset")[1] == "name tiny, split all"
+    assert cells(text, "dataset")[1] == f"images 6, name tiny, root {tiny}, split all"
+    assert cells(text, "model")[1] == "name own, weights random"
     assert cells(text, "layers  ")[1] == "low high"
     with h5py.File(run["activations"]) as file:
         maps = file["layers/high/activations"][:]
@@ -305,7 +338,7 @@ def test_similarity_is_inspected(run):
 
 
 def test_a_broken_similarity_shows(run):
-    with h5py.File(run["similarity"], "r+") as file:
+    with rewritten(run["similarity"]) as file:
         file["layers/high/target"][0, 0] += 0.5
         file["layers/low/target"][0, 0] = np.nan
     assert cells(inspect(run["similarity"]), "high")[2] == "off by 0.5"
@@ -316,7 +349,7 @@ def test_an_embedding_is_inspected(run):
     text = inspect(run["embedding"])
     assert "4 dimensions, 2 epochs, seeds 3, 8" in text
     assert cells(text, "seeds")[:3] == ["seeds", "2", "int64"]
-    with h5py.File(run["embedding"], "r+") as file:
+    with rewritten(run["embedding"]) as file:
         loss = file["supervised/layers/high/loss"][:].mean(axis=0)
         norm = np.linalg.norm(file["supervised/layers/high/vectors"][:], axis=2)
         file["layers/low/trajectory"][0, 0, 0] = np.nan
@@ -324,6 +357,35 @@ def test_an_embedding_is_inspected(run):
     assert row[2:5] == ["5", number(loss[0], 5), number(loss[1], 5)]
     assert row[5:] == [f"{norm.min():.3f}", f"{norm.max():.3f}", "none"]
     assert cells(inspect(run["embedding"]), "low    ours")[-1] == "4"
+
+
+def test_what_chance_gives_is_inspected(run):
+    text = inspect(run["chance"])
+    with h5py.File(run["chance"]) as file:
+        best = file["layers/high/best"][:].ravel()
+    bound = float(null_bound(best[:, None])[0])
+    expected = ["high", f"{best.size:,}", f"{best.mean():.4f}", f"{bound:.4f}"]
+    assert cells(text, "high") == expected
+    assert "Best IoU of units whose masks lie on labels of other images" in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("labels", "concepts/category"), ("thresholds", "layers/high/threshold"),
+        ("profiles", "layers/high/iou"), ("chance", "layers/low/best"),
+        ("similarity", "layers/high/target"), ("embedding", "supervised/layers/low/vectors"),
+    ],
+)  # fmt: skip
+def test_numbers_that_changed_since_are_not_summarised(run, kind, name):
+    with h5py.File(run[kind], "r+") as file:
+        file[name][0] = 1 - file[name][0]
+    message = (
+        rf"{kind}\.h5: /{name} is damaged \(its bytes are not those that were written\); delete it "
+        rf"and run 'snakemake --forcerun {KINDS[kind].rule}'$"
+    )
+    with pytest.raises(ArtefactError, match=message):
+        inspect(run[kind])
 
 
 def test_units_of_a_concept(tmp_path):
@@ -340,6 +402,19 @@ def test_units_of_a_concept(tmp_path):
     assert "paw (part): no unit; this one is nearest" in text
     assert cells(text, "a:1")[1] == "0.0300"
     assert "leg (part): no unit overlaps it at all" in inspect(path, concept="leg")
+
+
+def test_the_bound_of_a_detector_is_the_askers(tmp_path):
+    path = write_own_profiles(tmp_path / "own.h5", ["dog", "leg", "cat", "paw"])
+    text = inspect(path, detector_iou=0.25)
+    assert "4 concepts; a detector has an IoU of at least 0.25" in text
+    rows = [re.split(r" {2,}", line.strip()) for line in text.splitlines()]
+    assert ["a", "3", "0", "2.5", "1", "1", "33.3 %"] in rows
+    assert "paw (part): 1 unit\n(an IoU of at least 0.03, or" in inspect(
+        path, concept="paw", detector_iou=0.03
+    )
+    text = inspect(path, unit="a:1", detector_iou=0.25)
+    assert "Its best IoU, 0.2000, is below the 0.25 of a detector." in text
 
 
 def test_concepts_of_a_unit(tmp_path):
@@ -373,7 +448,7 @@ def test_top_images_know_the_threshold_beside(tmp_path):
     beside = write_own_profiles(tmp_path / "profiles.h5", ["dog", "leg", "cat", "paw"])
     text = inspect(path, unit="a:1")
     assert "profiles.h5 was made from other activations" in text
-    with h5py.File(path) as file, h5py.File(beside, "r+") as profiles:
+    with h5py.File(path) as file, rewritten(beside) as profiles:
         made_from = {"activations": str(file.attrs["fingerprint"])}
         profiles.attrs["made_from"] = json.dumps(made_from)
         profiles["layers/a/threshold"][1] = 2  # two of the peaks are just 2: not above
@@ -457,13 +532,15 @@ def test_another_version_is_described_and_not_interpreted(run):
     with h5py.File(run["similarity"], "r+") as file:
         file.attrs["schema_version"] = 77
     text = inspect(run["similarity"])
-    known = files.SCHEMA_VERSIONS["similarity"]
+    known = KINDS["similarity"].version
     assert "similarity, version 77" in text
     assert f"No summary: this program reads version {known}; update it." in text
     assert "entropy" not in text
     with h5py.File(run["profiles"], "r+") as file:
         file.attrs["schema_version"] = 0
-    assert "; run 'snakemake --forcerun dissect'." in inspect(run["profiles"])
+    text = inspect(run["profiles"])
+    assert "; delete it and run 'snakemake --forcerun dissect'." in text
+    assert "detectors" not in text
     with pytest.raises(ArtefactError, match="found profiles version 0"):
         inspect(run["profiles"], concept="sky")
 

@@ -19,20 +19,22 @@ CONTEXT.set_forkserver_preload(["torch", "dissect_embed.cli", "dissect_embed.act
 
 def stages(tiny: Path, run: Path) -> dict[str, list[str]]:
     """Return the command line of every stage, by the file it writes, in order."""
-    three = [f"{run}/{name}.h5" for name in ("profiles", "similarity", "embedding")]
     data, maps = f"--dataset={tiny}", f"{run}/activations.h5"
+    labels, profiles = f"{run}/labels.h5", f"{run}/profiles.h5"
+    embed = ["embed", f"{run}/similarity.h5", profiles, "--epochs=2", "--steps-per-epoch=2"]
     return {
         "model.pt": ["train", data, "--epochs=1"],
         "activations.h5": ["activations", data, "--layer=layer1", "--layer=layer2"],
         "labels.h5": ["labels", data],
-        "profiles.h5": ["dissect", maps, f"{run}/labels.h5"],
-        "units.csv": ["units", three[0]],
+        "profiles.h5": ["dissect", maps, labels],
+        "chance.h5": ["chance", maps, labels, profiles],
+        "units.csv": ["units", f"{run}"],
         "similarity.h5": ["similarity", maps],
-        "embedding.h5": ["embed", three[1], three[0], "--epochs=2", "--steps-per-epoch=2"],
-        "controls.csv": ["controls", *three],
-        "scores.csv": ["score", *three, f"{run}/controls.csv"],
-        "figures/figure4.svg": ["figure4", f"{run}/scores.csv", three[0]],
-        "figures/detectors.svg": ["detectors", three[0]],
+        "embedding.h5": embed,
+        "scores.csv": ["score", f"{run}"],
+        "relations.csv": ["relations", f"{run}"],
+        "figures/figure4.svg": ["figure4", f"{run}"],
+        "figures/detectors.svg": ["detectors", f"{run}"],
     }
 
 
@@ -85,6 +87,9 @@ def test_the_same_command_finishes_what_was_interrupted(whole, tmp_path, name, s
     tiny, run = whole
     output = tmp_path / name
     arguments = [*stages(tiny, run)[name], f"--output={output}"]
+    # Of the two tables of a stage the second has a place of its own, too.
+    other = {"scores.csv": "--controls", "relations.csv": "--pairs"}.get(name)
+    arguments += [f"{other}={tmp_path / 'other.csv'}"] if other else []
     assert run_in_child(arguments, sent) == (130 if sent == signal.SIGINT else -sent)
     assert not output.exists()
     if sent == signal.SIGINT:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -46,16 +47,15 @@ def test_from_images_to_figure_4(tiny, tmp_path):
     cli("labels", *data, "-o", run / "labels.h5")
     both = (run / "activations.h5", run / "labels.h5")
     cli("dissect", *both, "-o", run / "profiles.h5")
-    cli("units", run / "profiles.h5", "-o", run / "units.csv")
+    cli("chance", *both, run / "profiles.h5", "-o", run / "chance.h5")
+    cli("units", run)
     cli("similarity", run / "activations.h5", "-o", run / "similarity.h5")
     three = [run / f"{name}.h5" for name in ("similarity", "profiles")]
     cli("embed", *three, "--epochs", 5, "--steps-per-epoch", 2, "-o", run / "embedding.h5")
-    files = [run / f"{name}.h5" for name in ("profiles", "similarity", "embedding")]
-    cli("controls", *files, "-o", run / "controls.csv")
-    cli("score", *files, run / "controls.csv", "-o", run / "scores.csv")
-    cli("figure4", run / "scores.csv", run / "profiles.h5", "-o", run / "figures/figure4.svg")
+    cli("score", run)
+    cli("figure4", run)
     first = (run / "figures/figure4.svg").read_bytes()
-    cli("figure4", run / "scores.csv", run / "profiles.h5", "-o", run / "figures/figure4.svg")
+    cli("figure4", run)
     assert (run / "figures/figure4.svg").read_bytes() == first
     assert "layer2" in cli("summary", run)
     with (run / "units.csv").open() as file:
@@ -68,6 +68,112 @@ def test_from_images_to_figure_4(tiny, tmp_path):
     truncated = run / "similarity.h5"
     truncated.write_bytes(truncated.read_bytes()[:1000])
     assert "damaged" in cli("embed", *three, "-o", run / "embedding.h5", fails=True)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, make_tiny) -> Path:
+    """A run on six images, layer by layer, by the commands alone."""
+    folder = tmp_path_factory.mktemp("stages")
+    tiny, run = make_tiny(folder / "tiny"), folder / "run"
+    data = ("--dataset", tiny)
+    cli("activations", *data, "--layer", "layer1", "-o", run / "activations.h5")
+    cli("labels", *data, "-o", run / "labels.h5")
+    both = (run / "activations.h5", run / "labels.h5")
+    cli("dissect", *both, "-o", run / "profiles.h5")
+    cli("chance", *both, run / "profiles.h5", "-o", run / "chance.h5")
+    cli("similarity", run / "activations.h5", "-o", run / "similarity.h5")
+    three = [run / f"{name}.h5" for name in ("similarity", "profiles")]
+    cli("embed", *three, "--epochs", 2, "--steps-per-epoch", 2, "-o", run / "embedding.h5")
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        ("units", ["units.csv", "units.csv.json"]),
+        ("score", ["scores.csv", "controls.csv"]),
+        ("relations", ["relations.csv", "pairs.csv"]),
+        ("figure2", ["figures/figure2.svg", "figures/figure2.png"]),
+        ("figure3", ["figures/figure3.svg"]),
+        ("figure4", ["figures/figure4.svg"]),
+        ("detectors", ["figures/detectors.svg", "figures/detectors.csv"]),
+        ("export", ["vectors.npz", "projector/layer1.sprite.png"]),
+        ("atlas", ["atlas/index.html", "atlas/images/0/5.jpg"]),
+    ],
+)
+def test_a_command_takes_the_folder_of_a_run(made, command, files):
+    cli(command, made)
+    assert [name for name in files if not (made / name).is_file()] == []
+
+
+def test_inspect_takes_the_folder_of_a_run(made):
+    assert "layer1" in cli("inspect", made)
+    text = cli("inspect", made, "--unit", "layer1:3")
+    assert "layer1:3, threshold" in text
+    assert "layer1:3, highest peaks" in text
+    assert "layer1:" in cli("inspect", made, "--concept", "sky")
+
+
+def test_a_run_whose_data_set_was_moved(made, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(made, moved)
+    tiny = made.parent / "tiny"
+    elsewhere = tmp_path / "data"
+    tiny.rename(elsewhere)
+    try:
+        text = cli("figure2", moved, fails=True)
+        assert "the run's data set is not here" in text
+        assert "--dataset FOLDER" in text
+        cli("figure2", moved, "--dataset", elsewhere)
+        (elsewhere / "images/5.jpg").write_bytes(b"another picture")
+        text = cli("figure2", moved, "--dataset", elsewhere, fails=True)
+        assert "not the data set that" in text
+    finally:
+        elsewhere.rename(tiny)
+        shutil.rmtree(moved)
+
+
+def test_a_checkpoint_goes_with_trained_weights_alone(tiny, tmp_path):
+    out = ("--dataset", tiny, "--layer", "layer1", "-o", tmp_path / "a.h5")
+    text = cli("activations", *out, "--checkpoint", tmp_path / "model.pt", fails=True)
+    assert "model.pt: goes with --weights trained, not 'random'" in text
+    text = cli("activations", *out, "--weights", "trained", fails=True)
+    assert "--weights trained needs --checkpoint" in text
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "message"),
+    [
+        ("embed", "--target=minibach", "embedding.target: 'minibach', expected 'mean' or 'minib"),
+        ("embed", "--dim=0", "embedding.dim: 0, expected at least 1"),
+        ("embed", "--lr=-0.1", "embedding.lr: -0.1, expected more than 0"),
+        ("embed", "--momentum=2", "embedding.momentum: 2.0, expected less than 1"),
+        ("embed", "--epochs=0", "embedding.epochs: 0, expected at least 1"),
+        ("embed", "--seed=1 --seed=1", "embedding.seeds: [1, 1]: 1 stands there twice"),
+        ("dissect", "--quantile=1", "dissection.quantile: 1.0: expected at most 0.5: it is the sh"),
+        ("dissect", "--quantile=1.5", "dissection.quantile: 1.5: expected at most 0.5"),
+        ("dissect", "--quantile=0.995", "above the threshold, 0.005 for the 99.5 % quantile"),
+        ("dissect", "--quantile=-0.2", "dissection.quantile: -0.2, expected more than 0"),
+        ("dissect", "--quantile=nan", "dissection.quantile: nan, expected a finite number"),
+        ("chance", "--seed=-1", "chance.seed: -1, expected at least 0"),
+        ("activations", "--batch-size=0", "activations.batch_size: 0, expected at least 1"),
+        ("activations", "--dtype=int8", "activations.dtype: 'int8', expected 'float16' or 'floa"),
+        ("detectors", "--detector-iou=2", "dissection.detector_iou: 2.0, expected at most 1"),
+        ("figure2", "--unit=-1", "figure2.units.0: -1, expected at least 0"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_one_line(made, tmp_path, command, option, message):
+    both = (made / "activations.h5", made / "labels.h5")
+    inputs = {
+        "embed": [made / "similarity.h5", made / "profiles.h5"],
+        "dissect": both,
+        "chance": [*both, made / "profiles.h5"],
+        "activations": ["--dataset", made.parent / "tiny", "--layer", "layer1"],
+    }.get(command, [made])
+    text = cli(command, *inputs, *option.split(), "-o", tmp_path / "out.h5", fails=True)
+    assert message in text
+    assert len(text.strip().splitlines()) == 1
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The workflow through Snakemake itself: a run on tiny data, and what reruns after a change."""
 
+import json
 import os
 import re
 import shutil
@@ -19,9 +20,10 @@ SETTINGS = (
     'model={"weights": "random", "layers": ["layer1", "layer2"]}',
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
 )
-AFTER_EMBED = {"embed", "controls", "score", "figure4", "relations", "figure2", "figure3", "export"}
+AFTER_EMBED = {"embed", "score", "figure4", "relations", "figure2", "figure3", "export"}
 AFTER_EMBED |= {"atlas", "report"}
-AFTER_ACTIVATIONS = {"dissect", "detectors", "units", "similarity", *AFTER_EMBED}
+AFTER_DISSECT = {"dissect", "chance", "detectors", "units", *AFTER_EMBED}
+AFTER_ACTIVATIONS = {"similarity", *AFTER_DISSECT}
 
 
 def snakemake(folder: Path, *arguments: str, settings: tuple[str, ...] = SETTINGS) -> str:
@@ -67,8 +69,8 @@ def planned(folder: Path, *arguments: str, change: tuple[str, ...] = ()) -> set[
 def test_a_run_makes_every_file_of_the_contract(run):
     files = {str(p.relative_to(run / "results/tiny")) for p in (run / "results/tiny").rglob("*")}
     assert files >= {
-        "labels.h5", "activations.h5", "profiles.h5", "units.csv", "similarity.h5", "embedding.h5",
-        "scores.csv", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
+        "dataset.json", "labels.h5", "activations.h5", "profiles.h5", "chance.h5", "units.csv", "similarity.h5", "embedding.h5",
+        "scores.csv", "scores.csv.json", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
         "vectors.npz", "projector/projector_config.pbtxt", "projector/layer2.sprite.png",
         "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",
@@ -88,10 +90,13 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('model={"weights": "trained"}',), {"train", "activations", *AFTER_ACTIVATIONS}),
         ((), ('embedding={"seeds": [0, 1, 2, 3]}',), AFTER_EMBED),
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
-        ((), ("dissection={quantile: 0.01}",), {"dissect", "units", "detectors", *AFTER_EMBED}),
-        ((), ("run=other",), {"labels", "activations", *AFTER_ACTIVATIONS}),
+        ((), ("dissection={quantile: 0.01}",), AFTER_DISSECT),
+        ((), ("dissection={detector_iou: 0.1}",), {"detectors", "atlas", "report"}),
+        ((), ("chance={seed: 1}",), {"chance", "units", "detectors", "atlas", "report"}),
+        ((), ("run=other",), {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}),
         ((), ("figure2={seed: 1}",), {"figure2", "report"}),
-        (("results/other/profiles.h5",), ("run=other",), {"labels", "activations", "dissect"}),
+        (("results/other/profiles.h5",), ("run=other",),
+         {"dataset", "labels", "activations", "dissect"}),
     ],
 )  # fmt: skip
 def test_a_change_reruns_what_it_must_and_nothing_else(run, arguments, change, expected):
@@ -121,7 +126,7 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     plain = (run / "results/tiny/units.csv").read_bytes()
     assert (run / "results/sharded/units.csv").read_bytes() == plain
     planned_now = planned(run, "results/sharded/scores.csv", change=SHARDED)
-    assert planned_now == {"similarity", "gather", "embed", "controls", "score"}
+    assert planned_now == {"similarity", "gather", "embed", "score"}
 
 
 def test_streaming_gives_the_same_table(run):
@@ -137,16 +142,24 @@ def test_streaming_gives_the_same_table(run):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("dissection={quantil: 0.01}", "quantil"),
-        ("modle={name: resnet18}", "modle"),
-        ("embedding={target: median}", "median"),
-        ("run=../outside", "outside"),
+        ("dissection={quantil: 0.01}", "dissection.quantil: no such setting .*mean quantile?"),
+        ("modle={name: resnet18}", "modle: no such setting .* did you mean model?"),
+        ("embedding={target: median}", "embedding.target: 'median', expected 'mean' or"),
+        ("run=../outside", "run: '../outside', expected letters, digits"),
+        ("dissection={null_seed: 0}", "dissection.null_seed: is called chance.seed now"),
+        ("dissection={quantile: 0.995}", "quantile: 0.995: expected at most 0.5"),
+        ("embedding={seeds: [1, 1]}", "embedding.seeds: .*: 1 stands there twice"),
+        ("embedding={lr: -1}", "embedding.lr: .-1., expected more than 0"),
+        ("chance={seed: -1}", "chance.seed: .-1., expected at least 0"),
+        ("atlas={colour: red}", "atlas: no such setting in this version"),
+        ('activations={"cache": ["layer9"]}', "activations.cache: 'layer9' is none of the"),
     ],
 )
 def test_a_wrong_setting_stops_before_any_work(run, change, message):
     printed = snakemake(run, "--dry-run", settings=(*SETTINGS, change))
     assert not printed.endswith("exit 0")
-    assert message in printed
+    assert re.search(message, printed), printed
+    assert "Traceback" not in printed
 
 
 def test_a_deleted_file_is_made_again_and_the_same(run):
@@ -181,3 +194,129 @@ def test_the_report_has_the_figure_with_its_caption(run):
     report = (run / "report.html").read_text()
     assert "figure4.svg" in report
     assert "standard deviation over seeds" in report
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """Return a copy of the run, with Snakemake's own records, to be changed."""
+    folder = tmp_path / "copy"
+    shutil.copytree(run, folder, symlinks=True)
+    assert planned(folder) == set()
+    return folder
+
+
+def replace_keeping_date(path: Path, content: bytes) -> None:
+    before = path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
+
+
+AFTER_DATA = {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}
+
+
+def test_a_concept_that_is_renamed_is_seen(copy):
+    table = copy / "tiny/label.csv"
+    replace_keeping_date(table, table.read_bytes().replace(b"sky", b"sea"))
+    assert planned(copy) == AFTER_DATA
+
+
+def test_a_label_map_that_is_replaced_is_seen(copy):
+    path = copy / "tiny/images/3_object.png"
+    replace_keeping_date(path, (copy / "tiny/images/1_object.png").read_bytes())
+    assert planned(copy) == AFTER_DATA
+
+
+def test_a_picture_that_is_added_is_seen(copy):
+    shutil.copy(copy / "tiny/images/3.jpg", copy / "tiny/images/new.jpg")
+    assert planned(copy) == AFTER_DATA
+
+
+def test_other_weights_under_the_same_path_are_seen(run, tmp_path):
+    import torch
+
+    from dissect_embed.networks.models import build_model
+
+    weights = tmp_path / "weights.pt"
+    states = [build_model("resnet18", "random", seed=seed).state_dict() for seed in (0, 1)]
+    torch.save(states[0], weights)
+    change = ("run=own", f'model={{"weights": "{weights}"}}')
+    target = "results/own/activations.h5"
+    printed = snakemake(run, target, "--cores", "2", settings=SETTINGS + change)
+    assert printed.endswith("exit 0"), printed
+    assert planned(run, target, change=change) == set()
+    torch.save(states[1], tmp_path / "other.pt")
+    replace_keeping_date(weights, (tmp_path / "other.pt").read_bytes())
+    assert planned(run, target, change=change) == {"activations"}
+
+
+def test_a_picture_added_to_a_class_folder_is_seen(run, tmp_path):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            shutil.copy(run / "tiny/images/1.jpg", tmp_path / split / name)
+    classes = {"name": "own", "classes": "own/classes.h5", "sources": [str(tmp_path)]}
+    change = (f"distillation={json.dumps({'dataset': classes})}",)
+    target = "own/classes.h5"
+    printed = snakemake(run, target, "--cores", "2", settings=SETTINGS + change)
+    assert printed.endswith("exit 0"), printed
+    assert planned(run, target, change=change) == set()
+    shutil.copy(run / "tiny/images/2.jpg", tmp_path / "train/cat")
+    assert planned(run, target, change=change) == {"classes"}
+
+
+def test_figure_4_of_one_run_does_not_get_the_title_of_another(copy):
+    other = copy / "results/other"
+    shutil.copytree(copy / "results/tiny", other)
+    printed = snakemake(
+        copy, "results/other/scores.csv", "--cores", "2", "--forcerun", "embed",
+        settings=(*SETTINGS, "run=other", 'embedding={"seeds": [5]}'),
+    )  # fmt: skip
+    assert printed.endswith("exit 0"), printed
+    for name in ("scores.csv", "scores.csv.json"):
+        shutil.copy(other / name, copy / "results/tiny")
+    printed = run_command(copy, "figure4", "results/tiny")
+    assert "scores.csv: made from another embedding than results/tiny/embedding.h5" in printed
+
+
+def run_command(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dissect_embed", *arguments],
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+    return f"{done.stdout}\nexit {done.returncode}"
+
+
+def test_from_another_folder_by_a_config_of_ones_own(run, tmp_path):
+    """As from a checkout that must not be written to, and by the command that calls Snakemake."""
+    config = tmp_path / "mine.yaml"
+    config.write_text(
+        "run: mine\n"
+        f"dataset: {{name: tiny, root: {run / 'tiny'}}}\n"
+        "model: {weights: random, layers: [layer1]}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-s", ROOT / "Snakefile", "--configfile", config, "-n"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    printed = run_command(tmp_path, "run", "mine.yaml", "embedding.epochs=2", "--dry-run")
+    assert printed.endswith("exit 0"), printed
+    assert "results/mine/scores.csv" in printed
+    assert "--epochs=2" in printed or "epochs=2" in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".snakemake", "mine.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing.yaml"], "run: no config file nothing.yaml; name a file, one of broden"),
+        (["embedding.dimm=8"], "embedding.dimm: no such setting in this version; did you mean dim"),
+        (["embedding.seeds=[0"], "embedding.seeds: '[0' cannot be read; quote it"),
+        (["broden", "mini"], "run: broden and mini: name one config file"),
+    ],
+)
+def test_what_the_command_run_cannot_read(tmp_path, words, message):
+    printed = run_command(tmp_path, "run", *words)
+    assert message in printed
+    assert printed.endswith("exit 1")
+    assert not list(tmp_path.iterdir())

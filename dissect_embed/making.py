@@ -1,0 +1,93 @@
+"""All files of a run from a network and labelled images, without Snakemake: for notebooks."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dissect_embed.activations import write_activations
+from dissect_embed.chance import write_chance
+from dissect_embed.config import Activations, Chance, Dissection, Embedding
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.dissection import write_profiles
+from dissect_embed.embedding import write_embedding
+from dissect_embed.errors import ArtefactError
+from dissect_embed.labels import write_labels
+from dissect_embed.memory import keep_freed_memory
+from dissect_embed.relations import write_relations
+from dissect_embed.run import Run
+from dissect_embed.scoring import write_scores
+from dissect_embed.similarity import write_similarity
+from dissect_embed.tally import write_units
+
+logger = logging.getLogger(__name__)
+
+
+def dissect(
+    network: nn.Module,
+    dataset: Path | str,
+    layers: Sequence[str],
+    out: Path | str,
+    *,
+    split: str = "all",
+    activations: Activations = Activations(),
+    dissection: Dissection = Dissection(),
+    chance: Chance = Chance(),
+    embedding: Embedding = Embedding(),
+    device: str | None = None,
+    n_threads: int | None = None,
+) -> Run:
+    """Dissect, embed and score the units of a network, and return the run.
+
+    Parameters
+    ----------
+    network
+        It takes images as torchvision's classifiers do: (image, 3, y, x), normalised by ImageNet's
+        mean and standard deviation.
+    dataset
+        Folder with ``index.csv``.
+    layers
+        Modules to probe, by their names in ``network.named_modules()``.
+    out
+        A folder that is not there yet, or empty.
+    split
+        Of the index, or ``all``.
+    activations, dissection, chance, embedding
+        Settings, those of a config file.
+
+    Raises
+    ------
+    ArtefactError
+        If ``out`` holds something already.
+    ConfigError, DatasetError, ModelError, DiskSpaceError
+        If a setting, the data set, a layer or the disk will not do.
+    """
+    folder = Path(out)
+    if folder.exists() and any(folder.iterdir()):
+        msg = f"{folder}: holds files already; name another folder, or open it with open_run"
+        raise ArtefactError(msg)
+    keep_freed_memory()
+    data = load_broden(Path(dataset), split)
+    again: dict[str, Any] = {"model": network, "dataset": data}
+    on: dict[str, Any] = {"device": device, "n_threads": n_threads}
+    path = {
+        kind: folder / f"{kind}.h5"
+        for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding")
+    }
+    write_labels(path["labels"], data, n_threads=n_threads)
+    write_activations(path["activations"], data, network, layers, activations, **on)
+    sources = path["activations"], path["labels"]
+    write_profiles(path["profiles"], *sources, dissection, **again, **on)
+    write_chance(path["chance"], *sources, path["profiles"], chance, **again, **on)
+    write_similarity(path["similarity"], path["activations"], **on)
+    write_embedding(
+        path["embedding"], path["similarity"], path["profiles"], embedding,
+        activations_path=path["activations"], **on,
+    )  # fmt: skip
+    run = Run(folder, network)
+    write_units(run, folder / "units.csv")
+    write_scores(run, folder / "scores.csv", folder / "controls.csv", n_threads=n_threads)
+    write_relations(run, folder / "relations.csv", folder / "pairs.csv", **on)
+    return Run(folder, network)

@@ -1,0 +1,107 @@
+"""One configuration: what follows from it is held to it."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import typer
+import yaml
+
+from dissect_embed import config
+from dissect_embed.cli import app
+from dissect_embed.config import Config, read_config
+from dissect_embed.errors import ConfigError
+from dissect_embed.settings import Section, describe_settings, json_schema
+
+ROOT = Path(__file__).parents[1]
+REMEDY = "run 'python -m dissect_embed.config {} > {}'"
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "what"),
+    [
+        ("pipelines/schemas/config.schema.yaml", json_schema, "schema"),
+        ("docs/settings.md", describe_settings, "page"),
+    ],
+)
+def test_what_is_derived_is_up_to_date(name, write, what):
+    assert (ROOT / name).read_text("utf-8") == write(Config), REMEDY.format(what, name)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "pipelines/config").glob("*.yaml")), ids=str)
+def test_the_configs_that_come_along_are_right(path):
+    mini = yaml.safe_load((ROOT / "pipelines/config/mini.yaml").read_text())
+    values = mini | yaml.safe_load(path.read_text())
+    read = read_config(values)
+    assert read["run"] == values["run"]
+    assert read_config(read) == read
+
+
+def sections(section: type[Section] = Config) -> list[type[Section]]:
+    return [
+        found
+        for found in vars(config).values()
+        if isinstance(found, type) and issubclass(found, Section) and found is not Section
+    ]
+
+
+def test_every_setting_has_a_help():
+    assert len(sections()) > 10
+    for section in sections():
+        assert section.__doc__
+        for key, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{key}"
+            assert field.description[-1] in ".?", f"{section.__name__}.{key}"
+
+
+def test_options_of_commands_have_the_defaults_of_the_settings():
+    """By name: an option of a stage that is called as a setting has its default."""
+    owners = {
+        "activations": config.Activations, "dissect": config.Dissection, "embed": config.Embedding,
+        "thresholds": config.Dissection, "chance": config.Chance, "train": config.Model,
+    }  # fmt: skip
+    seen = 0
+    for command in app.registered_commands:
+        function = command.callback
+        section = owners.get(function.__name__)
+        if section is None:
+            continue
+        for name, parameter in inspect.signature(function).parameters.items():
+            if name in section.model_fields and name not in ("cache", "layers", "weights", "name"):
+                option = parameter.default
+                assert isinstance(option, typer.models.OptionInfo), f"{function.__name__} {name}"
+                assert option.default == section.model_fields[name].default
+                assert option.help == section.model_fields[name].description
+                seen += 1
+    assert seen > 12
+
+
+def test_texts_of_the_command_line_become_numbers():
+    read = read_config({"embedding": {"seeds": ["4", "5"], "lr": "0.05"}, "run": 2024})
+    assert read["embedding"]["seeds"] == [4, 5]
+    assert read["embedding"]["lr"] == 0.05
+    assert read["run"] == "2024"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"embeding": {}}, "embeding: no such setting in this version; did you mean embedding"),
+        ({"dissection": {"null_seed": 1}}, "dissection.null_seed: is called chance.seed now"),
+        ({"dataset": ["mini"]}, r"dataset: \['mini'\], expected settings by name"),
+        ({"model": {"layers": []}}, "model.layers: .*, expected at least 1 of them"),
+        ({"model": {"layers": ["a", "a"]}}, "model.layers: .*: 'a' stands there twice"),
+        ({"dataset": {"sha256": "x"}}, "dataset.sha256: 'x', expected a SHA-256"),
+        ({"distillation": {"methods": ["kdd"]}}, "distillation.methods.0: 'kdd', expected 'plain'"),
+        ({"distillation": {"pairs": [{"teacher": "a"}]}}, "distillation.pairs.student: missing"),
+        ({"distillation": {"dataset": {"mean": [1, 2]}}}, "mean: .*: expected three numbers"),
+        ({"activations": {"cache": "some"}}, "activations.cache: 'some': expected 'all', 'none'"),
+        ({"shards": 0}, "shards: 0, expected at least 1"),
+        ({"embedding": {"dim": 2.5}}, "embedding.dim: 2.5, expected a whole number"),
+    ],
+)
+def test_what_is_wrong_is_one_line(values, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_config(values)
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None

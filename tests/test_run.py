@@ -1,0 +1,182 @@
+"""What a user does from Python: dissect a network of one's own, open a run, ask it."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import dissect_embed as de
+from dissect_embed.errors import ArtefactError, ConfigError
+
+SETTINGS = {
+    "activations": de.Activations(batch_size=2),
+    "dissection": de.Dissection(quantile=0.05),
+    "embedding": de.Embedding(dim=4, epochs=3, steps_per_epoch=2, seeds=[3, 8]),
+}
+
+
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 5, 4, 4), nn.ReLU(), nn.Conv2d(5, 7, 1), nn.ReLU())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, make_tiny) -> de.Run:
+    folder = tmp_path_factory.mktemp("python")
+    tiny = make_tiny(folder / "tiny", 9)
+    return de.dissect(network(), tiny, ["1", "3"], folder / "mine", **SETTINGS)
+
+
+def test_importing_the_package_loads_neither_torch_nor_h5py():
+    code = (
+        "import sys, dissect_embed as de; dir(de);"
+        "print(sorted({'torch', 'h5py', 'numpy', 'pandas', 'pydantic'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_names_are_public_and_others_are_told():
+    assert {"dissect", "open_run", "Embedding"} <= set(dir(de))
+    with pytest.raises(AttributeError, match="has no attribute 'disect'; it has"):
+        de.disect  # noqa: B018
+
+
+def test_a_run_opens_again(run):
+    again = de.open_run(str(run.folder))
+    assert again.layers == run.layers == ["1", "3"]
+    assert repr(again).startswith(f"Run('{run.folder}': labels, activations, profiles")
+    assert again.config["embedding"]["dim"] == 4
+    assert again.config["model"] == {"name": "Sequential", "weights": "given"}
+
+
+def test_units_have_their_best_concept(run):
+    units = run.units()
+    assert list(units.columns) == ["layer", "unit", "concept", "category", "iou", "p"]
+    assert units.groupby("layer").size().to_dict() == {"1": 5, "3": 7}
+    profiles = run.profiles("3")
+    np.testing.assert_allclose(units[units.layer == "3"].iou, profiles.max(axis=1))
+    assert ((units.p > 0) & (units.p <= 1)).all()
+
+
+def test_units_of_a_concept_come_best_first(run):
+    units = run.units("sky")
+    assert set(units.concept) == {"sky"}
+    assert units.iou.is_monotonic_decreasing
+    layer, unit = units.iloc[0][["layer", "unit"]]
+    concepts = run.concepts(layer, int(unit))
+    assert concepts[concepts.concept == "sky"].iou.item() == units.iloc[0].iou
+    with pytest.raises(ArtefactError, match=r"none of its 4 concepts is 'skye'; did you mean sky"):
+        run.units("skye")
+
+
+def test_neighbours_are_those_of_the_vectors(run):
+    vectors = run.vectors("3")
+    assert vectors.shape == (7, 4)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosine = unit @ unit[2]
+    near = run.neighbours("3", 2, n=3)
+    expected = [u for u in np.argsort(-cosine).tolist() if u != 2][:3]
+    assert near.unit.tolist() == expected
+    np.testing.assert_allclose(near.cosine, cosine[expected], rtol=1e-5)
+    assert not np.allclose(run.vectors("3", seed=8), vectors)
+
+
+def test_tables_are_frames(run):
+    scores = run.scores()
+    ours = scores[(scores.layer == "3") & (scores.method == "ours") & (scores.seed == 3)]
+    assert ours.epoch.tolist() == [0, 1, 2, 3]
+    limit = scores[(scores.layer == "3") & (scores.method == "limit")]
+    assert limit.seed.isna().all()
+    assert set(run.controls().statistic) == {"kl_shuffled", "rank_correlation", "neighbours"}
+    assert {"first", "second", "target"} <= set(run.pairs().columns)
+
+
+def test_images_of_a_unit(run):
+    with run.open_activations() as source:
+        peak = source["3"].peak[:, 1]
+        names = source.images
+    images = run.images("3", 1, n=4)
+    assert images.image.tolist() == [names[i] for i in np.argsort(-peak, kind="stable")[:4]]
+    assert images.fires.dtype == bool
+
+
+def test_a_unit_is_shown(run, tmp_path):
+    figure = run.show("3", 1, n=3)
+    assert len(figure.axes) == 3
+    figure.savefig(tmp_path / "unit.png")
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda r: r.profiles("2"), "no layer '2'; there are 1, 3"),
+        (lambda r: r.concepts("3", 7), "3 has the units 0 to 6, not 7"),
+        (lambda r: r.neighbours("3", -1), "3 has the units 0 to 6, not -1"),
+        (lambda r: r.images("1", 5), "1 has the units 0 to 4, not 5"),
+        (lambda r: r.show("9", 0), "no layer '9'"),
+        (lambda r: r.vectors("3", seed=1), "no vectors of seed 1; there are 3, 8"),
+    ],
+)
+def test_what_is_not_there_is_named(run, ask, message):
+    with pytest.raises(ArtefactError, match=message):
+        ask(run)
+
+
+def test_without_a_cache_the_given_network_is_used(run, tmp_path):
+    tiny = run.folder.parent / "tiny"
+    settings = SETTINGS | {"activations": de.Activations(batch_size=2, cache="none")}
+    streamed = de.dissect(network(), tiny, ["1", "3"], tmp_path / "x", **settings)
+    np.testing.assert_array_equal(streamed.profiles("3"), run.profiles("3"))
+    np.testing.assert_array_equal(streamed.vectors("3"), run.vectors("3"))
+    assert (tmp_path / "x/relations.csv").read_bytes() == (
+        run.folder / "relations.csv"
+    ).read_bytes()
+    assert len(streamed.show("3", 1, n=2).axes) == 2
+
+
+def test_a_folder_that_holds_something_is_left_alone(run):
+    before = sorted(run.folder.iterdir())
+    with pytest.raises(ArtefactError, match="holds files already; name another folder"):
+        de.dissect(network(), run.folder.parent / "tiny", ["1"], run.folder)
+    assert sorted(run.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (lambda: de.Embedding(target="minibach"), r"embedding\.target: 'minibach', expected"),
+        (lambda: de.Embedding(dim=0), r"embedding\.dim: 0, expected at least 1"),
+        (lambda: de.Embedding(lr=-0.1), r"embedding\.lr: -0\.1, expected more than 0"),
+        (lambda: de.Embedding(momentum=2), r"embedding\.momentum: 2, expected less than 1"),
+        (lambda: de.Embedding(epochs=0), r"embedding\.epochs: 0, expected at least 1"),
+        (lambda: de.Embedding(seeds=[1, 1]), r"embedding\.seeds: \[1, 1\]: 1 stands there twice"),
+        (lambda: de.Dissection(quantile=1), r"quantile: 1: expected at most 0\.5: it is the sh"),
+        (lambda: de.Dissection(quantile=1.5), r"quantile: 1\.5: expected at most 0\.5"),
+        (lambda: de.Dissection(quantile=-0.2), r"quantile: -0\.2, expected more than 0"),
+        (lambda: de.Dissection(quantile=0.995), r"quantile: 0\.995: expected at most 0\.5"),
+        (lambda: de.Dissection(quantile=float("nan")), r"quantile: nan, expected a finite number"),
+        (lambda: de.Chance(seed=-1), r"chance\.seed: -1, expected at least 0"),
+        (lambda: de.Embedding(lrr=1), r"embedding\.lrr: no such setting .* did you mean lr\?"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_one_line(settings, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        settings()
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_which_a_file_was_swapped(run, tmp_path):
+    other = de.dissect(
+        network(), run.folder.parent / "tiny", ["1", "3"], tmp_path / "other",
+        **SETTINGS | {"dissection": de.Dissection(quantile=0.1)},
+    )  # fmt: skip
+    mixed = tmp_path / "mixed"
+    shutil.copytree(run.folder, mixed)
+    shutil.copy(other.folder / "profiles.h5", mixed)
+    with pytest.raises(ArtefactError, match=r"made from another profiles than .*profiles\.h5"):
+        de.open_run(mixed)
