@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dissect_embed.artefacts import activations
+from dissect_embed.artefacts import layout
 
 BATCH = 32
 FILTERS = {
@@ -35,8 +35,8 @@ def measure(path: Path, layers: dict[str, np.ndarray], options: dict) -> tuple[f
     with h5py.File(path, "w") as file:
         for layer, maps in layers.items():
             chunks = None
-            if activations.CHUNK_BYTES:
-                chunks = activations.chunk_shape(maps.shape[1:], maps.itemsize, len(maps))
+            if layout.CHUNK_BYTES:
+                chunks = layout.chunk_shape(maps.shape[1:], maps.itemsize, len(maps))
             data = file.create_dataset(layer, maps.shape, maps.dtype, chunks=chunks, **options)
             for n in range(0, len(maps), BATCH):
                 data[n : n + BATCH] = maps[n : n + BATCH]
@@ -55,7 +55,7 @@ def main(source: Path, images: int = 256, repeat: int = 3) -> None:
     table = Table(title=f"{images} images, {n_bytes / 1e6:.0f} MB of maps")
     for column in ("compression", "chunk, MB", "ratio", "write, MB/s", "read, MB/s"):
         table.add_column(column, justify="left" if column == "compression" else "right")
-    chosen = activations.CHUNK_BYTES
+    chosen = layout.CHUNK_BYTES
     cases = [(name, chosen) for name in FILTERS]
     # 0: in one piece, which is how maps are stored that are not compressed.
     cases += [("none", size) for size in (0, chosen // 4, chosen * 4, chosen * 16)]
@@ -65,7 +65,7 @@ def main(source: Path, images: int = 256, repeat: int = 3) -> None:
         path = Path(folder, "maps.h5")
         for _ in range(repeat):
             for name, size in cases:
-                activations.CHUNK_BYTES = size
+                layout.CHUNK_BYTES = size
                 seconds[name, size].append(measure(path, layers, FILTERS[name]))
                 sizes[name, size] = path.stat().st_size
     for name, size in cases:

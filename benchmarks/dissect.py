@@ -27,16 +27,19 @@ from rich.console import Console
 from rich.table import Table
 
 from dissect_embed.activations import write_activations
+from dissect_embed.chance import write_chance
+from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
+from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.forward import PRECISIONS
 from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.models import build_model
 from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
-from dissect_embed.parallel import keep_freed_memory, map_in_threads
+from dissect_embed.parallel import map_in_threads
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 Stages = dict[str, Callable[[], object]]
@@ -73,30 +76,31 @@ def bare_stages(
 
 
 def dissection_stages(
-    folder: Path, data: Broden, weights: str, options: dict[str, Any], *, cached: bool
+    folder: Path, data: Broden, weights: str, settings: Activations, device: str
 ) -> Stages:
     """Return the stages of a dissection, with the activations stored or computed twice."""
-    cache, labels, profiles = (folder / f"{k}.h5" for k in ("activations", "labels", "profiles"))
+    cache, labels, profiles, chance = (
+        folder / f"{name}.h5" for name in ("activations", "labels", "profiles", "chance")
+    )
     model = build_model("resnet18", weights)
-    config = {
-        "dataset": {}, "model": {}, "layers": list(LAYERS),
-        "activations": {k: options[k] for k in ("batch_size", "precision")},
-    }  # fmt: skip
-    again = {} if cached else {"model": model, "dataset": data}
+    again: dict[str, Any] = {"device": device}
+    again |= {} if settings.cache == "all" else {"model": model, "dataset": data}
 
     def write_cache() -> None:
         # The old file goes just before: the system then has its memory at hand. A virtual
         # machine gives free memory back to its host after seconds, and then a page that is
         # touched costs ten times as much.
         cache.unlink(missing_ok=True)
-        stored = LAYERS if cached else ()
-        write_activations(cache, data, model, LAYERS, config=config, cached=stored, **options)
+        write_activations(cache, data, model, LAYERS, settings, device=device)
 
     return {
         "labels.h5 (decode)": lambda: write_labels(labels, data),
         "activations.h5 (decode, forward, write)": write_cache,
-        "profiles.h5 (thresholds, counts, IoU, chance)": lambda: write_profiles(
-            profiles, cache, labels, device=options["device"], **again
+        "profiles.h5 (thresholds, counts, IoU)": lambda: write_profiles(
+            profiles, cache, labels, **again
+        ),
+        "chance.h5 (counts on other images' labels)": lambda: write_chance(
+            chance, cache, labels, profiles, **again
         ),
     }
 
@@ -161,11 +165,9 @@ def main(
             name = f"{n_images} images, {kind}, cache {stored}"
             if name in record:
                 continue
-            options = {"batch_size": batch_size, "precision": kind, "device": device}
+            settings = Activations(batch_size=batch_size, precision=kind, cache=stored)
             with tempfile.TemporaryDirectory() as folder:
-                stages = dissection_stages(
-                    Path(folder), data, weights, options, cached=stored == "all"
-                )
+                stages = dissection_stages(Path(folder), data, weights, settings, device)
                 if device != "cpu":  # its libraries and kernels load at their first use
                     seconds(bare["bare forward pass"], device)
                 row = measure(bare | stages, repeat, device)

@@ -22,11 +22,12 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.vectors import Schedule, initial_vectors, train_vectors
+from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.models import build_model
 from dissect_embed.networks.speedups import fold_batch_norm
-from dissect_embed.parallel import keep_freed_memory, map_in_threads, one_torch_thread
+from dissect_embed.parallel import map_in_threads, one_torch_thread
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 STEPS = 200

@@ -2,8 +2,8 @@
 
     python benchmarks/growth.py DATASET [--images 500 --images 1000 …] [--weights random]
 
-Labels, activations (four layers) and profiles of the first so many images, all in this process, and
-milliseconds an image. A first run of 100 images, not shown, bears what a process does once.
+Labels, activations (four layers), profiles and chance of the first so many images, all in this
+process, and milliseconds an image. A first run of 100 images, not shown, bears what a process does once.
 """
 
 import dataclasses
@@ -19,27 +19,31 @@ from rich.table import Table
 from torch import nn
 
 from dissect_embed.activations import write_activations
+from dissect_embed.chance import write_chance
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
+from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.models import build_model
-from dissect_embed.parallel import keep_freed_memory
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 
 
 def milliseconds(data: Broden, n_images: int, model: nn.Module) -> list[float]:
-    """Return the time an image of labels, activations and profiles, and of all."""
+    """Return the time an image of labels, activations, profiles and chance, and of all."""
     some = dataclasses.replace(data, rows=data.rows[:n_images])
-    config = {"dataset": {}, "model": {}, "layers": list(LAYERS), "activations": {}}
     with tempfile.TemporaryDirectory() as folder:
-        labels, cache = Path(folder, "labels.h5"), Path(folder, "activations.h5")
+        labels, cache, profiles, chance = (
+            Path(folder, f"{name}.h5") for name in ("labels", "activations", "profiles", "chance")
+        )
         times = [time.perf_counter()]
         write_labels(labels, some)
         times.append(time.perf_counter())
-        write_activations(cache, some, model, LAYERS, config=config)
+        write_activations(cache, some, model, LAYERS)
         times.append(time.perf_counter())
-        write_profiles(Path(folder, "profiles.h5"), cache, labels)
+        write_profiles(profiles, cache, labels)
+        times.append(time.perf_counter())
+        write_chance(chance, cache, labels, profiles)
         times.append(time.perf_counter())
     spans = [b - a for a, b in itertools.pairwise(times)]
     return [span / n_images * 1e3 for span in (*spans, times[-1] - times[0])]
@@ -53,7 +57,7 @@ def main(
     keep_freed_memory()
     data = load_broden(dataset)
     model = build_model("resnet18", weights)
-    columns = ("images", "labels", "activations", "profiles", "whole")
+    columns = ("images", "labels", "activations", "profiles", "chance", "whole")
     table = Table(title=f"{dataset.name}: milliseconds an image")
     for column in columns:
         table.add_column(column, justify="right")

@@ -38,10 +38,9 @@ def stages(
     root: Path, run: Path, n_images: int, weights: str, device: str, epochs: int, steps: int
 ) -> dict[str, list[str]]:
     data, where = f"--dataset={root}", f"--device={device}"
-    maps, profiles, similarity, embedding = (
-        f"{run}/{name}.h5" for name in ("activations", "profiles", "similarity", "embedding")
+    maps, labels, profiles, similarity = (
+        f"{run}/{name}.h5" for name in ("activations", "labels", "profiles", "similarity")
     )
-    three = [profiles, similarity, embedding]
     layers = [f"--layer=layer{n}" for n in (1, 2, 3, 4)]
     network = [f"--weights={weights}"]
     if weights == "trained":
@@ -51,20 +50,17 @@ def stages(
         "mini": ["mini", f"--images={n_images}", f"--output={root}"],
         "train": ["train", data, "--epochs=1", f"--output={run}/model.pt"],
         "activations": ["activations", data, *layers, *network, f"--output={maps}", where],
-        "labels": ["labels", data, f"--output={run}/labels.h5"],
-        "dissect": ["dissect", maps, f"{run}/labels.h5", f"--output={profiles}", where],
-        "detectors": ["detectors", profiles, f"--output={run}/detectors.svg"],
-        "units": ["units", profiles, f"--output={run}/units.csv"],
+        "labels": ["labels", data, f"--output={labels}"],
+        "dissect": ["dissect", maps, labels, f"--output={profiles}", where],
+        "chance": ["chance", maps, labels, profiles, f"--output={run}/chance.h5", where],
+        "detectors": ["detectors", str(run)],
+        "units": ["units", str(run)],
         "similarity": ["similarity", maps, f"--output={similarity}", where],
-        "embed": [*embed, f"--output={embedding}", where],
+        "embed": [*embed, f"--output={run}/embedding.h5", where],
         "embed, cpu": [*embed, f"--output={run}/cpu.h5", "--device=cpu"],
-        "controls": ["controls", *three, f"--output={run}/controls.csv"],
-        "score": ["score", *three, f"{run}/controls.csv", f"--output={run}/scores.csv"],
-        "relations": [
-            "relations", maps, profiles, embedding, f"--output={run}/relations.csv",
-            f"--pairs={run}/pairs.csv", where,
-        ],
-        "figure4": ["figure4", f"{run}/scores.csv", profiles, f"--output={run}/figure4.svg"],
+        "score": ["score", str(run)],
+        "relations": ["relations", str(run), where],
+        "figure4": ["figure4", str(run)],
     }  # fmt: skip
     left_out = {"train"} if weights == "random" else set()
     left_out |= set() if device.startswith("cuda") else {"embed, cpu"}

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.activations import open_activations
 from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.scores import score_vectors
@@ -25,7 +25,8 @@ from dissect_embed.mathematics.vectors import (
     profile_target,
     train_vectors,
 )
-from dissect_embed.parallel import keep_freed_memory, one_torch_thread
+from dissect_embed.memory import keep_freed_memory
+from dissect_embed.parallel import one_torch_thread
 
 
 def main(
@@ -38,11 +39,11 @@ def main(
 ) -> None:
     keep_freed_memory()
     with (
-        open_artefact(activations, "activations") as maps_file,
+        open_activations(activations) as source,
         open_profiles(profiles) as of_run,
         one_torch_thread(),
     ):
-        maps = maps_file[f"layers/{layer}/activations"]
+        maps = source[layer].maps
         t = profile_target(of_run[layer].iou)
         total = torch.zeros((maps.shape[1], maps.shape[1]), dtype=torch.float64)
         for start in range(0, len(maps), batch_size):

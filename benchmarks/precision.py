@@ -14,7 +14,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-import h5py
 import numpy as np
 import typer
 from recording import Record, describe_device
@@ -22,6 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from dissect_embed.activations import write_activations
+from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.artefacts.similarity import open_similarity
+from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.device import choose_device
 from dissect_embed.dissection import write_profiles
@@ -92,19 +94,16 @@ def main(
 
     def dissect(case: Case, folder: Path) -> dict[str, dict[str, np.ndarray]]:
         cache, profiles, similarity = (folder / f"{k}.h5" for k in ("maps", "profiles", "p"))
-        config = {"layers": list(LAYERS), "activations": {"batch_size": 16}, "case": str(case)}
-        write_activations(
-            cache, data, model, LAYERS, config=config, dtype=case.dtype, precision=case.precision,
-            device=case.device,
-        )  # fmt: skip
+        settings = Activations(dtype=case.dtype, precision=case.precision)
+        write_activations(cache, data, model, LAYERS, settings, device=case.device)
         write_profiles(profiles, cache, folder / "labels.h5", device=case.device)
         write_similarity(similarity, cache, device=case.device)
-        with h5py.File(profiles) as file, h5py.File(similarity) as targets:
+        with open_profiles(profiles) as dissected, open_similarity(similarity) as targets:
             return {
                 layer: {
-                    "iou": file[f"layers/{layer}/iou"][:],
-                    "threshold": file[f"layers/{layer}/threshold"][:],
-                    "p": targets[f"layers/{layer}/target"][:],
+                    "iou": dissected[layer].iou,
+                    "threshold": dissected[layer].threshold,
+                    "p": targets.target(layer),
                 }
                 for layer in LAYERS
             }

@@ -27,25 +27,10 @@ from dissect_embed.settings import (
     Text,
     describe_settings,
     json_schema,
+    not_the_quantile,
+    three_or_none,
     unique,
 )
-
-
-def _not_the_quantile(value: float) -> float:
-    if value > 0.5:
-        msg = (
-            "expected at most 0.5: it is the share of activations above the threshold, 0.005 for "
-            "the 99.5 % quantile"
-        )
-        raise ValueError(msg)
-    return value
-
-
-def _three(values: tuple[float, ...]) -> tuple[float, ...]:
-    if len(values) not in (0, 3):
-        msg = "expected three numbers: red, green, blue"
-        raise ValueError(msg)
-    return values
 
 
 def _read_cache(value: Any) -> Any:
@@ -55,7 +40,7 @@ def _read_cache(value: Any) -> Any:
     raise ValueError(msg)
 
 
-Colours = Annotated[tuple[float, ...], AfterValidator(_three)]
+Colours = Annotated[tuple[float, ...], AfterValidator(three_or_none)]
 Method = Literal[
     "plain", "kd", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst", "crd",
     "skd",
@@ -137,7 +122,7 @@ class Dissection(Section):
 
     path: ClassVar[str] = "dissection"
 
-    quantile: Annotated[float, Field(gt=0), AfterValidator(_not_the_quantile)] = Field(
+    quantile: Annotated[float, Field(gt=0), AfterValidator(not_the_quantile)] = Field(
         0.005, description="The share of a unit's activations that exceed its threshold."
     )
     detector_iou: float = Field(

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -70,24 +69,32 @@ def dissect(
         raise ArtefactError(msg)
     keep_freed_memory()
     data = load_broden(Path(dataset), split)
-    again: dict[str, Any] = {"model": network, "dataset": data}
-    on: dict[str, Any] = {"device": device, "n_threads": n_threads}
     path = {
         kind: folder / f"{kind}.h5"
         for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding")
     }
     write_labels(path["labels"], data, n_threads=n_threads)
-    write_activations(path["activations"], data, network, layers, activations, **on)
-    sources = path["activations"], path["labels"]
-    write_profiles(path["profiles"], *sources, dissection, **again, **on)
-    write_chance(path["chance"], *sources, path["profiles"], chance, **again, **on)
-    write_similarity(path["similarity"], path["activations"], **on)
+    write_activations(
+        path["activations"], data, network, layers, activations,
+        device=device, n_threads=n_threads,
+    )  # fmt: skip
+    write_profiles(
+        path["profiles"], path["activations"], path["labels"], dissection,
+        model=network, dataset=data, device=device, n_threads=n_threads,
+    )  # fmt: skip
+    write_chance(
+        path["chance"], path["activations"], path["labels"], path["profiles"], chance,
+        model=network, dataset=data, device=device, n_threads=n_threads,
+    )  # fmt: skip
+    write_similarity(path["similarity"], path["activations"], device=device, n_threads=n_threads)
     write_embedding(
         path["embedding"], path["similarity"], path["profiles"], embedding,
-        activations_path=path["activations"], **on,
+        activations_path=path["activations"], device=device, n_threads=n_threads,
     )  # fmt: skip
     run = Run(folder, network)
     write_units(run, folder / "units.csv")
     write_scores(run, folder / "scores.csv", folder / "controls.csv", n_threads=n_threads)
-    write_relations(run, folder / "relations.csv", folder / "pairs.csv", **on)
+    write_relations(
+        run, folder / "relations.csv", folder / "pairs.csv", device=device, n_threads=n_threads
+    )
     return Run(folder, network)

@@ -33,6 +33,25 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return numbers for red, green and blue, or none."""
+    if len(values) not in (0, 3):
+        msg = "expected three numbers: red, green, blue"
+        raise ValueError(msg)
+    return values
+
+
+def not_the_quantile(value: float) -> float:
+    """Return the share of values above a quantile, which is not the quantile itself."""
+    if value > 0.5:
+        msg = (
+            "expected at most 0.5: it is the share of activations above the threshold, 0.005 for "
+            "the 99.5 % quantile"
+        )
+        raise ValueError(msg)
+    return value
+
+
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(unique)]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from dissect_embed.artefacts.files import atomic_path, check_version, describe
 from dissect_embed.artefacts.kinds import remedy
-from dissect_embed.datasets.broden import Broden, list_files
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.datasets.folders import list_files
 from dissect_embed.errors import ArtefactError
 
 

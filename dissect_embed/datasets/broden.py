@@ -15,7 +15,6 @@ Number 0 means unlabelled everywhere.
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -23,6 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import Int
 
+from dissect_embed.datasets.folders import list_files
 from dissect_embed.errors import DatasetError
 
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
@@ -236,23 +236,6 @@ def _read_index(root: Path, categories: tuple[str, ...]) -> dict[int, ImageRow]:
         entries = tuple(e for e in entries if e != 0)
         rows[line] = ImageRow(row["image"], row["split"], (ih, iw), (sh, sw), entries)
     return rows
-
-
-def list_files(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of every file below a folder, by its path with forward slashes."""
-    sizes = {}
-    stack = [(folder, "")]
-    while stack:
-        path, prefix = stack.pop()
-        if not path.is_dir():
-            continue
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    stack.append((Path(entry.path), f"{prefix}{entry.name}/"))
-                elif entry.is_file():
-                    sizes[prefix + entry.name] = entry.stat().st_size
-    return sizes
 
 
 def _check_index(

@@ -1,6 +1,7 @@
 """Put a data set's folder in place: whole, and never over something of the user's own."""
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,3 +37,20 @@ def move_into_place(part: Path, root: Path, note: Mapping[str, object]) -> None:
     if root.exists():
         shutil.rmtree(root)
     part.rename(root)
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below a folder, by its path with forward slashes."""
+    sizes = {}
+    stack = [(folder, "")]
+    while stack:
+        path, prefix = stack.pop()
+        if not path.is_dir():
+            continue
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    stack.append((Path(entry.path), f"{prefix}{entry.name}/"))
+                elif entry.is_file():
+                    sizes[prefix + entry.name] = entry.stat().st_size
+    return sizes

@@ -1,8 +1,8 @@
 """What is left of a teacher: the vectors of its units, ``prior.h5``, and the targets they give.
 
 Of each stage it holds S in float32, each row of length 1 (``artefacts.prior``): a student sees
-nothing but cosines. ``config`` has the teacher's name and accuracy, the data set, and how its images were
-normalised. ``extraction`` makes it.
+nothing but cosines. ``config`` has the teacher's name and accuracy, the data set, and how its
+images were normalised. ``extraction`` makes it.
 
 The control that teaches P itself needs P, which lies in a file of its own, a ``similarity.h5``: 58
 kB for resnet56, whose prior takes 20 kB, and 4.9 MB for vgg13, whose prior takes 102 kB.

@@ -72,7 +72,7 @@ def test_from_images_to_figure_4(tiny, tmp_path):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory, make_tiny) -> Path:
-    """A run on six images, layer by layer, by the commands alone."""
+    """Make a run on six images by the commands alone."""
     folder = tmp_path_factory.mktemp("stages")
     tiny, run = make_tiny(folder / "tiny"), folder / "run"
     data = ("--dataset", tiny)

@@ -69,8 +69,9 @@ def planned(folder: Path, *arguments: str, change: tuple[str, ...] = ()) -> set[
 def test_a_run_makes_every_file_of_the_contract(run):
     files = {str(p.relative_to(run / "results/tiny")) for p in (run / "results/tiny").rglob("*")}
     assert files >= {
-        "dataset.json", "labels.h5", "activations.h5", "profiles.h5", "chance.h5", "units.csv", "similarity.h5", "embedding.h5",
-        "scores.csv", "scores.csv.json", "controls.csv", "figures/figure4.svg", "figures/figure4.png",
+        "dataset.json", "labels.h5", "activations.h5", "profiles.h5", "chance.h5", "units.csv",
+        "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json", "controls.csv",
+        "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
         "vectors.npz", "projector/projector_config.pbtxt", "projector/layer2.sprite.png",
         "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",

@@ -1,0 +1,60 @@
+"""The house: who may import whom, who spells a file's paths, how long a room may be."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dissect_embed
+
+PACKAGE = Path(dissect_embed.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    froms = {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    return froms | {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+
+
+def test_there_are_modules():
+    assert len(MODULES) > 100
+
+
+def test_mathematics_imports_nothing_of_the_house():
+    rooms = list((PACKAGE / "mathematics").glob("*.py"))
+    assert len(rooms) > 8
+    for path in rooms:
+        strangers = {
+            name
+            for name in imported(path)
+            if name.startswith("dissect_embed") and ".mathematics" not in name
+        }
+        assert not strangers, f"{path.name} imports {strangers}"
+
+
+def test_paths_within_files_are_spelt_in_artefacts_alone():
+    for path in MODULES:
+        if (PACKAGE / "artefacts") not in path.parents:
+            assert "layers/" not in path.read_text("utf-8"), path
+
+
+def test_no_room_is_too_long():
+    assert {p.name: n for p in MODULES if (n := len(p.read_text().splitlines())) > 300} == {}
+
+
+@pytest.mark.parametrize("name", ["workflow.py", "config.py", "settings.py", "artefacts/kinds.py"])
+def test_what_the_snakefile_asks_for_loads_no_torch(name):
+    """By name, and what these import in turn."""
+    todo, seen = [PACKAGE / name], set()
+    while todo:
+        path = todo.pop()
+        seen.add(path)
+        names = imported(path)
+        assert not {n.partition(".")[0] for n in names} & {"torch", "h5py", "torchvision"}, path
+        for module in names:
+            parts = module.split(".")
+            if parts[0] == "dissect_embed" and len(parts) > 1:
+                inner = PACKAGE.joinpath(*parts[1:])
+                source = inner / "__init__.py" if inner.is_dir() else inner.with_suffix(".py")
+                todo += [source] if source not in seen else []
