@@ -5,8 +5,8 @@ import re
 import yaml
 from dissect_embed.artefacts.files import SCHEMA_VERSIONS
 from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.cells import PATTERN as VARIANT_PATTERN
-from dissect_embed.distillation.cells import (
+from dissect_embed.distillation.results.names import PATTERN as VARIANT_PATTERN
+from dissect_embed.distillation.results.names import (
     cell_inputs,
     cell_options,
     list_pairs,

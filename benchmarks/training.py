@@ -25,11 +25,11 @@ import typer
 from recording import Record, describe_device, wait_for
 
 from dissect_embed.device import choose_device, current_device
-from dissect_embed.distillation.augmentation import draw_epoch
-from dissect_embed.distillation.methods import build_method
-from dissect_embed.distillation.schedules import SCHEDULES
-from dissect_embed.distillation.static import StaticMethod
-from dissect_embed.distillation.steps import (
+from dissect_embed.distillation.methods.method import build_method
+from dissect_embed.distillation.methods.static import StaticMethod
+from dissect_embed.distillation.training.augmentation import draw_epoch
+from dissect_embed.distillation.training.schedules import SCHEDULES
+from dissect_embed.distillation.training.step import (
     Models,
     Pixels,
     deterministic,

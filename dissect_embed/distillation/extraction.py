@@ -19,7 +19,7 @@ from dissect_embed.artefacts.files import create_artefact, fingerprint, label_ax
 from dissect_embed.artefacts.similarity import write_target
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import arithmetic, choose_device
-from dissect_embed.distillation.augmentation import normalise
+from dissect_embed.distillation.training.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.vectors import Schedule

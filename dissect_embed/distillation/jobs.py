@@ -7,14 +7,14 @@ from typing import Any
 from torch import nn
 
 from dissect_embed.datasets.classes import ClassImages, load_classes
-from dissect_embed.distillation.checkpoints import load_network
 from dissect_embed.distillation.extraction import write_prior
-from dissect_embed.distillation.methods import METHODS
+from dissect_embed.distillation.methods.method import METHODS
 from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
-from dissect_embed.distillation.published import paper_beta
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.tasks import TARGETS, Task, channel_statistics
-from dissect_embed.distillation.training import train_student
+from dissect_embed.distillation.results.published import paper_beta
+from dissect_embed.distillation.training.checkpoints import load_network
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.task import TARGETS, Task, channel_statistics
+from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import NETWORKS, build_network
 from dissect_embed.errors import TrainingError
 from dissect_embed.mathematics.vectors import Schedule

@@ -15,14 +15,8 @@ import torch
 from dissect_embed.cli import main
 from dissect_embed.datasets.classes import ClassSplit, write_classes
 from dissect_embed.distillation.prior import load_prior
-from dissect_embed.distillation.tasks import CIFAR100
+from dissect_embed.distillation.training.task import CIFAR100
 from dissect_embed.parallel import one_torch_thread
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_torch_thread():
-        yield
 
 
 def cli(*arguments: object, fails: bool = False) -> str:

@@ -14,16 +14,9 @@ from dissect_embed.distillation.prior import Prior, check_prior, load_prior, pri
 from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.parallel import one_torch_thread
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 SHORT = Schedule(epochs=2, steps_per_epoch=5, milestones=(1,))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_torch_thread():
-        yield
 
 
 def draw_images(n_images=70, size=16, fingerprint="f" * 64):

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from dissect_embed.datasets.classes import ClassImages
-from dissect_embed.distillation.methods import METHODS
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.tasks import Task
-from dissect_embed.distillation.training import train_student
+from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.task import Task
+from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.networks.models import hash_weights
 

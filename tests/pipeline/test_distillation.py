@@ -11,8 +11,8 @@ import yaml
 
 pytest.importorskip("snakemake", reason="needs the extra 'workflow'")
 
-from dissect_embed.distillation.methods import METHODS
-from dissect_embed.distillation.published import paper_beta
+from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.results.published import paper_beta
 from dissect_embed.distillation.zoo import NETWORKS
 
 ROOT = Path(__file__).parents[2]

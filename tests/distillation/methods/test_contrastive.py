@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dissect_embed.distillation.contrastive import Contrast, draw_negatives, mix
+from dissect_embed.distillation.methods.contrastive import Contrast, draw_negatives, mix
 from dissect_embed.distillation.outputs import Outputs
 
 N, CLASSES, K = 60, 5, 17

@@ -12,13 +12,12 @@ from bits import differences
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy import BATCH, Killed, images, lasting, stop_at, task, teacher, train
 
-from dissect_embed.distillation.augmentation import crop_and_flip, draw_epoch, normalise
-from dissect_embed.distillation.contrastive import draw_negatives
 from dissect_embed.distillation.extraction import write_prior
-from dissect_embed.distillation.methods import METHODS, Method
+from dissect_embed.distillation.methods.contrastive import draw_negatives
+from dissect_embed.distillation.methods.method import METHODS, Method
 from dissect_embed.distillation.prior import load_prior, prior_targets
+from dissect_embed.distillation.training.augmentation import crop_and_flip, draw_epoch, normalise
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.parallel import one_torch_thread
 
 ALL = [*METHODS, "skd"]
 # What has no deterministic form on CUDA, by torch.use_deterministic_algorithms of torch 2.11. Left
@@ -35,12 +34,6 @@ UNORDERED = {
 }  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("tf32_allowed")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_torch_thread():
-        yield
 
 
 # ---- training ----

@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import current_device
-from dissect_embed.distillation.course import Course
-from dissect_embed.distillation.methods import Method, build_method
-from dissect_embed.distillation.schedules import Place
-from dissect_embed.distillation.static import StaticMethod
-from dissect_embed.distillation.steps import Models, Pixels, deterministic
-from dissect_embed.distillation.tasks import Task, check_task
+from dissect_embed.distillation.methods.method import Method, build_method
+from dissect_embed.distillation.methods.static import StaticMethod
+from dissect_embed.distillation.training.course import Course
+from dissect_embed.distillation.training.schedules import Place
+from dissect_embed.distillation.training.step import Models, Pixels, deterministic
+from dissect_embed.distillation.training.task import Task, check_task
 from dissect_embed.distillation.zoo import Network, build_network
 from dissect_embed.errors import TrainingError
 from dissect_embed.parallel import keep_freed_memory

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dissect_embed.distillation.schedules import (
+from dissect_embed.distillation.training.schedules import (
     SCHEDULES,
     epochs_before,
     learning_rate,

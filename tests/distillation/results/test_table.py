@@ -13,9 +13,9 @@ from PIL import Image
 
 from dissect_embed.cli import main
 from dissect_embed.datasets.classes import ClassSplit, load_classes, write_classes
-from dissect_embed.distillation.runs import Pair, Row, read_run, read_runs
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.table import build_table, write_csv, write_markdown
+from dissect_embed.distillation.results.runs import Pair, Row, read_run, read_runs
+from dissect_embed.distillation.results.table import build_table, write_csv, write_markdown
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.table1 import draw_table1
 
@@ -206,7 +206,7 @@ def test_teachers_may_be_trained_for_longer(tmp_path):
 
 
 def test_the_readme_tells_what_the_kept_results_say():
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     runs = read_runs(root / "benchmarks/table1/3-epochs")
     rows = {run.row for run in runs}
     assert {Row("teacher"), Row("plain"), Row("skd"), Row("skd", "random")} < rows

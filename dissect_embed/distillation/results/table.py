@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 from dissect_embed.artefacts.files import atomic_path, open_artefact, read_config
 from dissect_embed.artefacts.tables import write_table
 from dissect_embed.datasets.classes import ClassCounts, count_classes
-from dissect_embed.distillation.methods import METHODS
-from dissect_embed.distillation.published import published_accuracy
-from dissect_embed.distillation.runs import Pair, Row, Run, read_runs
+from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.results.published import published_accuracy
+from dissect_embed.distillation.results.runs import Pair, Row, Run, read_runs
 from dissect_embed.errors import ArtefactError
 
 COLUMNS: Final = (

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from dissect_embed.distillation import losses
-from dissect_embed.distillation.methods import METHODS, build_method
+from dissect_embed.distillation.methods import losses
+from dissect_embed.distillation.methods.method import METHODS, build_method
 from dissect_embed.distillation.outputs import Outputs
 
 N_TRAIN, N_CLASSES, B = 40, 10, 4
@@ -27,15 +27,6 @@ SMALL = ((3, 8), (3, 8), (4, 4), (6, 2))
 TAUGHT = [name for name in METHODS if METHODS[name].needs_teacher]
 TERMS = [name for name in METHODS if METHODS[name].weight]
 STAGED = ["ab", "ft", "fsp"]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Threads that wait for a busy processor take ten times as long as one for small tensors."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def fake(shapes=SMALL, seed=0, n_images=B, signed=False, **kind):

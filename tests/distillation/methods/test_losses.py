@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from dissect_embed.distillation import losses
+from dissect_embed.distillation.methods import losses
 
 
 def draw(*shape, seed=0, n=2):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.methods import METHODS
-from dissect_embed.distillation.schedules import Schedule
+from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.training.schedules import Schedule
 from dissect_embed.distillation.zoo import NETWORKS
 from dissect_embed.errors import TrainingError
 from dissect_embed.networks.models import hash_weights

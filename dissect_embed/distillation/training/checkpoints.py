@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dissect_embed.artefacts.disk import full_disk_message
 from dissect_embed.artefacts.files import atomic_path
-from dissect_embed.distillation.tasks import compare_tasks
+from dissect_embed.distillation.training.task import compare_tasks
 from dissect_embed.distillation.zoo import Network, build_network
 from dissect_embed.errors import DiskSpaceError, TrainingError
 from dissect_embed.networks.models import hash_weights

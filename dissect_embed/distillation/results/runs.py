@@ -11,9 +11,9 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from dissect_embed.distillation.methods import METHODS
-from dissect_embed.distillation.published import paper_beta
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.results.published import paper_beta
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.errors import ArtefactError
 
 TEACHERS: Final = "teachers"

@@ -5,16 +5,9 @@ import math
 import pytest
 import torch
 
-from dissect_embed.distillation import skd
-from dissect_embed.distillation.skd import static_loss
+from dissect_embed.distillation.methods import static_loss as module
+from dissect_embed.distillation.methods.static_loss import static_loss
 from dissect_embed.errors import ModelError
-from dissect_embed.parallel import one_torch_thread
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_torch_thread():
-        yield
 
 
 def slow_loss(maps, targets, temperature=1.0):
@@ -104,7 +97,7 @@ def test_blocks_and_memory_layouts_change_nothing(units, monkeypatch):
     maps, target = draw((5, n_units, side, side), dead=[(2, 3)]), draw_target(n_units)
     whole = value_and_gradients(static_loss, [maps], [target])
     last = maps.to(memory_format=torch.channels_last)
-    monkeypatch.setattr(skd, "CACHED", 2 * n_units**2)  # blocks of 2, 2 and 1
+    monkeypatch.setattr(module, "CACHED", 2 * n_units**2)  # blocks of 2, 2 and 1
     for given in (maps, last, maps[..., :].transpose(2, 3).contiguous().transpose(2, 3)):
         value, (gradient,) = value_and_gradients(static_loss, [given], [target])
         torch.testing.assert_close(value, whole[0])

@@ -14,28 +14,20 @@ import torch
 import torch.nn.functional as F
 from toy import BATCH, N_IMAGES, Killed, images, lasting, stop_at, task, teacher, train
 
-from dissect_embed.distillation import checkpoints
-from dissect_embed.distillation.augmentation import crop_and_flip, draw_epoch
-from dissect_embed.distillation.checkpoints import load_network
-from dissect_embed.distillation.methods import Method
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.tasks import (
+from dissect_embed.distillation.methods.method import Method
+from dissect_embed.distillation.training import checkpoints
+from dissect_embed.distillation.training.augmentation import crop_and_flip, draw_epoch
+from dissect_embed.distillation.training.checkpoints import load_network
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.task import (
     SKD_WEIGHT,
     channel_statistics,
     compare_tasks,
     describe,
 )
-from dissect_embed.distillation.training import train_student
+from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import DiskSpaceError, TrainingError
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 def train_by_hand(network, schedule, n_epochs, lr):
@@ -134,7 +126,7 @@ def test_steps_after_the_checkpoint_are_made_again(tmp_path, method):
 
 
 def test_a_process_killed_by_the_system_is_resumed(tmp_path):
-    script = Path(__file__).with_name("toy.py")
+    script = Path(__file__).parents[1] / "toy.py"
     command = [sys.executable, str(script), str(tmp_path / "a.json"), "crd"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr

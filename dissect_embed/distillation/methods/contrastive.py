@@ -19,9 +19,9 @@ import torch
 from jaxtyping import Bool, Float, Int32, Int64
 from torch import Tensor, nn
 
-from dissect_embed.distillation.losses import unit_length
+from dissect_embed.distillation.methods.losses import unit_length
+from dissect_embed.distillation.methods.terms import Term
 from dissect_embed.distillation.outputs import Outputs
-from dissect_embed.distillation.terms import Term
 
 
 def mix(x: Int32[Tensor, "*shape"]) -> Int32[Tensor, "*shape"]:

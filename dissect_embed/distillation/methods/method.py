@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dissect_embed.distillation.contrastive import Contrast
-from dissect_embed.distillation.losses import (
+from dissect_embed.distillation.methods.contrastive import Contrast
+from dissect_embed.distillation.methods.losses import (
     attention_loss,
     neighbour_loss,
     relation_loss,
@@ -21,8 +21,7 @@ from dissect_embed.distillation.losses import (
     similarity_loss,
     softened_divergence,
 )
-from dissect_embed.distillation.outputs import Outputs
-from dissect_embed.distillation.terms import (
+from dissect_embed.distillation.methods.terms import (
     Boundaries,
     Correlation,
     Factors,
@@ -34,6 +33,7 @@ from dissect_embed.distillation.terms import (
     Term,
     Variational,
 )
+from dissect_embed.distillation.outputs import Outputs
 from dissect_embed.errors import ModelError
 
 

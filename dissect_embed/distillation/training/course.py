@@ -14,18 +14,17 @@ import torch
 from tqdm import tqdm
 
 from dissect_embed.artefacts.disk import check_disk_space
-from dissect_embed.distillation.augmentation import draw_epoch
-from dissect_embed.distillation.board import Board, describe_epoch
-from dissect_embed.distillation.checkpoints import (
+from dissect_embed.distillation.training.augmentation import draw_epoch
+from dissect_embed.distillation.training.checkpoints import (
     count_bytes,
     read_checkpoint,
     save_network,
     write_bytes,
     write_tensors,
 )
-from dissect_embed.distillation.machine import describe_machine, peak_memory
-from dissect_embed.distillation.schedules import Place, epochs_before, learning_rate
-from dissect_embed.distillation.steps import (
+from dissect_embed.distillation.training.machine import describe_machine, peak_memory
+from dissect_embed.distillation.training.schedules import Place, epochs_before, learning_rate
+from dissect_embed.distillation.training.step import (
     BAD,
     Models,
     Pixels,
@@ -36,7 +35,8 @@ from dissect_embed.distillation.steps import (
     make_step,
     momenta,
 )
-from dissect_embed.distillation.tasks import Task, describe
+from dissect_embed.distillation.training.task import Task, describe
+from dissect_embed.distillation.training.tensorboard import Board, describe_epoch
 from dissect_embed.errors import TrainingError
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from dissect_embed.distillation.losses import (
+from dissect_embed.distillation.methods.losses import (
     boundary_loss,
     correlation_loss,
     factor_loss,

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from dissect_embed.distillation.methods import Method, Recipe
+from dissect_embed.distillation.methods.method import Method, Recipe
+from dissect_embed.distillation.methods.static_loss import static_loss
 from dissect_embed.distillation.outputs import Outputs
-from dissect_embed.distillation.skd import static_loss
 from dissect_embed.errors import TrainingError
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from dissect_embed.distillation.augmentation import crop_and_flip, draw_epoch, normalise
+from dissect_embed.distillation.training.augmentation import crop_and_flip, draw_epoch, normalise
 
 
 def crop_by_loops(image, top, left, flip):
