@@ -5,12 +5,17 @@ import re
 import yaml
 from dissect_embed.artefacts.files import SCHEMA_VERSIONS
 from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.results.names import PATTERN as VARIANT_PATTERN
 from dissect_embed.distillation.results.names import (
-    cell_inputs,
-    cell_options,
+    ROW_PATTERN,
     list_pairs,
-    list_variants,
+    list_rows,
+    prior_paths,
+    read_network,
+    row_inputs,
+    row_options,
+    student_path,
+    teacher_path,
+    write_network,
 )
 from dissect_embed.settings import read_types
 from snakemake.utils import min_version, validate

@@ -138,7 +138,7 @@ def table1(
     log: Log = None,
 ) -> None:
     """Put the results of all trainings into a table, and draw it."""
-    from dissect_embed.distillation.results.runs import Pair
+    from dissect_embed.distillation.results.names import Pair
     from dissect_embed.distillation.results.table import build_table, write_csv, write_markdown
     from dissect_embed.figures.table1 import draw_table1
 

@@ -8,12 +8,12 @@ from torch import nn
 
 from dissect_embed.datasets.classes import ClassImages, load_classes
 from dissect_embed.distillation.extraction import write_prior
-from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.methods.registry import CONTROLS, METHODS, list_methods
 from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
-from dissect_embed.distillation.results.published import paper_beta
+from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.training.checkpoints import load_network
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.training.task import TARGETS, Task, channel_statistics
+from dissect_embed.distillation.training.task import Task, channel_statistics
 from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import NETWORKS, build_network
 from dissect_embed.errors import TrainingError
@@ -55,8 +55,7 @@ def distil(
     prior_path, similarity_path
         For SKD: ``prior.h5``, and for its control ``similarity`` the file of P.
     control
-        For SKD: ``uniform``, ``random``, ``permuted`` or ``similarity``, see
-        ``prior.prior_targets``.
+        For SKD: a key of ``CONTROLS``, see ``prior.prior_targets``.
     beta
         The weight of the method's loss; by default as published.
     epochs
@@ -86,8 +85,8 @@ def distil(
     if prior_path is not None:
         prior = load_prior(prior_path, similarity_path)
         check_prior(prior, build_network(student, len(train.classes)), train, means, stds)
-        targets = prior_targets(prior, control or "semantic", seed=seed, temperature=temperature)
-        beta = paper_beta(prior.network, student) if beta is None else beta
+        targets = prior_targets(prior, control, seed=seed, temperature=temperature)
+        beta = published_beta(method, prior.network, student) if beta is None else beta
     known = SCHEDULES[schedule]
     task = Task(
         student=student,
@@ -97,9 +96,9 @@ def distil(
         data=train.fingerprint,
         mean=means,
         std=stds,
-        weight=beta,
+        beta=beta,
         temperature=temperature,
-        target=(control or "semantic") if method == "skd" else None,
+        control=control,
         teacher=fingerprint,
         prior=None if prior is None else prior.fingerprint,
         precision=precision,
@@ -169,13 +168,11 @@ def make_prior(
 
 
 def _check_names(student: str, method: str, schedule: str, control: str | None) -> None:
-    methods = [*METHODS, "skd"]
-    controls = [name for name in TARGETS if name != "semantic"]
     for option, value, known in (
         ("student", student, list(NETWORKS)),
-        ("method", method, methods),
+        ("method", method, list(METHODS)),
         ("schedule", schedule, list(SCHEDULES)),
-        ("control", control, controls),
+        ("control", control, list(CONTROLS)),
     ):
         if value is not None and value not in known:
             msg = f"--{option}: unknown {value!r}; choose one of {', '.join(known)}"
@@ -191,32 +188,36 @@ def _check_files(
     temperature: float,
 ) -> None:
     """Stop where a method lacks a file that it needs, or is given what it does not take."""
-    remedy = "train one with --method plain"
-    if method == "skd":
+    guide = METHODS[method].guide
+    if guide == "prior":
         if teacher is not None:
-            msg = f"--teacher {teacher}: skd has no teacher but its --prior; leave it out"
+            msg = f"--teacher {teacher}: {method} has no teacher but its --prior; leave it out"
             raise TrainingError(msg)
         if not temperature > 0:
             msg = f"--temperature {temperature:g}; expected a positive number"
             raise TrainingError(msg)
         if prior is None:
-            msg = "--method skd: it needs --prior, the file that 'dissect-embed prior' makes"
+            msg = f"--method {method}: it needs --prior, the file that 'dissect-embed prior' makes"
             raise TrainingError(msg)
         if (control == "similarity") is (similarity is None):
             msg = "--control similarity and --similarity FILE, the file of P, go together"
             raise TrainingError(msg)
         return
+    static = ", ".join(list_methods("prior"))
     for option, given in (
         ("prior", prior), ("similarity", similarity), ("control", control),
         ("temperature", temperature if temperature != 1 else None),
     ):  # fmt: skip
         if given is not None:
-            msg = f"--{option} {given}: only skd takes it, not {method}; leave it out"
+            msg = f"--{option} {given}: only {static} takes it, not {method}; leave it out"
             raise TrainingError(msg)
-    if METHODS[method].needs_teacher and teacher is None:
-        msg = f"--method {method}: it needs --teacher, the .pt of a trained network; {remedy}"
+    if guide == "teacher" and teacher is None:
+        msg = (
+            f"--method {method}: it needs --teacher, the .pt of a trained network; train one with "
+            "--method plain"
+        )
         raise TrainingError(msg)
-    if not METHODS[method].needs_teacher and teacher is not None:
+    if guide == "none" and teacher is not None:
         msg = f"--teacher {teacher}: {method} takes none; leave it out, or name another --method"
         raise TrainingError(msg)
 

@@ -7,7 +7,8 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dissect_embed.distillation.results.runs import Pair, Row
+from dissect_embed.distillation.results.names import Pair
+from dissect_embed.distillation.results.rows import Row
 from dissect_embed.distillation.results.table import Cell, Table
 from dissect_embed.figures.pages import reproducible_style, save_figure
 

@@ -88,7 +88,7 @@ def test_from_teacher_to_table(files, tmp_path):
     distil(files, *prior, "--control", "random", "--beta", 0, "-o", pair / "zero-seed0.json")
     distil(files, "--method", "kd", "--teacher", files / "teacher.pt", "-o", pair / "kd.json")
     task = json.loads((pair / "skd-seed0.json").read_text())["task"]
-    assert (task["weight"], task["target"], task["temperature"]) == (0.5, "semantic", 1.0)
+    assert (task["beta"], task["control"], task["temperature"]) == (0.5, None, 1.0)
     # β = 0 is a plain student, whatever S is.
     weights = [torch.load(pair / f"{n}-seed0.pt")["state_dict"] for n in ("plain", "zero", "skd")]
     plain, zero, skd = (w["layer2.0.conv1.weight"] for w in weights)

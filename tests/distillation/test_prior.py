@@ -132,7 +132,7 @@ def test_controls():
     s = rng.standard_normal((2, 12, 3)).astype(np.float32)
     prior = prior_of(*s.tolist())
     taught, permuted, random = (
-        prior_targets(prior, kind, seed=4) for kind in ("semantic", "permuted", "random")
+        prior_targets(prior, kind, seed=4) for kind in (None, "permuted", "random")
     )
     for layer in range(2):
         order = np.random.default_rng([4, layer]).permutation(12)
@@ -170,7 +170,7 @@ def test_p_itself_as_the_target():
         prior_targets(prior, "similarity", temperature=0.5)
     with pytest.raises(ArtefactError, match=r"prior\.h5: P is not in it; .*--similarity"):
         prior_targets(prior_of([[1.0, 0.0]]), "similarity")
-    with pytest.raises(ModelError, match="unknown 'shuffled'; choose one of semantic, uniform"):
+    with pytest.raises(ModelError, match="unknown 'shuffled'; choose one of uniform, random"):
         prior_targets(prior, "shuffled")
 
 

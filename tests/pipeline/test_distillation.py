@@ -11,8 +11,9 @@ import yaml
 
 pytest.importorskip("snakemake", reason="needs the extra 'workflow'")
 
-from dissect_embed.distillation.methods.method import METHODS
-from dissect_embed.distillation.results.published import paper_beta
+from dissect_embed.distillation.methods.registry import METHODS
+from dissect_embed.distillation.results.names import CONFIG_CONTROLS
+from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.zoo import NETWORKS
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +97,7 @@ def test_the_whole_table(folder):
     }
     config = yaml.safe_load((ROOT / "pipelines/config/cifar100.yaml").read_text())["distillation"]
     expected = {
-        f"{p['teacher']}-{p['student']}": f"{paper_beta(p['teacher'], p['student']):g}"
+        f"{p['teacher']}-{p['student']}": f"{published_beta('skd', p['teacher'], p['student']):g}"
         for p in config["pairs"]
     }
     assert betas == expected
@@ -154,6 +155,7 @@ def test_a_wrong_setting_stops_before_any_work(folder, change, message):
 
 def test_the_schema_knows_the_names_of_the_code():
     schema = yaml.safe_load((ROOT / "pipelines/schemas/config.schema.yaml").read_text())
-    methods = schema["properties"]["distillation"]["properties"]["methods"]["items"]["enum"]
-    assert methods == [*METHODS, "skd"]
+    settings = schema["properties"]["distillation"]["properties"]
+    assert settings["methods"]["items"]["enum"] == list(METHODS)
+    assert settings["controls"]["items"]["enum"] == list(CONFIG_CONTROLS)
     assert schema["$defs"]["network"]["enum"] == list(NETWORKS)

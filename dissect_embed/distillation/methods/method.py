@@ -1,11 +1,7 @@
-"""The methods that SKD is compared with: loss = γ·cross-entropy + α·T² KL + β·term.
+"""A method at work: its loss, what it trains and remembers, made from a row of the registry."""
 
-Weights, features and first stages are those of the public code of Tian et al., *Contrastive
-Representation Distillation*, ICLR 2020, with which published tables were made.
-"""
-
-from collections.abc import Callable
-from typing import NamedTuple, cast
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +17,8 @@ from dissect_embed.distillation.methods.losses import (
     similarity_loss,
     softened_divergence,
 )
+from dissect_embed.distillation.methods.registry import METHODS, Recipe
+from dissect_embed.distillation.methods.static_module import Static
 from dissect_embed.distillation.methods.terms import (
     Boundaries,
     Correlation,
@@ -36,47 +34,22 @@ from dissect_embed.distillation.methods.terms import (
 from dissect_embed.distillation.outputs import Outputs
 from dissect_embed.errors import ModelError
 
-
-class Recipe(NamedTuple):
-    """A row of the table: weights, the term, and the first stage, if any."""
-
-    title: str
-    cross_entropy: float = 1.0  # γ
-    divergence: float = 0.0  # α, of T² KL at T = 4
-    weight: float = 0.0  # β
-    # Takes example outputs of student and teacher, the training set's labels and the seed.
-    term: Callable[[Outputs, Outputs, Tensor, int], Term] | None = None
-    epochs_before: int = 0
-    student_before: bool = False  # whether the first stage trains the student
-
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether there is a teacher at all."""
-        return self.teacher_beside or self.epochs_before > 0
-
-    @property
-    def teacher_beside(self) -> bool:
-        """Whether the main stage needs the teacher's outputs."""
-        return self.divergence > 0 or self.weight > 0
-
-
-METHODS = {
-    "plain": Recipe("plain student"),
-    "kd": Recipe("KD", cross_entropy=0.1, divergence=0.9),
-    "fitnet": Recipe("FitNet", weight=100, term=lambda s, t, *_: Hint(s, t)),
-    "at": Recipe("AT", weight=1000, term=lambda *_: OnStages(attention_loss)),
-    "sp": Recipe("SP", weight=3000, term=lambda *_: OnLast(similarity_loss)),
-    "cc": Recipe("CC", weight=0.02, term=lambda s, t, *_: Correlation(s, t)),
-    "vid": Recipe("VID", weight=1, term=lambda s, t, *_: Variational(s, t)),
-    "rkd": Recipe("RKD", weight=1, term=lambda *_: OnPooled(relation_loss)),
-    "pkt": Recipe("PKT", weight=30_000, term=lambda *_: OnPooled(neighbour_loss)),
-    "ab": Recipe(
-        "AB", term=lambda s, t, *_: Boundaries(s, t), epochs_before=30, student_before=True
-    ),
-    "ft": Recipe("FT", weight=200, term=lambda s, t, *_: Factors(s, t), epochs_before=30),
-    "fsp": Recipe("FSP", term=lambda *_: Flow(), epochs_before=30, student_before=True),
-    "nst": Recipe("NST", weight=50, term=lambda *_: OnStages(selectivity_loss)),
-    "crd": Recipe("CRD", weight=0.8, term=Contrast),
+# Takes example outputs of student and teacher, the training set's labels and the seed. Methods that
+# are not here compare logits alone, or nothing; SKD's term is made of its targets.
+MakeTerm = Callable[[Outputs, Outputs, Tensor, int], Term]
+TERMS: Final[dict[str, MakeTerm]] = {
+    "fitnet": lambda s, t, *_: Hint(s, t),
+    "at": lambda *_: OnStages(attention_loss),
+    "sp": lambda *_: OnLast(similarity_loss),
+    "cc": lambda s, t, *_: Correlation(s, t),
+    "vid": lambda s, t, *_: Variational(s, t),
+    "rkd": lambda *_: OnPooled(relation_loss),
+    "pkt": lambda *_: OnPooled(neighbour_loss),
+    "ab": lambda s, t, *_: Boundaries(s, t),
+    "ft": lambda s, t, *_: Factors(s, t),
+    "fsp": lambda *_: Flow(),
+    "nst": lambda *_: OnStages(selectivity_loss),
+    "crd": Contrast,
 }
 
 
@@ -127,14 +100,13 @@ class Method(nn.Module):
         with torch.autocast(student.logits.device.type, enabled=False):
             logits = student.logits.float()
             loss = recipe.cross_entropy * F.cross_entropy(logits, labels)
-            if not recipe.teacher_beside:
-                return loss
-            teacher = _detach(teacher, recipe.title)
-            if recipe.divergence:
+            if recipe.teacher_beside:
+                teacher = _detach(teacher, recipe.title)
+            if recipe.divergence and teacher is not None:
                 divergence = softened_divergence(logits, teacher.logits.float())
                 loss = loss + recipe.divergence * divergence
-            if self.term is not None:
-                loss = loss + recipe.weight * self.term(student, teacher, images)
+            if self.term is not None and recipe.beta:
+                loss = loss + recipe.beta * self.term(student, teacher, images)
         return loss
 
     def before(self, student: Outputs | None, teacher: Outputs) -> Float[Tensor, ""]:
@@ -185,26 +157,31 @@ def build_method(
     teacher: Outputs | None,
     labels: Int64[Tensor, " n"],
     seed: int,
+    *,
+    targets: Sequence[Float[Tensor, "_ _"]] | None = None,
+    temperature: float = 1.0,
 ) -> Method:
-    """Return a method for a student and a teacher, on the student's device.
+    """Return a method for a student and what guides it, on the student's device.
 
     Parameters
     ----------
     name
         A key of ``METHODS``.
     student, teacher
-        Outputs of both for a few images, of which only the shapes count. A plain student needs no
-        teacher.
+        Outputs of both for a few images, of which only the shapes count. The teacher's may be None
+        where the method's guide is another.
     labels
         Classes of the whole training set.
     seed
         Of the method's modules and of CRD's negatives.
+    targets, temperature
+        SKD's p of f1, f2, …, (unit, unit) each, and the temperature of q.
 
     Raises
     ------
     ModelError
-        If the name is unknown, the teacher missing, or their maps do not fit together; the message
-        says which.
+        If the name is unknown, the teacher or the targets are missing, or do not fit to the
+        student; the message says which.
 
     Examples
     --------
@@ -218,17 +195,22 @@ def build_method(
         msg = f"method: unknown {name!r}; choose one of {', '.join(METHODS)}"
         raise ModelError(msg)
     recipe = METHODS[name]
-    if not recipe.needs_teacher:
+    if recipe.guide == "prior":
+        if targets is None:
+            msg = f"{recipe.title}: it needs the targets of a prior, got None"
+            raise ModelError(msg)
+        return Method(recipe, Static(targets, temperature)).to(student.logits.device)
+    if recipe.guide == "none":
         return Method(recipe, None)
     if teacher is None:
         msg = f"{recipe.title}: it needs a teacher, got None"
         raise ModelError(msg)
-    if recipe.term is None:
+    if name not in TERMS:
         return Method(recipe, None)
     _check_maps(name, student, teacher)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        term = recipe.term(student, teacher, labels, seed)
+        term = TERMS[name](student, teacher, labels, seed)
     return Method(recipe, term).to(student.logits.device)
 
 

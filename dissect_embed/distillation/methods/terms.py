@@ -1,7 +1,7 @@
 """What a method adds to the cross-entropy, with what it trains: regressors, paraphrasers, ...
 
 A term looks at the outputs of both networks, in any precision, and compares them in float32. The
-teacher's come detached, and autocast is off (``methods.Method`` sees to both).
+teacher's come detached, and autocast is off (``method.Method`` sees to both).
 """
 
 import math

@@ -9,6 +9,8 @@
 
 from typing import Final
 
+from dissect_embed.distillation.methods.registry import METHODS
+
 HAN22, TIAN20 = "HAN22", "TIAN20"
 
 _PAIRS: Final = (
@@ -53,6 +55,16 @@ def published_accuracy(teacher: str, student: str, method: str) -> tuple[float, 
     return value, HAN22 if method in ("teacher", "plain", "skd") else TIAN20
 
 
-def paper_beta(teacher: str, student: str) -> float:
-    """Return the β of SKD that [HAN22] states for a pair."""
-    return 0.05 if (teacher, student) == ("vgg13", "vgg8") else 0.5
+def published_beta(method: str, teacher: str, student: str) -> float | None:
+    """Return the β that is published of a method; None where it has none.
+
+    [HAN22] states one of SKD for each pair; those of the other methods hold for all pairs.
+
+    Examples
+    --------
+    >>> published_beta("skd", "vgg13", "vgg8"), published_beta("skd", "resnet56", "resnet20")
+    (0.05, 0.5)
+    """
+    if METHODS[method].guide == "prior" and (teacher, student) == ("vgg13", "vgg8"):
+        return 0.05
+    return float(METHODS[method].beta) or None

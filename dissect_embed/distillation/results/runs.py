@@ -1,69 +1,21 @@
 """Results of trainings, read from the files that ``training`` wrote, as rows of a table.
 
-A folder holds ``teachers/<teacher>-seed<seed>.json`` and
-``<teacher>-<student>/<name>-seed<seed>.json``. What a run is, its content says, and its folder who
-the teacher was: a static student's result does not name one.
+What a run is, its content says, and its folder who the teacher was (``names``): a static student's
+result does not name one.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from dissect_embed.distillation.methods.method import METHODS
-from dissect_embed.distillation.results.published import paper_beta
+from dissect_embed.distillation.results.names import TEACHERS, Pair, read_pair, write_pair
+from dissect_embed.distillation.results.published import published_beta
+from dissect_embed.distillation.results.rows import TEACHER, Row
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.task import read_description
 from dissect_embed.errors import ArtefactError
-
-TEACHERS: Final = "teachers"
-CONTROLS: Final = {
-    "beta=0": "SKD, β = 0",
-    "uniform": "SKD, uniform p",
-    "random": "SKD, random S",
-    "permuted": "SKD, S permuted",
-    "similarity": "SKD, P instead of S",
-}
-
-
-class Pair(NamedTuple):
-    """A column of the table."""
-
-    teacher: str
-    student: str
-
-    def __str__(self) -> str:
-        """Return the name of the pair's folder."""
-        return f"{self.teacher}-{self.student}"
-
-
-class Row(NamedTuple):
-    """A row of the table: a method as published, or what was changed of it."""
-
-    method: str  # "teacher", a key of METHODS, or "skd"
-    control: str = ""  # such as "random", "beta=0" or "random temperature=0.1"
-
-    @property
-    def title(self) -> str:
-        """Return the row's name for people; what neither paper has is marked as ours."""
-        if self.method == "skd" and self.control in CONTROLS:
-            return CONTROLS[self.control]
-        names = {"teacher": "teacher", "skd": "SKD"} | {k: v.title for k, v in METHODS.items()}
-        if not self.control:
-            return names[self.method]
-        parts = [
-            CONTROLS[part].removeprefix("SKD, ") if part in CONTROLS else _spell(part)
-            for part in self.control.split()
-        ]
-        return f"{names[self.method]}, {', '.join(parts)} (ours)"
-
-    @property
-    def place(self) -> tuple[int, int, str]:
-        """Return what rows are sorted by: methods, SKD, its controls, what is ours."""
-        methods = ["teacher", *METHODS, "skd"]
-        known = ["", *CONTROLS]
-        control = known.index(self.control) if self.control in known else len(known)
-        return methods.index(self.method), control, self.title
 
 
 class Run(NamedTuple):
@@ -110,7 +62,7 @@ def read_runs(folder: Path) -> list[Run]:
                     "keep each in a folder of its own"
                 )
                 raise ArtefactError(msg)
-    runs.sort(key=lambda run: (run.row.place, str(run.pair), run.student, run.seed))
+    runs.sort(key=lambda run: (run.row.place, _folder(run), run.student, run.seed))
     for one, two in pairwise(runs):
         if (one.row, one.pair, one.student, one.seed) == (two.row, two.pair, two.student, two.seed):
             msg = f"{two.path}: the same training as {one.path}; delete one"
@@ -128,9 +80,10 @@ def read_run(path: Path) -> Run:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        task, run = content["task"], content["run"]
+        task, run = read_description(content["task"]), content["run"]
         student = str(task["student"])
-        pair = None if path.parent.name == TEACHERS else _read_pair(path, student)
+        is_teacher = path.parent.name == TEACHERS
+        pair = None if is_teacher else read_pair(path.parent.name, student)
         return Run(
             path=path,
             pair=pair,
@@ -151,6 +104,13 @@ def read_run(path: Path) -> Run:
     except json.JSONDecodeError as error:
         msg = f"{path}:{error.lineno}: damaged ({error.msg}); delete it and train again"
         raise ArtefactError(msg) from error
+    except ValueError as error:
+        msg = f"{path}: {error}"
+        raise ArtefactError(msg) from error
+
+
+def _folder(run: Run) -> str:
+    return write_pair(run.pair) if run.pair else TEACHERS
 
 
 def name_schedule(found: Mapping[str, Any]) -> str:
@@ -165,23 +125,16 @@ def name_schedule(found: Mapping[str, Any]) -> str:
     return f"of its own ({settings})"
 
 
-def _read_pair(path: Path, student: str) -> Pair:
-    name = path.parent.name
-    if not name.endswith(f"-{student}") or name == f"-{student}":
-        msg = f"{path}: its student is {student}; expected it in a folder <teacher>-{student}"
-        raise ArtefactError(msg)
-    return Pair(name.removesuffix(f"-{student}"), student)
-
-
 def _read_row(task: Mapping[str, Any], pair: Pair | None) -> Row:
     if pair is None:
-        return Row("teacher")
-    method = str(task["method"])
-    usual = paper_beta(*pair) if method == "skd" else METHODS[method].weight or None
-    parts = [task["target"]] if task["target"] not in (None, "semantic") else []
-    parts += [f"beta={task['weight']:g}"] if task["weight"] != usual else []
-    parts += [f"temperature={task['temperature']:g}"] if task["temperature"] != 1 else []
-    return Row(method, " ".join(parts))
+        return Row(TEACHER)
+    usual = published_beta(task["method"], *pair)
+    return Row(
+        str(task["method"]),
+        task["control"],
+        None if task["beta"] == usual else float(task["beta"]),
+        None if task["temperature"] == 1 else float(task["temperature"]),
+    )
 
 
 def _name_machine(sessions: Sequence[Mapping[str, Any]]) -> str:
@@ -191,8 +144,3 @@ def _name_machine(sessions: Sequence[Mapping[str, Any]]) -> str:
         for s in sessions
     }
     return "; ".join(sorted(names)).replace(" 1 threads", " 1 thread")
-
-
-def _spell(part: str) -> str:
-    key, _, value = part.partition("=")
-    return f"β = {value}" if key == "beta" else f"{key} {value}"

@@ -14,9 +14,11 @@ from typing import Final, NamedTuple
 from dissect_embed.artefacts.files import atomic_path, open_artefact, read_config
 from dissect_embed.artefacts.tables import write_table
 from dissect_embed.datasets.classes import ClassCounts, count_classes
-from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.methods.registry import METHODS
+from dissect_embed.distillation.results.names import Pair, write_pair
 from dissect_embed.distillation.results.published import published_accuracy
-from dissect_embed.distillation.results.runs import Pair, Row, Run, read_runs
+from dissect_embed.distillation.results.rows import TEACHER, Row
+from dissect_embed.distillation.results.runs import Run, read_runs
 from dissect_embed.errors import ArtefactError
 
 COLUMNS: Final = (
@@ -102,7 +104,7 @@ def build_table(folder: Path, classes_path: Path, pairs: Sequence[Pair] = ()) ->
     pairs = list(pairs) or sorted(found)
     rows = {run.row for run in runs if run.pair in pairs or run.pair is None}
     if dataset == "cifar100":
-        known = [Row(method) for method in ("teacher", *METHODS, "skd")]
+        known = [Row(method) for method in (TEACHER, *METHODS)]
         rows |= {r for r in known if any(published_accuracy(*pair, r.method) for pair in pairs)}
     ordered = sorted(rows, key=lambda row: row.place)
     cells = {(row, pair): _fill_cell(row, pair, runs, dataset) for row in ordered for pair in pairs}
@@ -128,7 +130,7 @@ def write_markdown(path: Path, table: Table) -> None:
     most = max(len(cell.seeds) for cell in table.cells.values())
     if any(0 < len(cell.seeds) < most for cell in table.cells.values()):
         lines[-1] += f" Where fewer than {most} seeds were run, their number stands in brackets."
-    if any(row.control for row in table.rows):
+    if any(row.changes for row in table.rows):
         lines[-1] += (
             " S: the units' vectors; P: the similarities that they were learned from; β: the "
             "weight of the loss. What is marked as ours is in no paper."
@@ -155,7 +157,7 @@ def write_markdown(path: Path, table: Table) -> None:
 
 
 def _fill_cell(row: Row, pair: Pair, runs: Sequence[Run], dataset: str) -> Cell:
-    if row.method == "teacher":
+    if row.method == TEACHER:
         chosen = [run for run in runs if run.pair is None and run.student == pair.teacher]
     else:
         chosen = [run for run in runs if run.pair == pair and run.row == row]
@@ -167,7 +169,7 @@ def _fill_cell(row: Row, pair: Pair, runs: Sequence[Run], dataset: str) -> Cell:
         if run.step and same and run.pair:
             ratios.append(run.step / statistics.fmean(same))
     published = None
-    if dataset == "cifar100" and not row.control:
+    if dataset == "cifar100" and not row.changes:
         published = published_accuracy(*pair, row.method)
     return Cell(
         accuracies=tuple(run.accuracy for run in chosen),
@@ -199,7 +201,7 @@ def _csv_rows(table: Table) -> Iterable[list[object]]:
         ]  # fmt: skip
         published = [_number(cell.published[0], ".2f"), cell.published[1]] if cell.published else []
         yield [
-            str(pair), *pair, row.method, row.control, len(cell.seeds), *numbers,
+            write_pair(pair), *pair, row.method, " ".join(row.changes), len(cell.seeds), *numbers,
             *(published or ["", ""]),
         ]  # fmt: skip
 
@@ -212,7 +214,7 @@ def _accuracy_lines(table: Table) -> list[str]:
         with_published = any(cell.published for cell in column)
         head += [f"{pair.teacher} → {pair.student}", *(["published"] if with_published else [])]
         for body, row, cell in zip(bodies, table.rows, column, strict=True):
-            few = 0 < len(cell.seeds) < most and row.method != "teacher"
+            few = 0 < len(cell.seeds) < most and row.method != TEACHER
             count = f" ({len(cell.seeds)})" if few else ""
             spread = "" if cell.sd is None else f" ± {cell.sd:.2f}"
             body.append("" if cell.mean is None else f"{cell.mean:.2f}{spread}{count}")
@@ -226,7 +228,7 @@ def _cost_lines(table: Table) -> list[str]:
     bodies = []
     for row in table.rows:
         cells = [table.cells[row, pair] for pair in table.pairs]
-        if row.method == "teacher" or not any(cell.seeds for cell in cells):
+        if row.method == TEACHER or not any(cell.seeds for cell in cells):
             continue
         bodies.append([row.title, *map(_cost, cells)])
     return _lay_out(head, bodies)

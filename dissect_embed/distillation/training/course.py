@@ -35,7 +35,7 @@ from dissect_embed.distillation.training.step import (
     make_step,
     momenta,
 )
-from dissect_embed.distillation.training.task import Task, describe
+from dissect_embed.distillation.training.task import Task, choose_beta, describe
 from dissect_embed.distillation.training.tensorboard import Board, describe_epoch
 from dissect_embed.errors import TrainingError
 
@@ -258,7 +258,7 @@ class Course:
         msg = (
             f"{self.output}: the loss of {self.task.method} was not finite first in "
             f"{Place(stage, epoch, bad)}, at a learning rate of {self._rate(bad):g}; "
-            f"try a lower rate or weight (now {self.task.beta}), or float32; {kept}"
+            f"try a lower rate or β (now {choose_beta(self.task)}), or float32; {kept}"
         )
         raise TrainingError(msg)
 

@@ -1,5 +1,6 @@
 """What determines the result of a training, and nothing else."""
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -8,15 +9,13 @@ from torch import Tensor
 
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.methods.method import METHODS
+from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
 from dissect_embed.distillation.training.schedules import Schedule
 from dissect_embed.distillation.zoo import NETWORKS
 from dissect_embed.errors import TrainingError
 from dissect_embed.networks.models import hash_weights
 
-TARGETS: Final = ("semantic", "uniform", "random", "permuted", "similarity")
 PRECISIONS: Final = ("float32", "bfloat16")
-SKD_WEIGHT: Final = 0.5
 # CRD's, of the training images of CIFAR-100; its standard deviation is the one used everywhere.
 CIFAR100: Final = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
@@ -25,39 +24,61 @@ class Task(NamedTuple):
     """A network to train: two equal tasks give equal weights on the same machine."""
 
     student: str  # a key of zoo.NETWORKS
-    method: str  # a key of methods.METHODS, or "skd"
+    method: str  # a key of METHODS
     seed: int
     schedule: Schedule
     data: str  # fingerprint of classes.h5
     mean: tuple[float, float, float]  # of pixels from 0 to 1
     std: tuple[float, float, float]
-    weight: float | None = None  # β; None: the method's own
+    beta: float | None = None  # None: the method's own
     temperature: float = 1.0  # of SKD's cosines
-    target: str | None = None  # one of TARGETS, of SKD only
-    teacher: str | None = None  # models.hash_weights of it, where the method has one
+    control: str | None = None  # a key of CONTROLS: what stands in place of SKD's vectors
+    teacher: str | None = None  # models.hash_weights of it, where it is the method's guide
     prior: str | None = None  # fingerprint of what SKD's targets were made from
     precision: str = "float32"  # or "bfloat16": autocast, with float32 losses and weights
 
-    @property
-    def beta(self) -> float | None:
-        """β, given or the method's own; None where the method has none."""
-        if self.method == "skd":
-            return SKD_WEIGHT if self.weight is None else self.weight
-        if not METHODS[self.method].weight:
-            return None
-        return float(METHODS[self.method].weight if self.weight is None else self.weight)
 
-    @property
-    def needs_teacher(self) -> bool:
-        """Whether a teacher is needed."""
-        return self.method != "skd" and METHODS[self.method].needs_teacher
+def choose_beta(task: Task) -> float | None:
+    """Return β, given or the method's own; None where the method has none."""
+    own = METHODS[task.method].beta
+    if not own:
+        return None
+    return float(own if task.beta is None else task.beta)
 
 
 def describe(task: Task) -> dict[str, Any]:
     """Return a task as JSON has it; equal descriptions mean equal results."""
     schedule = task.schedule._asdict() | {"milestones": list(task.schedule.milestones)}
     lists = {"mean": list(task.mean), "std": list(task.std), "schedule": schedule}
-    return {"version": TRAINING_VERSION, **task._asdict(), **lists, "weight": task.beta}
+    return {"version": TRAINING_VERSION, **task._asdict(), **lists, "beta": choose_beta(task)}
+
+
+def read_description(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``describe`` wrote, now or in version 1, as it is written now.
+
+    Version 1 named SKD's ``control`` its ``target``, "semantic" where there was none, and ``beta``
+    the ``weight``; its numbers are the same.
+
+    Raises
+    ------
+    KeyError
+        If a key is missing.
+    ValueError
+        If the version is another.
+    """
+    version = found["version"]
+    if version == TRAINING_VERSION:
+        return dict(found)
+    if version != 1:
+        msg = (
+            f"its task is of version {version!r}, this program reads 1 to {TRAINING_VERSION}; use "
+            "the version of dissect-embed that wrote it, or train again"
+        )
+        raise ValueError(msg)
+    task = dict(found) | {"version": TRAINING_VERSION}
+    control, task["beta"] = task.pop("target"), task.pop("weight")
+    task["control"] = None if control == "semantic" else control
+    return task
 
 
 def compare_tasks(found: dict[str, Any], expected: dict[str, Any], prefix: str = "") -> list[str]:
@@ -107,26 +128,28 @@ def check_task(
     """
     if task.student not in NETWORKS:
         _refuse("student", task.student, f"one of {', '.join(NETWORKS)}")
-    if task.method != "skd" and task.method not in METHODS:
-        _refuse("method", task.method, f"skd or one of {', '.join(METHODS)}")
+    if task.method not in METHODS:
+        _refuse("method", task.method, f"one of {', '.join(METHODS)}")
     if task.precision not in PRECISIONS:
         _refuse("precision", task.precision, " or ".join(PRECISIONS))
-    is_static = task.method == "skd"
-    if is_static and task.target not in TARGETS:
-        _refuse("target", task.target, f"one of {', '.join(TARGETS)}")
-    if not is_static and task.target is not None:
-        _refuse("target", task.target, f"None: {task.method} has no targets")
+    guide = METHODS[task.method].guide
+    is_static = guide == "prior"
+    if is_static and task.control is not None and task.control not in CONTROLS:
+        _refuse("control", task.control, f"None or one of {', '.join(CONTROLS)}")
+    if not is_static and task.control is not None:
+        _refuse("control", task.control, f"None: {task.method} has no prior")
     if is_static is (targets is None):
         given = "none" if targets is None else f"those of {len(targets)} stages"
         wanted = "p of every stage" if is_static else f"none: {task.method} takes none"
         _refuse("targets", given, wanted)
-    if not is_static and task.weight is not None and not METHODS[task.method].weight:
-        _refuse("weight", task.weight, f"None: {task.method} has no β")
-    if task.needs_teacher is (teacher is None):
-        wanted = "a network" if task.needs_teacher else f"None: {task.method} needs no teacher"
+    if task.beta is not None and not METHODS[task.method].beta:
+        _refuse("beta", task.beta, f"None: {task.method} has no β")
+    has_teacher = guide == "teacher"
+    if has_teacher is (teacher is None):
+        wanted = "a network" if has_teacher else f"None: {task.method} needs no teacher"
         _refuse("teacher", type(teacher).__name__, wanted)
-    if task.needs_teacher is (task.teacher is None):
-        wanted = "the fingerprint of its weights" if task.needs_teacher else "None"
+    if has_teacher is (task.teacher is None):
+        wanted = "the fingerprint of its weights" if has_teacher else "None"
         _refuse("task.teacher", task.teacher, wanted)
     if teacher is not None and (found := hash_weights(teacher)) != task.teacher:
         _refuse("the fingerprint of the teacher's weights", found, f"{task.teacher}, the task's")

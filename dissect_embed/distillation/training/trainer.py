@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import current_device
-from dissect_embed.distillation.methods.method import Method, build_method
-from dissect_embed.distillation.methods.static import StaticMethod
+from dissect_embed.distillation.methods.method import build_method
 from dissect_embed.distillation.training.course import Course
 from dissect_embed.distillation.training.schedules import Place
 from dissect_embed.distillation.training.step import Models, Pixels, deterministic
@@ -114,18 +113,17 @@ def _build_models(
     guide = None
     if teacher is not None:
         guide = cast("Network", copy.deepcopy(teacher)).to(**place).eval().requires_grad_(False)
-    if targets is not None:
-        method: Method = StaticMethod(targets, cast("float", task.beta), task.temperature)
-        return Models(student, None, method.to(device))
     # Only shapes count; in evaluation mode nothing enters the running statistics.
     images = torch.zeros(2, 3, *train.images.shape[1:3], device=device)
     with torch.no_grad():
         ours = student.eval().outputs(images)
         theirs = None if guide is None else guide.outputs(images)
     labels = torch.from_numpy(train.labels)
-    method = build_method(task.method, ours, theirs, labels, task.seed)
-    if task.weight is not None:
-        method.recipe = method.recipe._replace(weight=task.weight)
+    method = build_method(
+        task.method, ours, theirs, labels, task.seed, targets=targets, temperature=task.temperature
+    )
+    if task.beta is not None:
+        method.recipe = method.recipe._replace(beta=task.beta)
     return Models(student, guide, method)
 
 

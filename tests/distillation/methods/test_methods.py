@@ -10,7 +10,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from dissect_embed.distillation.methods import losses
-from dissect_embed.distillation.methods.method import METHODS, build_method
+from dissect_embed.distillation.methods.method import TERMS, build_method
+from dissect_embed.distillation.methods.registry import METHODS, list_methods
+from dissect_embed.distillation.methods.static_loss import static_loss
 from dissect_embed.distillation.outputs import Outputs
 
 N_TRAIN, N_CLASSES, B = 40, 10, 4
@@ -24,8 +26,8 @@ PAIRS = {
     "vgg13 vgg8": ((64, 32), (128, 16), (256, 8), (512, 4), (512, 4)),
 }
 SMALL = ((3, 8), (3, 8), (4, 4), (6, 2))
-TAUGHT = [name for name in METHODS if METHODS[name].needs_teacher]
-TERMS = [name for name in METHODS if METHODS[name].weight]
+TAUGHT = list_methods("teacher")
+WEIGHTED = [name for name in METHODS if METHODS[name].beta]
 STAGED = ["ab", "ft", "fsp"]
 
 
@@ -52,7 +54,13 @@ def leaves(outputs):
 def build(name, student=None, teacher=None, seed=0):
     student = fake() if student is None else student
     teacher = fake(seed=1) if teacher is None else teacher
-    return build_method(name, student, teacher, LABELS, seed)
+    return build_method(name, student, teacher, LABELS, seed, targets=targets_of(student))
+
+
+def targets_of(student):
+    """Return p of each stage, the same for equal numbers of units."""
+    sizes = [x.shape[1] for x in student.maps[1:]]
+    return [torch.randn(n, n, generator=torch.Generator().manual_seed(n)).softmax(1) for n in sizes]
 
 
 def call(method, student, teacher, images=IMAGES):
@@ -95,6 +103,8 @@ def expected_term(name, method, s, t):
         return 200 * losses.factor_loss(term.translator(s.maps[-1]), term.encoder(t.maps[-1]))
     if name == "nst":
         return 50 * sum(losses.selectivity_loss(a, b) for a, b in stages)
+    if name == "skd":
+        return 0.5 * static_loss(s.maps[1:], targets_of(s))
     if name == "crd":
         return 0.8 * copy.deepcopy(term)(s, t, IMAGES)
     return 0.0
@@ -190,7 +200,7 @@ def test_every_method_trains_every_pair(pair):
         assert student.logits.grad.abs().sum() > 0
         features = {"rkd", "pkt", "cc", "crd"} & {name}
         touched = [x for x in leaves(student)[1:] if x.grad is not None]
-        assert bool(touched) == bool(recipe.weight), name
+        assert bool(touched) == bool(recipe.beta), name
         assert (student.pooled.grad is not None) == bool(features), name
         assert all(x.grad.isfinite().all() and x.grad.any() for x in touched), name
         assert all(x.grad is None for x in leaves(teacher)), name
@@ -259,7 +269,7 @@ def test_seeds_make_methods_and_leave_the_generator_alone(name):
         assert any(not torch.equal(a, b) for a, b in zip(tensors[0], tensors[2], strict=True))
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", WEIGHTED)
 def test_state_resumes_training_bit_for_bit(name):
     def step(method):
         optimiser = torch.optim.SGD(method.parameters_beside() or [torch.zeros(1)], lr=0.01)
@@ -311,8 +321,10 @@ def test_first_stages_train_what_makes_the_maps():
 
 
 def test_methods_say_whether_they_need_a_teacher():
-    assert [name for name in METHODS if not METHODS[name].needs_teacher] == ["plain"]
-    assert [name for name in METHODS if not METHODS[name].teacher_beside] == ["plain", "ab", "fsp"]
+    assert [name for name in METHODS if name not in TAUGHT] == ["plain", "skd"]
+    others = [name for name in METHODS if not METHODS[name].teacher_beside]
+    assert others == ["plain", "ab", "fsp", "skd"]
+    assert set(TERMS) < set(TAUGHT)
     student = fake()
     plain = build_method("plain", student, None, LABELS, 0)
     assert call(plain, student, None) == call(build("ab"), student, None)
@@ -329,6 +341,8 @@ def test_errors_name_what_is_wrong():
     for name in TAUGHT:
         with pytest.raises(ValueError, match="needs a teacher, got None"):
             build_method(name, student, None, LABELS, 0)
+    with pytest.raises(ValueError, match="SKD: it needs the targets of a prior, got None"):
+        build_method("skd", student, None, LABELS, 0)
     with pytest.raises(ValueError, match="AT: the student has 4 maps and the teacher 3"):
         build("at", teacher=fake(SMALL[:3]))
     with pytest.raises(

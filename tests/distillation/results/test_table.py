@@ -13,7 +13,9 @@ from PIL import Image
 
 from dissect_embed.cli import main
 from dissect_embed.datasets.classes import ClassSplit, load_classes, write_classes
-from dissect_embed.distillation.results.runs import Pair, Row, read_run, read_runs
+from dissect_embed.distillation.results.names import Pair
+from dissect_embed.distillation.results.rows import Row
+from dissect_embed.distillation.results.runs import read_run, read_runs
 from dissect_embed.distillation.results.table import build_table, write_csv, write_markdown
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.errors import ArtefactError
@@ -34,8 +36,8 @@ def add(folder, where, data, *, name="", accuracy=0.5, step=0.01, epochs=240, **
     schedule = shorten(SCHEDULES["crd"], epochs)._asdict()
     student = where.split("-")[-1]
     described = {
-        "version": 1, "student": student, "method": "plain", "seed": 0, "data": data,
-        "schedule": schedule, "weight": None, "temperature": 1.0, "target": None, "teacher": None,
+        "version": 2, "student": student, "method": "plain", "seed": 0, "data": data,
+        "schedule": schedule, "beta": None, "temperature": 1.0, "control": None, "teacher": None,
         "prior": None, "precision": "float32",
     } | task  # fmt: skip
     session = {"device": "cpu", "processor": "x86_64", "threads": 1}
@@ -60,14 +62,14 @@ def results(tmp_path):
     add(folder, "teachers", data, name="resnet56-seed0", student="resnet56", accuracy=0.72)
     for seed, accuracy in enumerate((0.69, 0.70, 0.71)):
         add(folder, "resnet56-resnet20", data, seed=seed, accuracy=accuracy)
-    skd = {"method": "skd", "target": "semantic", "weight": 0.5}
+    skd = {"method": "skd", "beta": 0.5}
     for seed, accuracy in enumerate((0.70, 0.73)):
         add(folder, "resnet56-resnet20", data, seed=seed, accuracy=accuracy, step=0.012, **skd)
-    add(folder, "resnet56-resnet20", data, name="x", **(skd | {"target": "random"}))
-    add(folder, "resnet56-resnet20", data, name="y", **(skd | {"weight": 0}))
+    add(folder, "resnet56-resnet20", data, name="x", **(skd | {"control": "random"}))
+    add(folder, "resnet56-resnet20", data, name="y", **(skd | {"beta": 0}))
     add(folder, "resnet56-resnet20", data, name="z", **(skd | {"temperature": 0.1}))
     add(folder, "vgg13-vgg8", data, method="kd", accuracy=0.7, step=0.02)
-    add(folder, "vgg13-vgg8", data, **(skd | {"weight": 0.05}))
+    add(folder, "vgg13-vgg8", data, **(skd | {"beta": 0.05}))
     return folder, classes, data
 
 
@@ -150,18 +152,18 @@ def test_numbers_of_cifar_are_not_set_beside_other_images(results, tmp_path):
 @pytest.mark.parametrize(
     ("task", "row", "title"),
     [
-        ({"method": "skd", "target": "semantic", "weight": 0.5}, Row("skd"), "SKD"),
-        ({"method": "skd", "target": "uniform", "weight": 0.5}, Row("skd", "uniform"),
+        ({"method": "skd", "beta": 0.5}, Row("skd"), "SKD"),
+        ({"method": "skd", "control": "uniform", "beta": 0.5}, Row("skd", "uniform"),
          "SKD, uniform p"),
-        ({"method": "skd", "target": "permuted", "weight": 0.5}, Row("skd", "permuted"),
+        ({"method": "skd", "control": "permuted", "beta": 0.5}, Row("skd", "permuted"),
          "SKD, S permuted"),
-        ({"method": "skd", "target": "similarity", "weight": 0.5}, Row("skd", "similarity"),
+        ({"method": "skd", "control": "similarity", "beta": 0.5}, Row("skd", "similarity"),
          "SKD, P instead of S"),
-        ({"method": "skd", "target": "random", "weight": 5.0}, Row("skd", "random beta=5"),
+        ({"method": "skd", "control": "random", "beta": 5.0}, Row("skd", "random", beta=5),
          "SKD, random S, β = 5 (ours)"),
         ({"method": "kd"}, Row("kd"), "KD"),
-        ({"method": "at", "weight": 1000}, Row("at"), "AT"),
-        ({"method": "at", "weight": 10}, Row("at", "beta=10"), "AT, β = 10 (ours)"),
+        ({"method": "at", "beta": 1000}, Row("at"), "AT"),
+        ({"method": "at", "beta": 10}, Row("at", beta=10), "AT, β = 10 (ours)"),
     ],
 )  # fmt: skip
 def test_what_a_run_is_its_content_says(tmp_path, task, row, title):
@@ -169,6 +171,24 @@ def test_what_a_run_is_its_content_says(tmp_path, task, row, title):
     assert run.row == row
     assert run.row.title == title
     assert run.pair == PAIR
+
+
+def test_results_of_version_1_are_read_and_others_refused(tmp_path):
+    path = add(tmp_path, "resnet56-resnet20", "d", method="skd", beta=5.0, control="random")
+    expected, content = read_run(path), json.loads(path.read_text())
+    task = content["task"] | {"version": 1, "target": "random", "weight": 5.0}
+    del task["control"], task["beta"]
+    path.write_text(json.dumps(content | {"task": task}))
+    assert read_run(path) == expected
+    path.write_text(json.dumps(content | {"task": task | {"target": "semantic", "weight": 0.5}}))
+    assert read_run(path).row == Row("skd")
+    # Keys of one version under the number of the other are not taken for "nothing was changed".
+    path.write_text(json.dumps(content | {"task": task | {"version": 2}}))
+    with pytest.raises(ArtefactError, match=r"skd-seed0\.json: no result .*'(control|beta)'"):
+        read_run(path)
+    path.write_text(json.dumps(content | {"task": task | {"version": 3}}))
+    with pytest.raises(ArtefactError, match=r"of version 3, this program reads 1 to 2; use"):
+        read_run(path)
 
 
 def test_names_with_hyphens(tmp_path):
@@ -235,7 +255,7 @@ def test_what_does_not_belong_together(results, tmp_path):
     with pytest.raises(ArtefactError, match=r"again\.json:1: damaged"):
         read_runs(folder)
     other.write_text('{"task": {}}')
-    with pytest.raises(ArtefactError, match=r"again\.json: no result of a training, 'run'"):
+    with pytest.raises(ArtefactError, match=r"again\.json: no result of a training, 'version'"):
         read_runs(folder)
     other.unlink()
     with pytest.raises(ArtefactError, match=r"empty: no result of a training .*distil"):

@@ -20,14 +20,13 @@ from dissect_embed.distillation.training.augmentation import crop_and_flip, draw
 from dissect_embed.distillation.training.checkpoints import load_network
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.distillation.training.task import (
-    SKD_WEIGHT,
     channel_statistics,
     compare_tasks,
     describe,
 )
 from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import build_network
-from dissect_embed.errors import DiskSpaceError, TrainingError
+from dissect_embed.errors import DiskSpaceError, ModelError, TrainingError
 
 
 def train_by_hand(network, schedule, n_epochs, lr):
@@ -308,12 +307,12 @@ def test_the_last_checkpoint_outlives_a_full_disk(tmp_path, monkeypatch, code, k
     ("change", "message"),
     [
         ({"student": "resnet21"}, "student is 'resnet21'; expected one of resnet20"),
-        ({"method": "kdd"}, "method is 'kdd'; expected skd or one of plain"),
+        ({"method": "kdd"}, "method is 'kdd'; expected one of plain"),
         ({"precision": "half"}, "precision is 'half'; expected float32 or bfloat16"),
-        ({"target": "random"}, "target is 'random'; expected None"),
-        ({"weight": 2.0}, "weight is 2.0; expected None: plain has no β"),
-        ({"method": "skd", "target": "p"}, "target is 'p'; expected one of semantic"),
-        ({"method": "skd", "target": "random"}, "targets is 'none'; expected p of every stage"),
+        ({"control": "random"}, "control is 'random'; expected None"),
+        ({"beta": 2.0}, "beta is 2.0; expected None: plain has no β"),
+        ({"method": "skd", "control": "p"}, "control is 'p'; expected None or one of uniform"),
+        ({"method": "skd", "control": "random"}, "targets is 'none'; expected p of every stage"),
         ({"method": "kd"}, "teacher is 'NoneType'; expected a network"),
         ({"teacher": "x"}, "task.teacher is 'x'; expected None"),
         ({"data": "x"}, "train images of toy is 'print'; expected x, the task's"),
@@ -332,7 +331,7 @@ def test_what_is_given_has_to_be_the_tasks(tmp_path):
     of = task("kd", teacher="x")
     with pytest.raises(TrainingError, match="fingerprint of the teacher's weights"):
         train_student(of, data, data, output=output, teacher=teacher())
-    with pytest.raises(TrainingError, match="rows of target0 sum to"):
+    with pytest.raises(ModelError, match="rows of p0 sum to"):
         train_student(task("skd"), data, data, output=output, targets=[torch.ones(16, 16)])
     with pytest.raises(TrainingError, match=r"expected a name that ends in \.json"):
         train_student(task(), data, data, output=tmp_path / "a.pt")
@@ -342,19 +341,19 @@ def test_what_is_given_has_to_be_the_tasks(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_weight_of_zero_is_a_plain_student(tmp_path):
+def test_a_beta_of_zero_is_a_plain_student(tmp_path):
     plain = train(tmp_path / "a.json", task())
-    static = train(tmp_path / "b.json", task("skd", weight=0.0))
+    static = train(tmp_path / "b.json", task("skd", beta=0.0))
     assert plain["network"]["fingerprint"] == static["network"]["fingerprint"]
     other = train(tmp_path / "c.json", task("skd"))
-    assert other["task"]["weight"] == SKD_WEIGHT
+    assert other["task"]["beta"] == 0.5
     assert plain["network"]["fingerprint"] != other["network"]["fingerprint"]
 
 
-def test_a_given_weight_replaces_the_methods_own(tmp_path):
+def test_a_given_beta_replaces_the_methods_own(tmp_path):
     own = lasting(train(tmp_path / "a.json", task("sp", epochs=1)))
-    same = lasting(train(tmp_path / "b.json", task("sp", epochs=1, weight=3000.0)))
-    other = lasting(train(tmp_path / "c.json", task("sp", epochs=1, weight=1.0)))
+    same = lasting(train(tmp_path / "b.json", task("sp", epochs=1, beta=3000.0)))
+    other = lasting(train(tmp_path / "c.json", task("sp", epochs=1, beta=1.0)))
     assert own == same
     assert own["weights"] != other["weights"]
 
@@ -370,7 +369,7 @@ def test_bfloat16_trains_nearly_alike(tmp_path):
 def test_a_description_is_json_and_tells_differences():
     found = json.loads(json.dumps(describe(task("crd"))))
     assert found == describe(task("crd"))
-    assert found["weight"] == 0.8
+    assert found["beta"] == 0.8
     lines = compare_tasks(found, describe(task("crd", epochs=3)))
     assert "schedule.epochs is 2 there and 3 here" in lines
 

@@ -14,12 +14,13 @@ from toy import BATCH, Killed, images, lasting, stop_at, task, teacher, train
 
 from dissect_embed.distillation.extraction import write_prior
 from dissect_embed.distillation.methods.contrastive import draw_negatives
-from dissect_embed.distillation.methods.method import METHODS, Method
+from dissect_embed.distillation.methods.method import Method
+from dissect_embed.distillation.methods.registry import METHODS
 from dissect_embed.distillation.prior import load_prior, prior_targets
 from dissect_embed.distillation.training.augmentation import crop_and_flip, draw_epoch, normalise
 from dissect_embed.mathematics.vectors import Schedule
 
-ALL = [*METHODS, "skd"]
+ALL = list(METHODS)
 # What has no deterministic form on CUDA, by torch.use_deterministic_algorithms of torch 2.11. Left
 # out is bincount, which is meant with weights; of the NLLLoss only that of images is meant.
 UNORDERED = {
