@@ -9,6 +9,7 @@ from dissect_embed.distillation.results.names import (
     ROW_PATTERN,
     list_pairs,
     list_rows,
+    own_teacher,
     prior_paths,
     read_network,
     row_inputs,

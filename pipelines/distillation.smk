@@ -110,6 +110,10 @@ rule prior:
         "../environment.yml"
     threads: 16
     params:
+        own=lambda wildcards: [
+            f"--{key}={value}"
+            for key, value in own_teacher(read_network(wildcards.teacher)).items()
+        ],
         settings=[
             f"--{key.replace('_', '-')}={value}"
             for key, value in config["embedding"].items()
@@ -119,8 +123,8 @@ rule prior:
         seed=config["embedding"]["seeds"][0],
         schema_version=SCHEMA_VERSIONS["prior"],
     shell:
-        "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.settings} "
-        "{params.milestones} --seed {params.seed} --similarity {output.similarity:q} "
+        "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.own:q} "
+        "{params.settings} {params.milestones} --seed {params.seed} --similarity {output.similarity:q} "
         "--output {output.prior:q} --log {log:q}"
 
 

@@ -10,7 +10,12 @@ from dissect_embed.cli.options import Device, Log, Out, log_to
 
 Data = Annotated[Path, typer.Argument(help="classes.h5.")]
 Teacher = Annotated[
-    Path | None, typer.Option(help="The .pt that 'distil --method plain' wrote of a network.")
+    Path | None,
+    typer.Option(help="Of a trained network: the .pt that 'distil' wrote, or any state_dict."),
+]
+TeacherNetwork = Annotated[
+    str | None,
+    typer.Option(help="Of a --teacher from elsewhere: its name in the zoo, or package.module:f."),
 ]
 Mean = Annotated[
     list[float] | None,
@@ -26,6 +31,7 @@ def prior(
     data: Data,
     output: Out,
     teacher: Teacher = None,
+    teacher_network: TeacherNetwork = None,
     model: Annotated[
         str | None, typer.Option(help="Any other network, as 'activations' takes it.")
     ] = None,
@@ -62,7 +68,8 @@ def prior(
         with open_artefact(data, "classes") as file:
             steps_per_epoch = -(-count_classes(file).n_train // 64)
     made = make_prior(
-        data, output, teacher_path=teacher, model=model, weights=weights, layers=layer or (),
+        data, output, teacher_path=teacher, teacher_network=teacher_network, model=model,
+        weights=weights, layers=layer or (),
         mean=mean or (), std=std or (), similarity_path=similarity, device=choose_device(device),
         dim=dim, seed=seed,
         schedule=Schedule(epochs, steps_per_epoch, lr, momentum, weight_decay, tuple(milestone)),
@@ -79,9 +86,13 @@ def distil(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="result.json; result.pt lies beside it.")
     ],
-    student: Annotated[str, typer.Option(help="A network of the zoo, such as resnet20.")],
+    student: Annotated[
+        str,
+        typer.Option(help="One of the zoo, such as resnet20, or package.module:function."),
+    ],
     method: Annotated[str, typer.Option(help="plain, kd, …, crd, or skd.")] = "plain",
     teacher: Teacher = None,
+    teacher_network: TeacherNetwork = None,
     prior: Annotated[Path | None, typer.Option(help="For skd: the file that 'prior' made.")] = None,
     control: Annotated[
         str | None,
@@ -111,7 +122,8 @@ def distil(
 
     log_to(log)
     result = train(
-        data, output, student=student, method=method, teacher_path=teacher, prior_path=prior,
+        data, output, student=student, method=method, teacher_path=teacher,
+        teacher_network=teacher_network, prior_path=prior,
         similarity_path=similarity, control=control, beta=beta, temperature=temperature, seed=seed,
         schedule=schedule, epochs=epochs, mean=mean or (), std=std or (), precision=precision,
         device=choose_device(device), checkpoint_every=checkpoint_every,

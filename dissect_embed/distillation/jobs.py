@@ -9,9 +9,10 @@ from torch import nn
 from dissect_embed.datasets.classes import ClassImages, load_classes
 from dissect_embed.distillation.extraction import write_prior
 from dissect_embed.distillation.methods.registry import CONTROLS, METHODS, list_methods
+from dissect_embed.distillation.own import OWN, is_own
 from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
 from dissect_embed.distillation.results.published import published_beta
-from dissect_embed.distillation.training.checkpoints import load_network
+from dissect_embed.distillation.teachers import load_teacher
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.distillation.training.task import Task, channel_statistics
 from dissect_embed.distillation.training.trainer import train_student
@@ -30,6 +31,7 @@ def distil(
     student: str,
     method: str = "plain",
     teacher_path: Path | None = None,
+    teacher_network: str | None = None,
     prior_path: Path | None = None,
     similarity_path: Path | None = None,
     control: str | None = None,
@@ -50,8 +52,11 @@ def distil(
     ----------
     data_path
         ``classes.h5``.
-    teacher_path
-        The ``.pt`` of a trained network, for the methods that need one.
+    student
+        A network of the zoo, or ``package.module:function`` (see ``zoo``).
+    teacher_path, teacher_network
+        The weights of a trained network, for the methods that need one; and what network, where
+        they were not written by this function, see ``teachers.load_teacher``.
     prior_path, similarity_path
         For SKD: ``prior.h5``, and for its control ``similarity`` the file of P.
     control
@@ -75,12 +80,14 @@ def distil(
     """
     _check_names(student, method, schedule, control)
     _check_files(method, teacher_path, prior_path, similarity_path, control, temperature)
+    _check_teacher_network(teacher_path, teacher_network)
     train, test = (load_classes(data_path, split) for split in ("train", "test"))
     means, stds = _read_statistics(train, mean, std)
-    teacher, fingerprint, prior, targets = None, None, None, None
+    teacher, meta, prior, targets = None, None, None, None
     if teacher_path is not None:
-        teacher, meta = load_network(teacher_path)
-        fingerprint = str(meta["fingerprint"])
+        teacher, meta = load_teacher(
+            teacher_path, teacher_network, train, test, means, stds, device
+        )
         _check_teacher(teacher_path, meta, train, means, stds)
     if prior_path is not None:
         prior = load_prior(prior_path, similarity_path)
@@ -99,13 +106,13 @@ def distil(
         beta=beta,
         temperature=temperature,
         control=control,
-        teacher=fingerprint,
+        teacher=None if meta is None else str(meta["fingerprint"]),
         prior=None if prior is None else prior.fingerprint,
         precision=precision,
     )
     return train_student(
-        task, train, test, output=output, teacher=teacher, targets=targets, device=device,
-        checkpoint_every=checkpoint_every,
+        task, train, test, output=output, teacher=teacher, teacher_meta=meta, targets=targets,
+        device=device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
 
 
@@ -114,6 +121,7 @@ def make_prior(
     output: Path,
     *,
     teacher_path: Path | None = None,
+    teacher_network: str | None = None,
     model: str | None = None,
     weights: str = "random",
     layers: Sequence[str] = (),
@@ -129,8 +137,9 @@ def make_prior(
 
     Parameters
     ----------
-    teacher_path
-        The ``.pt`` of a trained network; its layers and normalisation are known.
+    teacher_path, teacher_network
+        The weights of a trained network, as ``distil`` takes them; its layers are known, and its
+        normalisation where ``distil`` wrote the file.
     model, weights, layers
         Any other network, see ``models``, and the modules that a student's stages are to match.
     mean, std
@@ -149,7 +158,10 @@ def make_prior(
     train = load_classes(data_path, "train")
     network: nn.Module
     if teacher_path is not None:
-        network, meta = load_network(teacher_path)
+        _check_teacher_network(teacher_path, teacher_network)
+        test = load_classes(data_path, "test")
+        given = _read_statistics(train, mean, std)
+        network, meta = load_teacher(teacher_path, teacher_network, train, test, *given, device)
         means, stds = _colours("mean", mean or meta["mean"]), _colours("std", std or meta["std"])
         _check_teacher(teacher_path, meta, train, means, stds)
         name, accuracy, layers = meta["name"], meta["accuracy"], layers or network.stage_names[1:]
@@ -169,7 +181,7 @@ def make_prior(
 
 def _check_names(student: str, method: str, schedule: str, control: str | None) -> None:
     for option, value, known in (
-        ("student", student, list(NETWORKS)),
+        ("student", None if is_own(student) else student, [*NETWORKS, OWN]),
         ("method", method, list(METHODS)),
         ("schedule", schedule, list(SCHEDULES)),
         ("control", control, list(CONTROLS)),
@@ -219,6 +231,18 @@ def _check_files(
         raise TrainingError(msg)
     if guide == "none" and teacher is not None:
         msg = f"--teacher {teacher}: {method} takes none; leave it out, or name another --method"
+        raise TrainingError(msg)
+
+
+def _check_teacher_network(path: Path | None, network: str | None) -> None:
+    if network is None:
+        return
+    if path is None:
+        msg = f"--teacher-network {network}: of what file? Name its weights with --teacher"
+        raise TrainingError(msg)
+    if network not in NETWORKS and not is_own(network):
+        known = ", ".join([*NETWORKS, OWN])
+        msg = f"--teacher-network: unknown {network!r}; choose one of {known}"
         raise TrainingError(msg)
 
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation.methods.registry import CONTROLS
-from dissect_embed.distillation.zoo import Network, map_shapes
+from dissect_embed.distillation.outputs import Network
+from dissect_embed.distillation.zoo import map_shapes
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 

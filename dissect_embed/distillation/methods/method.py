@@ -1,6 +1,7 @@
 """A method at work: its loss, what it trains and remembers, made from a row of the registry."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, cast
 
 import torch
@@ -215,9 +216,22 @@ def build_method(
 
 
 def feature_modules(network: nn.Module) -> list[nn.Module]:
-    """Return a network's modules up to the last of its ``stage_names``: what makes its maps."""
+    """Return a network's modules up to the last of its ``stage_names``: what makes its maps.
+
+    Raises
+    ------
+    ModelError
+        If the last stage is no attribute of the network.
+    """
     last = cast("tuple[str, ...]", network.stage_names)[-1]
     names = [name for name, _ in network.named_children()]
+    if last not in names:
+        msg = (
+            f"method: the student's last stage, {last!r}, is none of its attributes "
+            f"({', '.join(names)}), so what makes its maps cannot be trained first; choose another "
+            "method than AB and FSP"
+        )
+        raise ModelError(msg)
     return list(network.children())[: names.index(last) + 1]
 
 
@@ -247,5 +261,15 @@ def _check_maps(name: str, student: Outputs, teacher: Outputs) -> None:
             msg = (
                 f"{title}: f{i} is {got} (unit, y, x) in the student and {expected} in the "
                 f"teacher; their {what} must agree: choose another student"
+            )
+            raise ModelError(msg)
+    if name != "fsp":
+        return
+    for i, ((_, *lower), (_, *upper)) in enumerate(pairwise(ours)):
+        if any(a % b for a, b in zip(lower, upper, strict=True)):
+            grids = [" × ".join(map(str, grid)) for grid in (lower, upper)]
+            msg = (
+                f"{title}: f{i} is on {grids[0]} and f{i + 1} on {grids[1]}; "
+                "each grid must be a multiple of the next: choose another student"
             )
             raise ModelError(msg)

@@ -172,6 +172,17 @@ def teacher_path(folder: str, teacher: str, seed: int | str) -> str:
     return f"{folder}/{TEACHERS}/{write_training(write_network(teacher), seed)}"
 
 
+def own_teacher(teacher: str) -> dict[str, str]:
+    """Return the option that a teacher of one's own needs: its code is run only where it is named.
+
+    Examples
+    --------
+    >>> own_teacher("my.networks:small"), own_teacher("resnet56")
+    ({'teacher-network': 'my.networks:small'}, {})
+    """
+    return {"teacher-network": teacher} if ":" in teacher else {}
+
+
 def student_path(folder: str, pair: str, row: str, seed: int | str) -> str:
     """Return the path of a student without its suffix; pair and row by their names."""
     return f"{folder}/{pair}/{write_training(row, seed)}"
@@ -237,6 +248,8 @@ def row_options(name: str, pair: Mapping[str, Any], folder: str) -> list[str]:
     """
     row = read_row(name)
     options = {"student": pair["student"], "method": row.method, **row_inputs(name, pair, folder)}
+    if "teacher" in options:
+        options |= own_teacher(pair["teacher"])
     beta = row.beta
     if beta is None and METHODS[row.method].guide == "prior":
         beta = pair["beta"]  # a config states SKD's; those of the others are published

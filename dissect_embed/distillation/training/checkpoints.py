@@ -15,9 +15,11 @@ from torch import Tensor
 
 from dissect_embed.artefacts.disk import full_disk_message
 from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.distillation.outputs import Network
+from dissect_embed.distillation.own import is_own
 from dissect_embed.distillation.training.task import compare_tasks
-from dissect_embed.distillation.zoo import Network, build_network
-from dissect_embed.errors import DiskSpaceError, TrainingError
+from dissect_embed.distillation.zoo import build_network
+from dissect_embed.errors import DiskSpaceError, DissectEmbedError, TrainingError
 from dissect_embed.networks.models import hash_weights
 
 # Of the layout of both files.
@@ -44,29 +46,49 @@ def save_network(path: Path, network: Network, meta: dict[str, Any]) -> str:
     return fingerprint
 
 
-def load_network(path: Path) -> tuple[Network, dict[str, Any]]:
-    """Return a trained network, in evaluation mode on the CPU, and what is known of it.
+def load_network(path: Path, name: str | None = None) -> tuple[Network, dict[str, Any]]:
+    """Return a network that ``save_network`` wrote, in evaluation mode, and what is known of it.
 
     ``meta`` has name, n_classes, data, mean, std, accuracy, task and fingerprint.
+
+    Parameters
+    ----------
+    name
+        The network that it is to be; one's own has to be named, for its code is run.
 
     Raises
     ------
     TrainingError
-        If the file is missing, damaged or another one.
+        If the file is missing, damaged or another one, or of another network.
     """
-    remedy = "delete it and train the network again"
+    remedy = "train the network again with 'dissect-embed distil', or name another file"
     found = read_tensors(path, remedy)
     try:
         meta: dict[str, Any] = json.loads(found["provenance"])
+        _check_name(path, meta["name"], name)
         network = build_network(meta["name"], meta["n_classes"])
         network.load_state_dict(found["state_dict"])
+    except DissectEmbedError:
+        raise
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
-        msg = f"{path}: no network of the zoo trained here ({error}); {remedy}"
+        msg = f"{path}: no network that was trained here ({error}); {remedy}"
         raise TrainingError(msg) from error
     if hash_weights(network) != meta.get("fingerprint"):
         msg = f"{path}: its weights are not those that were saved; {remedy}"
         raise TrainingError(msg)
     return network.eval(), meta
+
+
+def _check_name(path: Path, found: str, expected: str | None) -> None:
+    if expected is None and is_own(found):
+        msg = (
+            f"{path}: a network of one's own, whose code is run when it is loaded; if you know it, "
+            f"add --teacher-network {found}"
+        )
+        raise TrainingError(msg)
+    if expected not in (None, found):
+        msg = f"{path}: the weights of {found}, --teacher-network says {expected}; leave it out"
+        raise TrainingError(msg)
 
 
 def read_checkpoint(path: Path, task: dict[str, Any]) -> dict[str, Any] | None:

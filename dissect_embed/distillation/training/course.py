@@ -5,7 +5,7 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ class Course:
                     self.place = Place("main", 0, 0)
                     self._begin_stage()
 
-    def finish(self, n_classes: int) -> dict[str, Any]:
+    def finish(self, n_classes: int, teacher: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Write network and result, remove the checkpoint, and return the result."""
         task, main = self.task, [entry for entry in self.curve if entry["stage"] == "main"]
         accuracy, best = main[-1]["accuracy"], max(main, key=lambda entry: entry["accuracy"])
@@ -142,6 +142,8 @@ class Course:
             "curve": self.curve,
             "run": self._describe_run(),
         }
+        if teacher is not None:
+            result["teacher"] = {key: teacher[key] for key in ("name", "accuracy")}
         write_bytes(self.output, (json.dumps(result, indent=1) + "\n").encode())
         self.path.unlink(missing_ok=True)
         return result

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dissect_embed.device import arithmetic
 from dissect_embed.distillation.methods.method import Method
+from dissect_embed.distillation.outputs import Network
 from dissect_embed.distillation.training.augmentation import crop_and_flip, normalise
 from dissect_embed.distillation.training.schedules import Schedule
-from dissect_embed.distillation.zoo import Network
 
 # Places in the tally, float64, of an epoch so far. BAD is the first step whose loss was no finite
 # number, counted from 0, or -1.

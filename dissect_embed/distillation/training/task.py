@@ -10,6 +10,7 @@ from torch import Tensor
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
+from dissect_embed.distillation.own import OWN, is_own
 from dissect_embed.distillation.training.schedules import Schedule
 from dissect_embed.distillation.zoo import NETWORKS
 from dissect_embed.errors import TrainingError
@@ -23,7 +24,7 @@ CIFAR100: Final = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 class Task(NamedTuple):
     """A network to train: two equal tasks give equal weights on the same machine."""
 
-    student: str  # a key of zoo.NETWORKS
+    student: str  # a key of zoo.NETWORKS, or package.module:function
     method: str  # a key of METHODS
     seed: int
     schedule: Schedule
@@ -126,8 +127,8 @@ def check_task(
     TrainingError
         If a setting is unknown, or images, teacher or targets are not the task's.
     """
-    if task.student not in NETWORKS:
-        _refuse("student", task.student, f"one of {', '.join(NETWORKS)}")
+    if task.student not in NETWORKS and not is_own(task.student):
+        _refuse("student", task.student, f"one of {', '.join([*NETWORKS, OWN])}")
     if task.method not in METHODS:
         _refuse("method", task.method, f"one of {', '.join(METHODS)}")
     if task.precision not in PRECISIONS:

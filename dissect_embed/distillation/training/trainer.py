@@ -1,4 +1,4 @@
-"""Train a network of the zoo with any method of distillation; a teacher is trained as ``plain``.
+"""Train a network of the zoo, or one's own, by any method; a teacher is trained as ``plain``.
 
     task → models → [first stage] → main stage → accuracy of the last epoch
 
@@ -9,7 +9,7 @@ bits as one that was never killed.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import current_device
 from dissect_embed.distillation.methods.method import build_method
+from dissect_embed.distillation.outputs import Network
+from dissect_embed.distillation.own import check_own, is_own
 from dissect_embed.distillation.training.course import Course
 from dissect_embed.distillation.training.schedules import Place
 from dissect_embed.distillation.training.step import Models, Pixels, deterministic
 from dissect_embed.distillation.training.task import Task, check_task
-from dissect_embed.distillation.zoo import Network, build_network
+from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import TrainingError
 from dissect_embed.parallel import keep_freed_memory
 
@@ -36,6 +38,7 @@ def train_student(
     *,
     output: Path,
     teacher: nn.Module | None = None,
+    teacher_meta: Mapping[str, Any] | None = None,
     targets: list[Tensor] | None = None,
     device: str = "cpu",
     checkpoint_every: float = 300.0,
@@ -51,7 +54,9 @@ def train_student(
     output
         Of the result, ``….json``; the other files take its stem.
     teacher
-        A trained network of the zoo; None for methods without one.
+        A trained network of the zoo, or one's own; None for methods without one.
+    teacher_meta
+        What is known of it; name and accuracy are kept in the result.
     targets
         SKD's p of f1, f2, …, (unit, unit) each; None for other methods.
     checkpoint_every
@@ -63,10 +68,10 @@ def train_student(
 
     Returns
     -------
-    What the result's JSON holds: ``accuracy`` of the last epoch on the test images, ``best``, the
+    What the result's JSON holds: ``accuracy`` of the last epoch on the test images; ``best``, the
     best one of all, chosen on the test images and so too good; ``curve``, an entry an epoch;
-    ``task``; ``network``; and under ``run`` what another run of the same task would have otherwise:
-    times, memory, machine.
+    ``task``; ``network``; ``teacher``, where one is known: its name and accuracy; and under ``run``
+    what another run of the same task would have otherwise: times, memory, machine.
 
     Raises
     ------
@@ -97,7 +102,7 @@ def train_student(
         )
         course.begin()
         course.run(_load_pixels(test, task, where))
-        return course.finish(len(train.classes))
+        return course.finish(len(train.classes), teacher_meta)
 
 
 def _build_models(
@@ -109,7 +114,11 @@ def _build_models(
 ) -> Models:
     """Build the student and the method from the seed, and take a copy of the teacher."""
     place: Any = {"device": device, "memory_format": torch.channels_last}
-    student = build_network(task.student, len(train.classes), task.seed).to(**place)
+    n_classes = len(train.classes)
+    student = build_network(task.student, n_classes, task.seed)
+    if is_own(task.student):
+        check_own(task.student, student, n_classes, train.images.shape[1:3])
+    student = student.to(**place)
     guide = None
     if teacher is not None:
         guide = cast("Network", copy.deepcopy(teacher)).to(**place).eval().requires_grad_(False)

@@ -352,6 +352,10 @@ def test_errors_name_what_is_wrong():
     other_units = fake(((3, 8), (5, 8), (7, 4), (9, 2)), seed=1)
     with pytest.raises(ValueError, match=r"FSP: f1 .* units and grids must agree"):
         build("fsp", teacher=other_units)
+    odd = fake(((3, 8), (3, 3), (4, 3), (6, 1)))
+    message = "FSP: f0 is on 8 × 8 and f1 on 3 × 3; each grid must be a multiple of the next"
+    with pytest.raises(ValueError, match=message):
+        build("fsp", odd, odd)
     with pytest.raises(ValueError, match="KD has no first stage"):
         build("kd").before(student, student)
     with pytest.raises(ValueError, match="AB: its first stage needs the student's outputs"):

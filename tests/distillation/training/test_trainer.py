@@ -265,7 +265,7 @@ def test_a_damaged_network_is_named(tmp_path):
     with pytest.raises(TrainingError, match=r"b\.pt: missing"):
         load_network(tmp_path / "b.pt")
     torch.save({"state_dict": {}}, path)
-    with pytest.raises(TrainingError, match=r"a\.pt: no network of the zoo"):
+    with pytest.raises(TrainingError, match=r"a\.pt: no network that was trained here"):
         load_network(path)
 
 
