@@ -4,7 +4,7 @@
 
 A step is augmentation, forward, cross-entropy, backward and SGD on a batch of 64. *Loop* is the
 step as it is usually written: float32, contiguous, torch's own SGD and settings, images normalised
-beforehand and not augmented, no value asked for. The others are the step of ``distillation.steps``
+beforehand and not augmented, no value asked for. The others are the step of ``training.step``
 as the trainer runs it, deterministic, by precision and memory layout (the trainer's is channels
 last), and on a CUDA device launched operation by operation or replayed as a graph. *SKD* is that of
 a student with eq. 3 beside the cross-entropy, in the trainer's layout. Blocks of steps of all kinds

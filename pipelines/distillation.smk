@@ -183,7 +183,10 @@ rule table1:
         "../environment.yml"
     params:
         run=subpath(output.csv, parent=True),
-        pairs=[f"--pair={pair['teacher']}:{pair['student']}" for pair in PAIRS.values()],
+        pairs=[
+            f"--pair={write_network(pair['teacher'])}:{write_network(pair['student'])}"
+            for pair in PAIRS.values()
+        ],
     shell:
         "dissect-embed table1 {params.run:q}/distillation {input.classes:q} {params.pairs:q} "
         "--figure {output.svg:q} --output {output.csv:q} --log {log:q}"

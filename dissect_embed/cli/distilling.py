@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from dissect_embed.cli.options import Device, Log, Out, log_to
+from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
 
 Data = Annotated[Path, typer.Argument(help="classes.h5.")]
 Teacher = Annotated[
@@ -90,13 +91,13 @@ def distil(
         str,
         typer.Option(help="One of the zoo, such as resnet20, or package.module:function."),
     ],
-    method: Annotated[str, typer.Option(help="plain, kd, …, crd, or skd.")] = "plain",
+    method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")] = "plain",
     teacher: Teacher = None,
     teacher_network: TeacherNetwork = None,
     prior: Annotated[Path | None, typer.Option(help="For skd: the file that 'prior' made.")] = None,
     control: Annotated[
         str | None,
-        typer.Option(help="For skd: uniform, random, permuted or similarity in place of S."),
+        typer.Option(help=f"For skd, in place of S: {', '.join(CONTROLS)}."),
     ] = None,
     similarity: P = None,
     beta: Annotated[
@@ -145,12 +146,14 @@ def table1(
     ] = None,
     pair: Annotated[
         list[str] | None,
-        typer.Option(help="TEACHER:STUDENT, a column; repeat. By default all there are."),
+        typer.Option(
+            help="TEACHER:STUDENT, as folders name them; repeat. By default all there are."
+        ),
     ] = None,
     log: Log = None,
 ) -> None:
     """Put the results of all trainings into a table, and draw it."""
-    from dissect_embed.distillation.results.names import Pair
+    from dissect_embed.distillation.results.names import Pair, read_network
     from dissect_embed.distillation.results.table import build_table, write_csv, write_markdown
     from dissect_embed.figures.table1 import draw_table1
 
@@ -161,7 +164,7 @@ def table1(
         if len(names) != 2 or not all(names):
             msg = f"--pair {text}: expected TEACHER:STUDENT, for example resnet56:resnet20"
             raise typer.BadParameter(msg)
-        pairs.append(Pair(*names))
+        pairs.append(Pair(*map(read_network, names)))
     table = build_table(folder, data, pairs)
     write_csv(output, table)
     write_markdown(output.with_suffix(".md"), table)

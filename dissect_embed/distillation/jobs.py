@@ -46,7 +46,7 @@ def distil(
     device: str = "cpu",
     checkpoint_every: float = 300.0,
 ) -> dict[str, Any]:
-    """Train a network of the zoo by any method, and return its result (``training``).
+    """Train a network by any method, and return its result (``trainer``).
 
     Parameters
     ----------

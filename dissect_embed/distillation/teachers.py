@@ -2,7 +2,7 @@
 
 Weights from elsewhere are a state_dict, as torch, CRD's code (``{"model": …}``) and many others
 save it. Of them only the user knows what network they are of, and how its images were normalised;
-how good it is on the test images is measured once, and kept in ``<file>.accuracy.json``.
+how good it is on the test images is measured once, and kept as JSON in ``<file>.accuracy``.
 """
 
 import argparse
@@ -183,7 +183,8 @@ def _load_elsewhere(
         "std": list(std),
         "fingerprint": hash_weights(network),
     }
-    note = path.with_name(f"{path.name}.accuracy.json")
+    # Not ….json: in a folder of teachers that would be the result of a training.
+    note = path.with_name(f"{path.name}.accuracy")
     accuracy = _read_accuracy(note, known)
     if accuracy is None:
         accuracy = measure_accuracy(network, test, mean, std, device)

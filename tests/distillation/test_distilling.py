@@ -138,23 +138,26 @@ def test_a_network_of_ones_own_teaches_and_learns(files, tmp_path):
         "--steps-per-epoch", 1, "--device", "cpu", "-o", tmp_path / "prior.h5")  # fmt: skip
     distil(files, "--student", own, "--method", "skd", "--prior", tmp_path / "prior.h5",
            "-o", folder / "skd-seed0.json")  # fmt: skip
-    cli("table1", tmp_path, files / "classes.h5", "-o", tmp_path / "table1.csv")
+    cli("table1", tmp_path, files / "classes.h5", "--pair", "own_networks@small:own_networks@small",
+        "-o", tmp_path / "table1.csv")  # fmt: skip
     text = (tmp_path / "table1.md").read_text()
     assert f"| method | {own} → {own} |" in text
     assert (tmp_path / "table1.csv").read_text().splitlines()[1].startswith(f"{folder.name},{own},")
 
 
 def test_weights_from_elsewhere_teach(files, tmp_path):
-    weights = tmp_path / "resnet20_best.pth"
+    weights = tmp_path / "r/teachers/resnet20_best.pth"
+    weights.parent.mkdir(parents=True)
     network = build_network("resnet20", 2, seed=1)
     torch.save({"epoch": 240, "model": network.state_dict(), "best_acc": 0.5}, weights)
-    kd = ("--method", "kd", "--teacher", weights, "-o", tmp_path / "kd.json")
+    result_path = tmp_path / "r/resnet20-resnet32/kd.json"
+    kd = ("--method", "kd", "--teacher", weights, "-o", result_path)
     assert "does not say what network" in distil(files, *kd, fails=True)
     message = distil(files, *kd, "--teacher-network", "vgg8", fails=True)
     assert f"{weights}: these are no weights of vgg8" in message
     assert "delete" not in message
     printed = distil(files, *kd, "--teacher-network", "resnet20")
-    result = json.loads((tmp_path / "kd.json").read_text())
+    result = json.loads(result_path.read_text())
     accuracy = result["teacher"]["accuracy"]
     assert result["teacher"] == {"name": "resnet20", "accuracy": accuracy}
     assert result["task"]["teacher"] == hash_weights(network)
@@ -168,6 +171,8 @@ def test_weights_from_elsewhere_teach(files, tmp_path):
     assert 0 <= prior.accuracy <= 1
     assert (prior.mean, prior.std) == ((0.5,) * 3, (0.2,) * 3)
     distil(files, "--method", "skd", "--prior", out, *colours, "-o", tmp_path / "skd.json")
+    printed = cli("table1", tmp_path / "r", files / "classes.h5", "-o", tmp_path / "table1.csv")
+    assert printed.splitlines()[-1].endswith("1 of 1 cells were run")
 
 
 SKD = ("--method", "skd", "--prior", "{0}/prior.h5")

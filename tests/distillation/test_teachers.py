@@ -77,7 +77,7 @@ def test_its_accuracy_is_measured_once_and_kept(tmp_path, monkeypatch, caplog):
         right = (network(x).argmax(dim=1).numpy() == data.labels).mean()
     assert meta["accuracy"] == pytest.approx(right)
     assert caplog.messages[0] == f"{path}: resnet20, {100 * right:.2f} % of the test images right"
-    note = tmp_path / "a.pth.accuracy.json"
+    note = tmp_path / "a.pth.accuracy"
     assert json.loads(note.read_text()) == meta
     measured = []
 
@@ -161,6 +161,6 @@ def test_what_was_trained_here_names_itself(tmp_path):
     network, meta = load(path, None)
     assert meta["task"]["student"] == "resnet20"
     assert hash_weights(load(path, "resnet20")[0]) == hash_weights(network)
-    assert not (tmp_path / "a.pt.accuracy.json").exists()
+    assert not (tmp_path / "a.pt.accuracy").exists()
     with pytest.raises(TrainingError, match=r"a\.pt: the weights of resnet20, --teacher"):
         load(path, "resnet32")

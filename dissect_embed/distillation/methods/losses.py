@@ -3,7 +3,7 @@
 Every function takes tensors in float32 and returns a scalar; the teacher's come second. The
 formulas are those of the public code of Tian et al., *Contrastive Representation Distillation*,
 ICLR 2020 (CRD), which is what published tables compare; where it differs from a method's own paper,
-the docstring says so. Weights stand in ``methods``.
+the docstring says so. Weights stand in ``registry``.
 """
 
 import torch

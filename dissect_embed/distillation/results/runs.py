@@ -1,4 +1,4 @@
-"""Results of trainings, read from the files that ``training`` wrote, as rows of a table.
+"""Results of trainings, read from the files that ``trainer`` wrote, as rows of a table.
 
 What a run is, its content says, and its folder who the teacher was (``names``): a static student's
 result does not name one.
@@ -99,7 +99,10 @@ def read_run(path: Path) -> Run:
             memory=int(run["peak_memory_bytes"]),
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        msg = f"{path}: no result of a training, {error} is missing or wrong; delete it"
+        msg = (
+            f"{path}: no result of a training, {error} is missing or wrong; keep what 'distil' did "
+            "not write elsewhere, or train again"
+        )
         raise ArtefactError(msg) from error
     except json.JSONDecodeError as error:
         msg = f"{path}:{error.lineno}: damaged ({error.msg}); delete it and train again"

@@ -56,7 +56,7 @@ class Course:
         use_graphs: bool,
         after_step: Callable[[Place], None] | None,
     ) -> None:
-        """Take what ``training.train_student`` was given, checked and on its device."""
+        """Take what ``trainer.train_student`` was given, checked and on its device."""
         self.task, self.models, self.pixels, self.output = task, models, pixels, output
         self.path = output.with_suffix(".checkpoint")
         self.checkpoint_every, self.use_graphs = checkpoint_every, use_graphs
