@@ -1,9 +1,7 @@
 """A training on its way, from its first step or from a checkpoint to its result."""
 
-import datetime
 import json
 import logging
-import statistics
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -22,7 +20,7 @@ from dissect_embed.distillation.training.checkpoints import (
     write_bytes,
     write_tensors,
 )
-from dissect_embed.distillation.training.machine import describe_machine, peak_memory
+from dissect_embed.distillation.training.machine import Sessions, images_a_second
 from dissect_embed.distillation.training.schedules import Place, epochs_before, learning_rate
 from dissect_embed.distillation.training.step import (
     BAD,
@@ -66,21 +64,21 @@ class Course:
         self.stages = {"first": n_before, "main": task.schedule.epochs}
         self.n_images = len(pixels.labels)
         self.n_steps = -(-self.n_images // task.schedule.batch_size)
+        self.batch_size = min(task.schedule.batch_size, self.n_images)  # of all but the last
         self.place = Place("first" if n_before else "main", 0, 0)
         self.tally = empty_tally(self.device)
         self.curve: list[dict[str, Any]] = []
-        self.sessions: list[dict[str, Any]] = []  # those before this one
         self.seconds_a_step: list[float] = []
-        self.began = self.saved = time.monotonic()
-        self.session = {"date": _now(), "from": list(self.place), **describe_machine(self.device)}
+        self.saved = time.monotonic()
+        self.sessions = Sessions(self.device, self.place)
 
     def begin(self) -> None:
         """Start, or go on from the checkpoint."""
         state = read_checkpoint(self.path, describe(self.task))
         if state is not None:
             self.place = Place(*state["place"])
-            self.curve, self.sessions = json.loads(state["progress"])
-            self.session["from"] = list(self.place)
+            self.curve, before = json.loads(state["progress"])
+            self.sessions.resume(before, self.place)
             self.models.student.load_state_dict(state["network"])
             self.models.method.load_state_dict(state["method"])
         self._begin_stage()
@@ -108,7 +106,7 @@ class Course:
                 n_timed = len(self.seconds_a_step)
                 self._run_epoch(bar)
                 entry = self._end_epoch(test)
-                speed = self._images_a_second(self.seconds_a_step[n_timed:])
+                speed = images_a_second(self.seconds_a_step[n_timed:], self.batch_size)
                 board.add(entry | {"images_a_second": speed}, len(self.curve) - 1)
                 logger.info(
                     "%s: %s", name, describe_epoch(entry, self.stages[entry["stage"]], speed)
@@ -140,7 +138,7 @@ class Course:
             "best": {"accuracy": best["accuracy"], "epoch": best["epoch"], "chosen_on": "test"},
             "network": {"file": network.name, "fingerprint": fingerprint},
             "curve": self.curve,
-            "run": self._describe_run(),
+            "run": self.sessions.describe(self.seconds_a_step, self.batch_size),
         }
         if teacher is not None:
             result["teacher"] = {key: teacher[key] for key in ("name", "accuracy")}
@@ -238,7 +236,7 @@ class Course:
         self.saved = time.monotonic()
 
     def _state(self) -> dict[str, Any]:
-        progress = [self.curve, [*self.sessions, self._close_session()]]
+        progress = [self.curve, self.sessions.list_all()]
         return {
             "task": json.dumps(describe(self.task)),
             "place": list(self.place),
@@ -270,28 +268,3 @@ class Course:
         bar.set_postfix_str(
             f"loss {loss / images:.3f}, accuracy {correct / images:.3f}, {rate:.0f} images/s"
         )
-
-    def _images_a_second(self, seconds_a_step: list[float]) -> float | None:
-        batch_size = min(self.task.schedule.batch_size, self.n_images)
-        return batch_size / statistics.median(seconds_a_step) if seconds_a_step else None
-
-    def _close_session(self) -> dict[str, Any]:
-        seconds = round(time.monotonic() - self.began, 3)
-        return self.session | {"seconds": seconds, "peak_memory_bytes": peak_memory(self.device)}
-
-    def _describe_run(self) -> dict[str, Any]:
-        sessions = [*self.sessions, self._close_session()]
-        # None where a checkpoint of the last step was all that was left to do.
-        step = statistics.median(self.seconds_a_step) if self.seconds_a_step else None
-        return {
-            "seconds": sum(session["seconds"] for session in sessions),
-            "seconds_a_step": step,
-            "images_a_second": self._images_a_second(self.seconds_a_step),
-            "peak_memory_bytes": max(session["peak_memory_bytes"] for session in sessions),
-            "finished": _now(),
-            "sessions": sessions,
-        }
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")

@@ -1,9 +1,13 @@
-"""What a training ran on: notes beside its result, not part of it."""
+"""What a training ran on, and how fast: notes beside its result, not part of it."""
 
+import datetime
 import platform
 import resource
 import shlex
+import statistics
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,46 @@ import numpy as np
 import torch
 
 from dissect_embed import __version__
+
+
+class Sessions:
+    """The sessions of a training: one, and one more each time that it goes on."""
+
+    def __init__(self, device: torch.device, place: Sequence[object]) -> None:
+        """Begin a session on a device; ``place`` is the step that comes first."""
+        self.device = device
+        self.before: list[dict[str, Any]] = []
+        self.began = time.monotonic()
+        self.current = {"date": _now(), "from": list(place), **describe_machine(device)}
+
+    def resume(self, before: list[dict[str, Any]], place: Sequence[object]) -> None:
+        """Go on from a place that the sessions before this one had come to."""
+        self.before = before
+        self.current["from"] = list(place)
+
+    def list_all(self) -> list[dict[str, Any]]:
+        """Return all sessions, this one as if it ended now."""
+        seconds = round(time.monotonic() - self.began, 3)
+        peak = {"seconds": seconds, "peak_memory_bytes": peak_memory(self.device)}
+        return [*self.before, self.current | peak]
+
+    def describe(self, seconds_a_step: Sequence[float], batch_size: int) -> dict[str, Any]:
+        """Return what a result keeps of the run."""
+        sessions = self.list_all()
+        return {
+            "seconds": sum(session["seconds"] for session in sessions),
+            # None where a checkpoint of the last step was all that was left to do.
+            "seconds_a_step": statistics.median(seconds_a_step) if seconds_a_step else None,
+            "images_a_second": images_a_second(seconds_a_step, batch_size),
+            "peak_memory_bytes": max(session["peak_memory_bytes"] for session in sessions),
+            "finished": _now(),
+            "sessions": sessions,
+        }
+
+
+def images_a_second(seconds_a_step: Sequence[float], batch_size: int) -> float | None:
+    """Return the speed of the median step, or None if none was timed."""
+    return batch_size / statistics.median(seconds_a_step) if seconds_a_step else None
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
@@ -49,3 +93,7 @@ def _name_processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")

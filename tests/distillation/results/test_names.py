@@ -51,6 +51,20 @@ def test_names_on_disk_stay_as_they_are():
     }
 
 
+def test_a_teacher_of_ones_own_is_named_for_its_code_is_run():
+    pair = {"teacher": OWN, "student": "resnet20", "beta": 0.5}
+    assert names.row_options("kd", pair, "r") == [
+        "--student=resnet20",
+        "--method=kd",
+        "--teacher=r/teachers/my+networks_2@small-seed0.pt",
+        f"--teacher-network={OWN}",
+    ]
+    assert names.row_options("skd", pair, "r")[2:] == [
+        "--prior=r/priors/my+networks_2@small.h5",
+        "--beta=0.5",
+    ]
+
+
 @pytest.mark.parametrize(
     ("read", "text", "message"),
     [
