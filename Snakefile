@@ -3,12 +3,18 @@ import json
 import re
 
 from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.cells import PATTERN as VARIANT_PATTERN
-from dissect_embed.distillation.cells import (
-    cell_inputs,
-    cell_options,
+from dissect_embed.distillation.results.names import (
+    ROW_PATTERN,
     list_pairs,
-    list_variants,
+    list_rows,
+    own_teacher,
+    prior_paths,
+    read_network,
+    row_inputs,
+    row_options,
+    student_path,
+    teacher_path,
+    write_network,
 )
 from dissect_embed.workflow import (
     VERSIONS,
@@ -37,6 +43,7 @@ except ConfigError as error:
 
 DATASET, MODEL = config["dataset"], config["model"]
 RESULTS = f"results/{config['run']}"
+SNAKEFILE = workflow.main_snakefile
 
 
 # What is said of all images at once is made in parts where there are several shards.

@@ -20,8 +20,9 @@ import torch.nn.functional as F
 import typer
 from torch import Tensor
 
-from dissect_embed.distillation.skd import static_loss
-from dissect_embed.distillation.zoo import Network, build_network, map_shapes
+from dissect_embed.distillation.methods.static_loss import static_loss
+from dissect_embed.distillation.outputs import Network
+from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 from dissect_embed.parallel import keep_freed_memory
 

@@ -3,7 +3,8 @@
     python benchmarks/growth.py DATASET [--images 500 --images 1000 …] [--weights random]
 
 Labels, activations (four layers), profiles and chance of the first so many images, all in this
-process, and milliseconds an image. A first run of 100 images, not shown, bears what a process does once.
+process, and milliseconds an image. A first run of 100 images, not
+shown, bears what a process does once.
 """
 
 import dataclasses

@@ -49,7 +49,7 @@ def describe_device(device: str) -> dict[str, Any]:
     """Return the device's name and memory, the cores, versions and the command."""
     import torch
 
-    from dissect_embed.distillation.machine import describe_machine
+    from dissect_embed.distillation.training.machine import describe_machine
     from dissect_embed.parallel import available_cores
 
     total = None

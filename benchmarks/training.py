@@ -4,7 +4,7 @@
 
 A step is augmentation, forward, cross-entropy, backward and SGD on a batch of 64. *Loop* is the
 step as it is usually written: float32, contiguous, torch's own SGD and settings, images normalised
-beforehand and not augmented, no value asked for. The others are the step of ``distillation.steps``
+beforehand and not augmented, no value asked for. The others are the step of ``training.step``
 as the trainer runs it, deterministic, by precision and memory layout (the trainer's is channels
 last), and on a CUDA device launched operation by operation or replayed as a graph. *SKD* is that of
 a student with eq. 3 beside the cross-entropy, in the trainer's layout. Blocks of steps of all kinds
@@ -25,11 +25,10 @@ import typer
 from recording import Record, describe_device, wait_for
 
 from dissect_embed.device import choose_device, current_device
-from dissect_embed.distillation.augmentation import draw_epoch
-from dissect_embed.distillation.methods import build_method
-from dissect_embed.distillation.schedules import SCHEDULES
-from dissect_embed.distillation.static import StaticMethod
-from dissect_embed.distillation.steps import (
+from dissect_embed.distillation.methods.method import build_method
+from dissect_embed.distillation.training.augmentation import draw_epoch
+from dissect_embed.distillation.training.schedules import SCHEDULES
+from dissect_embed.distillation.training.step import (
     Models,
     Pixels,
     deterministic,
@@ -96,13 +95,14 @@ def our_step(name: str, kind: Kind, device: torch.device, batch_size: int) -> Ca
     images = torch.randint(256, (n_images, 32, 32, 3), dtype=torch.uint8, device=device)
     labels = torch.randint(100, (n_images,), device=device)
     half = torch.full((3,), 0.5, device=device)
+    targets = None
     if kind.method == "SKD":
         vectors = (torch.randn(n, 16, device=device) for n, *_ in map_shapes(network)[1:])
-        method = StaticMethod([row_softmax(cosine_similarity(s)) for s in vectors]).to(device)
-    else:
-        with torch.no_grad():
-            shapes = network.eval().outputs(torch.zeros(2, 3, 32, 32, device=device))
-        method = build_method("plain", shapes, None, labels.cpu(), 0)
+        targets = [row_softmax(cosine_similarity(s)) for s in vectors]
+    with torch.no_grad():
+        shapes = network.eval().outputs(torch.zeros(2, 3, 32, 32, device=device))
+    name = "plain" if targets is None else "skd"
+    method = build_method(name, shapes, None, labels.cpu(), 0, targets=targets)
     if kind.layout == "contiguous":
         outputs = network.outputs
         network.outputs = lambda x: outputs(x.contiguous())

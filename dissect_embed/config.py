@@ -17,6 +17,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from dissect_embed.distillation.methods.registry import METHODS
+from dissect_embed.distillation.results.names import CONFIG_CONTROLS, check_network
 from dissect_embed.errors import ConfigError
 from dissect_embed.settings import (
     Name,
@@ -28,6 +30,7 @@ from dissect_embed.settings import (
     describe_settings,
     json_schema,
     not_the_quantile,
+    one_of,
     three_or_none,
     unique,
 )
@@ -41,11 +44,15 @@ def _read_cache(value: Any) -> Any:
 
 
 Colours = Annotated[tuple[float, ...], AfterValidator(three_or_none)]
-Method = Literal[
-    "plain", "kd", "fitnet", "at", "sp", "cc", "vid", "rkd", "pkt", "ab", "ft", "fsp", "nst", "crd",
-    "skd",
-]  # fmt: skip
-Control = Literal["beta0", "uniform", "random", "permuted", "similarity"]
+Network = Annotated[str, AfterValidator(check_network)]
+Method = Annotated[
+    str, AfterValidator(one_of(METHODS)), Field(json_schema_extra={"enum": list(METHODS)})
+]
+Control = Annotated[
+    str,
+    AfterValidator(one_of(CONFIG_CONTROLS)),
+    Field(json_schema_extra={"enum": list(CONFIG_CONTROLS)}),
+]
 
 
 class Dataset(Section):
@@ -197,8 +204,8 @@ class Pair(Section):
 
     path: ClassVar[str] = "distillation.pairs"
 
-    teacher: Text = Field(description="The network that the prior is made of.")
-    student: Text = Field(description="The network that is trained.")
+    teacher: Network = Field(description="The network that the prior is made of.")
+    student: Network = Field(description="The network that is trained.")
     beta: float | None = Field(None, ge=0, description="SKD's weight for this pair.")
 
 

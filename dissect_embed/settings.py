@@ -4,6 +4,7 @@ Also the JSON schema of all settings, for editors, and their page for readers.
 """
 
 import difflib
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -50,6 +51,19 @@ def not_the_quantile(value: float) -> float:
         )
         raise ValueError(msg)
     return value
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a function that takes one of some names, and nothing else."""
+    known = list(names)
+
+    def check(value: str) -> str:
+        if value not in known:
+            msg = f"expected one of {', '.join(known)}"
+            raise ValueError(msg)
+        return value
+
+    return check
 
 
 Seeds = Annotated[tuple[Seed, ...], Field(min_length=1), AfterValidator(unique)]

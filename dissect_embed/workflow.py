@@ -35,11 +35,6 @@ def file_state(paths: Iterable[str | Path]) -> str:
     """Return a text that changes when a file, or any below a folder, comes, goes or is changed.
 
     By name, size and time of change: cheap also for a million files.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one is not there yet; Snakemake asks again once it is made.
     """
     digest = hashlib.sha256()
     for path in map(Path, paths):
@@ -55,7 +50,7 @@ def data_state(index: str) -> str:
     Raises
     ------
     FileNotFoundError
-        If it is not there yet.
+        If it is not there yet; Snakemake asks again once it is made.
     """
     Path(index).stat()
     return file_state([Path(index).parent])
@@ -110,6 +105,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, int, int]]:
 
 
 def _stat(path: Path) -> tuple[int, int]:
+    if not path.exists():
+        return -1, 0  # whoever reads it says so
     stat = path.stat()
     return stat.st_size, stat.st_mtime_ns
 

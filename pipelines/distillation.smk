@@ -4,7 +4,10 @@ DISTILLED = f"{RESULTS}/distillation"
 CLASSES = config["distillation"]["dataset"]["classes"]
 IMAGES = config["distillation"]["dataset"]
 PAIRS = list_pairs(config["distillation"])
-TEACHERS = sorted({pair["teacher"] for pair in PAIRS.values()})
+TEACHERS = sorted({write_network(pair["teacher"]) for pair in PAIRS.values()})
+TEACHER = teacher_path(DISTILLED, "{teacher}", "{seed}")
+PRIOR = prior_paths(DISTILLED, "{teacher}")
+STUDENT = student_path(DISTILLED, "{pair}", "{row}", "{seed}")
 SCHEDULE = config["distillation"]["schedule"]
 TRAINING = [
     f"--schedule={SCHEDULE['name']}",
@@ -16,7 +19,7 @@ TRAINING = [
 wildcard_constraints:
     pair="|".join(map(re.escape, PAIRS)),
     teacher="|".join(map(re.escape, TEACHERS)),
-    variant=VARIANT_PATTERN,
+    row=ROW_PATTERN,
     seed=r"\d+",
 
 
@@ -61,6 +64,7 @@ elif IMAGES["sources"] or IMAGES["download"]:
                 if IMAGES["sources"]
                 else [f"--download={IMAGES['download']}"]
             ),
+            files=lambda wildcards: file_state(IMAGES["sources"]),
             version=VERSIONS["classes"],
         shell:
             "dissect-embed classes {params.sources:q} --name {params.name:q} "
@@ -72,8 +76,8 @@ rule teacher:
     input:
         CLASSES,
     output:
-        json=f"{DISTILLED}/teachers/{{teacher}}-seed{{seed}}.json",
-        network=f"{DISTILLED}/teachers/{{teacher}}-seed{{seed}}.pt",
+        json=f"{TEACHER}.json",
+        network=f"{TEACHER}.pt",
     log:
         f"{RESULTS}/logs/distillation/teachers/{{teacher}}-seed{{seed}}.log",
     benchmark:
@@ -82,22 +86,23 @@ rule teacher:
         "../environment.yml"
     threads: 1
     params:
+        student=lambda wildcards: read_network(wildcards.teacher),
         epochs=SCHEDULE["teacher_epochs"] or SCHEDULE["epochs"],
         training=TRAINING,
         version=TRAINING_VERSION,
     shell:
-        "dissect-embed distil {input:q} --student {wildcards.teacher:q} --method plain "
-        "--seed {wildcards.seed} --epochs {params.epochs} {params.training} "
+        "dissect-embed distil {input:q} --student {params.student:q} --method plain "
+        "--seed {wildcards.seed} --epochs {params.epochs} {params.training} --threads {threads} "
         "--output {output.json:q} --log {log:q}"
 
 
 rule prior:
     input:
         classes=CLASSES,
-        teacher=f"{DISTILLED}/teachers/{{teacher}}-seed0.pt",
+        teacher=teacher_path(DISTILLED, "{teacher}", 0) + ".pt",
     output:
-        prior=f"{DISTILLED}/priors/{{teacher}}.h5",
-        similarity=f"{DISTILLED}/priors/{{teacher}}.similarity.h5",
+        prior=PRIOR["prior"],
+        similarity=PRIOR["similarity"],
     log:
         f"{RESULTS}/logs/distillation/priors/{{teacher}}.log",
     benchmark:
@@ -106,6 +111,10 @@ rule prior:
         "../environment.yml"
     threads: 16
     params:
+        own=lambda wildcards: [
+            f"--{key}={value}"
+            for key, value in own_teacher(read_network(wildcards.teacher)).items()
+        ],
         settings=[
             f"--{key.replace('_', '-')}={value}"
             for key, value in config["embedding"].items()
@@ -115,49 +124,48 @@ rule prior:
         seed=config["embedding"]["seeds"][0],
         version=VERSIONS["prior"],
     shell:
-        "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.settings} "
-        "{params.milestones} --seed {params.seed} --similarity {output.similarity:q} "
-        "--output {output.prior:q} --log {log:q}"
+        "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.own:q} "
+        "{params.settings} {params.milestones} --seed {params.seed} --threads {threads} "
+        "--similarity {output.similarity:q} --output {output.prior:q} --log {log:q}"
 
 
 rule distil:
     input:
         classes=CLASSES,
         guides=lambda wildcards: list(
-            cell_inputs(wildcards.variant, PAIRS[wildcards.pair], DISTILLED).values()
+            row_inputs(wildcards.row, PAIRS[wildcards.pair], DISTILLED).values()
         ),
     output:
-        json=f"{DISTILLED}/{{pair}}/{{variant}}-seed{{seed}}.json",
-        network=f"{DISTILLED}/{{pair}}/{{variant}}-seed{{seed}}.pt",
+        json=f"{STUDENT}.json",
+        network=f"{STUDENT}.pt",
     log:
-        f"{RESULTS}/logs/distillation/{{pair}}/{{variant}}-seed{{seed}}.log",
+        f"{RESULTS}/logs/distillation/{{pair}}/{{row}}-seed{{seed}}.log",
     benchmark:
-        f"{RESULTS}/logs/distillation/{{pair}}/{{variant}}-seed{{seed}}.benchmark.tsv"
+        f"{RESULTS}/logs/distillation/{{pair}}/{{row}}-seed{{seed}}.benchmark.tsv"
     conda:
         "../environment.yml"
     threads: 1
     params:
-        cell=lambda wildcards: cell_options(
-            wildcards.variant, PAIRS[wildcards.pair], DISTILLED
+        row=lambda wildcards: row_options(
+            wildcards.row, PAIRS[wildcards.pair], DISTILLED
         ),
         epochs=SCHEDULE["epochs"],
         training=TRAINING,
         version=TRAINING_VERSION,
     shell:
-        "dissect-embed distil {input.classes:q} {params.cell:q} --seed {wildcards.seed} "
-        "--epochs {params.epochs} {params.training} --output {output.json:q} --log {log:q}"
+        "dissect-embed distil {input.classes:q} {params.row:q} --seed {wildcards.seed} "
+        "--epochs {params.epochs} {params.training} --threads {threads} "
+        "--output {output.json:q} --log {log:q}"
 
 
 rule table1:
     input:
         classes=CLASSES,
-        teachers=expand(
-            f"{DISTILLED}/teachers/{{teacher}}-seed0.json", teacher=TEACHERS
-        ),
-        cells=expand(
-            f"{DISTILLED}/{{pair}}/{{variant}}-seed{{seed}}.json",
+        teachers=expand(f"{TEACHER}.json", teacher=TEACHERS, seed=0),
+        students=expand(
+            f"{STUDENT}.json",
             pair=PAIRS,
-            variant=list_variants(config["distillation"]),
+            row=list_rows(config["distillation"]),
             seed=config["distillation"]["seeds"],
         ),
     output:
@@ -177,7 +185,11 @@ rule table1:
         "../environment.yml"
     params:
         run=subpath(output.csv, parent=True),
-        pairs=[f"--pair={pair['teacher']}:{pair['student']}" for pair in PAIRS.values()],
+        version=VERSIONS["table1"],
+        pairs=[
+            f"--pair={write_network(pair['teacher'])}:{write_network(pair['student'])}"
+            for pair in PAIRS.values()
+        ],
     shell:
         "dissect-embed table1 {params.run:q}/distillation {input.classes:q} {params.pairs:q} "
         "--figure {output.svg:q} --output {output.csv:q} --log {log:q}"

@@ -222,10 +222,9 @@ rule report:
         "../environment.yml"
     params:
         config=json.dumps(config),
-        snakefile=workflow.main_snakefile,
         version=VERSIONS["report"],
     shell:
         # A Snakemake within Snakemake: it makes nothing, and what it reads is made.
         "(echo {params.config:q} > {output:q}.json; "
-        "snakemake --snakefile {params.snakefile:q} {input.figures:q} --configfile {output:q}.json --nolock "
+        "snakemake --snakefile {SNAKEFILE:q} {input.figures:q} --configfile {output:q}.json --nolock "
         "--report {output:q}; rm {output:q}.json) > {log:q} 2>&1"

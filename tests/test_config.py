@@ -92,7 +92,10 @@ def test_texts_of_the_command_line_become_numbers():
         ({"model": {"layers": []}}, "model.layers: .*, expected at least 1 of them"),
         ({"model": {"layers": ["a", "a"]}}, "model.layers: .*: 'a' stands there twice"),
         ({"dataset": {"sha256": "x"}}, "dataset.sha256: 'x', expected a SHA-256"),
-        ({"distillation": {"methods": ["kdd"]}}, "distillation.methods.0: 'kdd', expected 'plain'"),
+        (
+            {"distillation": {"methods": ["kdd"]}},
+            "distillation.methods.0: 'kdd': expected one of plain",
+        ),
         ({"distillation": {"pairs": [{"teacher": "a"}]}}, "distillation.pairs.student: missing"),
         ({"distillation": {"dataset": {"mean": [1, 2]}}}, "mean: .*: expected three numbers"),
         ({"activations": {"cache": "some"}}, "activations.cache: 'some': expected 'all', 'none'"),

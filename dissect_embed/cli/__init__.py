@@ -7,10 +7,9 @@ import typer
 
 from dissect_embed.cli import (
     activations,
-    classes,
     data,
     dissection,
-    distilling,
+    distillation,
     embedding,
     figures,
     looking,
@@ -50,11 +49,11 @@ for command in (
     figures.detectors,
     figures.export,
     figures.atlas,
-    classes.classes,
-    classes.shapes,
-    distilling.prior,
-    distilling.distil,
-    distilling.table1,
+    distillation.classes,
+    distillation.shapes,
+    distillation.prior,
+    distillation.distil,
+    distillation.table1,
     looking.inspect,
     looking.summary,
 ):

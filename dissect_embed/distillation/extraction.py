@@ -21,7 +21,7 @@ from dissect_embed.artefacts.prior import write_vectors
 from dissect_embed.artefacts.similarity import open_similarity, write_target
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import arithmetic, choose_device
-from dissect_embed.distillation.augmentation import normalise
+from dissect_embed.distillation.training.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.vectors import Schedule
@@ -47,6 +47,7 @@ def write_prior(
     seed: int = 0,
     similarity_path: Path | None = None,
     device: str | None = None,
+    n_threads: int | None = None,
 ) -> None:
     """Write the vectors of a teacher's units, and P if a file for it is named.
 
@@ -86,7 +87,7 @@ def write_prior(
         "normalisation": {"mean": list(mean), "std": list(std)},
     }
     made_from = {"classes": data.fingerprint, "weights": hash_weights(network)}
-    sums = similarity_sums(network, layers, data, mean, std, device)
+    sums = similarity_sums(network, layers, data, mean, std, device, n_threads)
     # P is written also where nobody asks for it: its fingerprint is that of what it holds.
     with tempfile.TemporaryDirectory() as folder:
         target_path = similarity_path or Path(folder, "similarity.h5")
@@ -99,7 +100,7 @@ def write_prior(
         layer: (constant_target((total / n_images).float().to(device)), len(total))
         for layer, total in sums.items()
     }
-    trained = train_layers(tasks, dim, schedule, [seed], device)
+    trained = train_layers(tasks, dim, schedule, [seed], device, n_threads)
     config["embedding"] = {"dim": dim, "target": "mean", "seed": seed} | schedule._asdict()
     with create_artefact(path, "prior", config, made_from | {"similarity": origin}) as file:
         vectors = {k: normalize(trained[k].trajectory[0, -1], dim=1) for k in layers}
@@ -113,6 +114,7 @@ def similarity_sums(
     mean: Sequence[float],
     std: Sequence[float],
     device: str,
+    n_threads: int | None = None,
 ) -> dict[str, Float[Tensor, "unit unit"]]:
     """Return the sum of h(d(A_n, A_n)) over all images, for each layer, in float64.
 
@@ -141,7 +143,7 @@ def similarity_sums(
         for layer, (n_units, *_) in shapes.items()
     }
     n_images = len(data.images)
-    n_threads = available_cores() if device == "cpu" else 1
+    n_threads = (n_threads or available_cores()) if device == "cpu" else 1
     with (
         probe(network, layers, keep),
         arithmetic("float32"),

@@ -7,14 +7,15 @@ from typing import Any
 from torch import nn
 
 from dissect_embed.datasets.classes import ClassImages, load_classes
-from dissect_embed.distillation.checkpoints import load_network
 from dissect_embed.distillation.extraction import write_prior
-from dissect_embed.distillation.methods import METHODS
+from dissect_embed.distillation.methods.registry import CONTROLS, METHODS, list_methods
+from dissect_embed.distillation.own import OWN, is_own
 from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
-from dissect_embed.distillation.published import paper_beta
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.tasks import TARGETS, Task, channel_statistics
-from dissect_embed.distillation.training import train_student
+from dissect_embed.distillation.results.published import published_beta
+from dissect_embed.distillation.teachers import load_teacher
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.task import Task, channel_statistics
+from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import NETWORKS, build_network
 from dissect_embed.errors import TrainingError
 from dissect_embed.mathematics.vectors import Schedule
@@ -30,6 +31,7 @@ def distil(
     student: str,
     method: str = "plain",
     teacher_path: Path | None = None,
+    teacher_network: str | None = None,
     prior_path: Path | None = None,
     similarity_path: Path | None = None,
     control: str | None = None,
@@ -44,19 +46,21 @@ def distil(
     device: str = "cpu",
     checkpoint_every: float = 300.0,
 ) -> dict[str, Any]:
-    """Train a network of the zoo by any method, and return its result (``training``).
+    """Train a network by any method, and return its result (``trainer``).
 
     Parameters
     ----------
     data_path
         ``classes.h5``.
-    teacher_path
-        The ``.pt`` of a trained network, for the methods that need one.
+    student
+        A network of the zoo, or ``package.module:function`` (see ``zoo``).
+    teacher_path, teacher_network
+        The weights of a trained network, for the methods that need one; and what network, where
+        they were not written by this function, see ``teachers.load_teacher``.
     prior_path, similarity_path
         For SKD: ``prior.h5``, and for its control ``similarity`` the file of P.
     control
-        For SKD: ``uniform``, ``random``, ``permuted`` or ``similarity``, see
-        ``prior.prior_targets``.
+        For SKD: a key of ``CONTROLS``, see ``prior.prior_targets``.
     beta
         The weight of the method's loss; by default as published.
     epochs
@@ -76,18 +80,20 @@ def distil(
     """
     _check_names(student, method, schedule, control)
     _check_files(method, teacher_path, prior_path, similarity_path, control, temperature)
+    _check_teacher_network(teacher_path, teacher_network)
     train, test = (load_classes(data_path, split) for split in ("train", "test"))
     means, stds = _read_statistics(train, mean, std)
-    teacher, fingerprint, prior, targets = None, None, None, None
+    teacher, meta, prior, targets = None, None, None, None
     if teacher_path is not None:
-        teacher, meta = load_network(teacher_path)
-        fingerprint = str(meta["fingerprint"])
+        teacher, meta = load_teacher(
+            teacher_path, teacher_network, train, test, means, stds, device
+        )
         _check_teacher(teacher_path, meta, train, means, stds)
     if prior_path is not None:
         prior = load_prior(prior_path, similarity_path)
         check_prior(prior, build_network(student, len(train.classes)), train, means, stds)
-        targets = prior_targets(prior, control or "semantic", seed=seed, temperature=temperature)
-        beta = paper_beta(prior.network, student) if beta is None else beta
+        targets = prior_targets(prior, control, seed=seed, temperature=temperature)
+        beta = published_beta(method, prior.network, student) if beta is None else beta
     known = SCHEDULES[schedule]
     task = Task(
         student=student,
@@ -97,16 +103,16 @@ def distil(
         data=train.fingerprint,
         mean=means,
         std=stds,
-        weight=beta,
+        beta=beta,
         temperature=temperature,
-        target=(control or "semantic") if method == "skd" else None,
-        teacher=fingerprint,
+        control=control,
+        teacher=None if meta is None else str(meta["fingerprint"]),
         prior=None if prior is None else prior.fingerprint,
         precision=precision,
     )
     return train_student(
-        task, train, test, output=output, teacher=teacher, targets=targets, device=device,
-        checkpoint_every=checkpoint_every,
+        task, train, test, output=output, teacher=teacher, teacher_meta=meta, targets=targets,
+        device=device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
 
 
@@ -115,6 +121,7 @@ def make_prior(
     output: Path,
     *,
     teacher_path: Path | None = None,
+    teacher_network: str | None = None,
     model: str | None = None,
     weights: str = "random",
     layers: Sequence[str] = (),
@@ -122,6 +129,7 @@ def make_prior(
     std: Sequence[float] = (),
     similarity_path: Path | None = None,
     device: str = "cpu",
+    n_threads: int | None = None,
     dim: int = 16,
     seed: int = 0,
     schedule: Schedule | None = None,
@@ -130,8 +138,9 @@ def make_prior(
 
     Parameters
     ----------
-    teacher_path
-        The ``.pt`` of a trained network; its layers and normalisation are known.
+    teacher_path, teacher_network
+        The weights of a trained network, as ``distil`` takes them; its layers are known, and its
+        normalisation where ``distil`` wrote the file.
     model, weights, layers
         Any other network, see ``models``, and the modules that a student's stages are to match.
     mean, std
@@ -150,7 +159,10 @@ def make_prior(
     train = load_classes(data_path, "train")
     network: nn.Module
     if teacher_path is not None:
-        network, meta = load_network(teacher_path)
+        _check_teacher_network(teacher_path, teacher_network)
+        test = load_classes(data_path, "test")
+        given = _read_statistics(train, mean, std)
+        network, meta = load_teacher(teacher_path, teacher_network, train, test, *given, device)
         means, stds = _colours("mean", mean or meta["mean"]), _colours("std", std or meta["std"])
         _check_teacher(teacher_path, meta, train, means, stds)
         name, accuracy, layers = meta["name"], meta["accuracy"], layers or network.stage_names[1:]
@@ -164,18 +176,17 @@ def make_prior(
     write_prior(
         output, train, network, layers, name=name, mean=means, std=stds, accuracy=accuracy,
         dim=dim, schedule=schedule, seed=seed, similarity_path=similarity_path, device=device,
+        n_threads=n_threads,
     )  # fmt: skip
     return load_prior(output)
 
 
 def _check_names(student: str, method: str, schedule: str, control: str | None) -> None:
-    methods = [*METHODS, "skd"]
-    controls = [name for name in TARGETS if name != "semantic"]
     for option, value, known in (
-        ("student", student, list(NETWORKS)),
-        ("method", method, methods),
+        ("student", None if is_own(student) else student, [*NETWORKS, OWN]),
+        ("method", method, list(METHODS)),
         ("schedule", schedule, list(SCHEDULES)),
-        ("control", control, controls),
+        ("control", control, list(CONTROLS)),
     ):
         if value is not None and value not in known:
             msg = f"--{option}: unknown {value!r}; choose one of {', '.join(known)}"
@@ -191,33 +202,49 @@ def _check_files(
     temperature: float,
 ) -> None:
     """Stop where a method lacks a file that it needs, or is given what it does not take."""
-    remedy = "train one with --method plain"
-    if method == "skd":
+    guide = METHODS[method].guide
+    if guide == "prior":
         if teacher is not None:
-            msg = f"--teacher {teacher}: skd has no teacher but its --prior; leave it out"
+            msg = f"--teacher {teacher}: {method} has no teacher but its --prior; leave it out"
             raise TrainingError(msg)
         if not temperature > 0:
             msg = f"--temperature {temperature:g}; expected a positive number"
             raise TrainingError(msg)
         if prior is None:
-            msg = "--method skd: it needs --prior, the file that 'dissect-embed prior' makes"
+            msg = f"--method {method}: it needs --prior, the file that 'dissect-embed prior' makes"
             raise TrainingError(msg)
         if (control == "similarity") is (similarity is None):
             msg = "--control similarity and --similarity FILE, the file of P, go together"
             raise TrainingError(msg)
         return
+    static = ", ".join(list_methods("prior"))
     for option, given in (
         ("prior", prior), ("similarity", similarity), ("control", control),
         ("temperature", temperature if temperature != 1 else None),
     ):  # fmt: skip
         if given is not None:
-            msg = f"--{option} {given}: only skd takes it, not {method}; leave it out"
+            msg = f"--{option} {given}: only {static} takes it, not {method}; leave it out"
             raise TrainingError(msg)
-    if METHODS[method].needs_teacher and teacher is None:
-        msg = f"--method {method}: it needs --teacher, the .pt of a trained network; {remedy}"
+    if guide == "teacher" and teacher is None:
+        msg = (
+            f"--method {method}: it needs --teacher, the .pt of a trained network; train one with "
+            "--method plain"
+        )
         raise TrainingError(msg)
-    if not METHODS[method].needs_teacher and teacher is not None:
+    if guide == "none" and teacher is not None:
         msg = f"--teacher {teacher}: {method} takes none; leave it out, or name another --method"
+        raise TrainingError(msg)
+
+
+def _check_teacher_network(path: Path | None, network: str | None) -> None:
+    if network is None:
+        return
+    if path is None:
+        msg = f"--teacher-network {network}: of what file? Name its weights with --teacher"
+        raise TrainingError(msg)
+    if network not in NETWORKS and not is_own(network):
+        known = ", ".join([*NETWORKS, OWN])
+        msg = f"--teacher-network: unknown {network!r}; choose one of {known}"
         raise TrainingError(msg)
 
 

@@ -1,9 +1,9 @@
 """What a network tells on the way to its logits: all that a method of distillation may look at."""
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Outputs(NamedTuple):
@@ -19,3 +19,19 @@ class Outputs(NamedTuple):
     pooled: Float[Tensor, "image feature"]
     maps: tuple[Float[Tensor, "image _ _ _"], ...]
     before_relu: tuple[Float[Tensor, "image _ _ _"], ...]
+
+
+if TYPE_CHECKING:
+
+    class Network(nn.Module):
+        """A network that can be trained here: of the zoo, or one's own (see ``zoo``)."""
+
+        stage_names: tuple[str, ...]
+
+        def outputs(self, images: Tensor) -> Outputs:
+            """Return the logits and all on the way to them."""
+            raise NotImplementedError
+
+else:
+    # Any module that has both: nobody needs a base class of ours.
+    Network = nn.Module

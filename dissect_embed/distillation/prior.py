@@ -24,8 +24,9 @@ from dissect_embed.artefacts.files import open_artefact, read_config, read_made_
 from dissect_embed.artefacts.prior import read_vectors
 from dissect_embed.artefacts.similarity import open_similarity
 from dissect_embed.datasets.classes import ClassImages
-from dissect_embed.distillation.tasks import TARGETS
-from dissect_embed.distillation.zoo import Network, map_shapes
+from dissect_embed.distillation.methods.registry import CONTROLS
+from dissect_embed.distillation.outputs import Network
+from dissect_embed.distillation.zoo import map_shapes
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 
@@ -84,16 +85,16 @@ def _read_similarity(path: Path, expected: str, prior_path: Path) -> dict[str, T
 
 
 def prior_targets(
-    prior: Prior, kind: str = "semantic", *, seed: int = 0, temperature: float = 1.0
+    prior: Prior, control: str | None = None, *, seed: int = 0, temperature: float = 1.0
 ) -> list[Float[Tensor, "unit unit"]]:
-    """Return p of each layer, (C, C) in float32, for ``skd.static_loss``.
+    """Return p of each layer, (C, C) in float32, for ``static_loss``.
 
     Parameters
     ----------
-    kind
-        ``semantic``: h(d(S, S)) ([HAN22] eq. 2). Controls: ``uniform``, 1/C everywhere, which
-        knows no teacher; ``random``, where S ~ N(0, 1); ``permuted``, where the rows of S belong to
-        other units; ``similarity``, P itself.
+    control
+        None: h(d(S, S)) ([HAN22] eq. 2). ``uniform``: 1/C everywhere, which knows no teacher;
+        ``random``: S ~ N(0, 1); ``permuted``: the rows of S belong to other units; ``similarity``:
+        P itself.
     seed
         Of ``random`` and ``permuted``.
     temperature
@@ -102,15 +103,15 @@ def prior_targets(
     Raises
     ------
     ModelError
-        If the kind is unknown, or P is asked for at another temperature than 1, at which it was
+        If the control is unknown, or P is asked for at another temperature than 1, at which it was
         made.
     ArtefactError
         If P is asked for and its file was not named.
     """
-    if kind not in TARGETS:
-        msg = f"control: unknown {kind!r}; choose one of {', '.join(TARGETS)}"
+    if control is not None and control not in CONTROLS:
+        msg = f"control: unknown {control!r}; choose one of {', '.join(CONTROLS)}"
         raise ModelError(msg)
-    if kind == "similarity":
+    if control == "similarity":
         if temperature != 1:
             msg = f"control similarity: P is made at temperature 1, got {temperature:g}; leave it"
             raise ModelError(msg)
@@ -121,21 +122,21 @@ def prior_targets(
             )
             raise ArtefactError(msg)
         return [p.float() for p in prior.similarity.values()]
-    if kind == "uniform":
+    if control == "uniform":
         sizes = [len(vectors) for vectors in prior.vectors.values()]
         return [torch.full((n_units, n_units), 1 / n_units) for n_units in sizes]
     targets = []
     for place, vectors in enumerate(prior.vectors.values()):
-        s = _control_vectors(vectors, kind, np.random.default_rng([seed, place]))
+        s = _control_vectors(vectors, control, np.random.default_rng([seed, place]))
         targets.append(row_softmax(cosine_similarity(s.double()) / temperature).float())
     return targets
 
 
-def _control_vectors(s: Tensor, kind: str, rng: np.random.Generator) -> Tensor:
+def _control_vectors(s: Tensor, control: str | None, rng: np.random.Generator) -> Tensor:
     # NumPy's generator, so that a random S is not the S that training started at.
-    if kind == "random":
+    if control == "random":
         return torch.from_numpy(rng.standard_normal(s.shape))
-    if kind == "permuted":
+    if control == "permuted":
         return s[torch.from_numpy(rng.permutation(len(s)))]
     return s
 

@@ -7,8 +7,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dissect_embed.distillation.runs import Pair, Row
-from dissect_embed.distillation.table import Cell, Table
+from dissect_embed.distillation.results.names import Pair
+from dissect_embed.distillation.results.rows import Row
+from dissect_embed.distillation.results.table import Cell, Table
 from dissect_embed.figures.pages import reproducible_style, save_figure
 
 LINE_INCHES, PANEL_INCHES, MAX_PANELS = 0.24, 2.7, 3

@@ -208,7 +208,7 @@ def test_files_of_another_run_are_refused(make, kind, source):
 def test_labels_of_another_data_set_are_refused(make):
     folder = make()
     write_labels(folder / "labels.h5", dataset("other"))
-    assert refusal(folder, use("labels")) == (
+    assert refusal(folder, lambda run: [use(kind)(run) for kind in FILES]) == (
         f"{folder / 'activations.h5'}: made from another data set than {folder / 'labels.h5'}; "
         "run snakemake again"
     )

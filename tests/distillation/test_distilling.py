@@ -15,14 +15,10 @@ import torch
 from dissect_embed.cli import main
 from dissect_embed.datasets.classes import ClassSplit, write_classes
 from dissect_embed.distillation.prior import load_prior
-from dissect_embed.distillation.tasks import CIFAR100
+from dissect_embed.distillation.training.task import CIFAR100
+from dissect_embed.distillation.zoo import build_network
+from dissect_embed.networks.models import hash_weights
 from dissect_embed.parallel import one_torch_thread
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_torch_thread():
-        yield
 
 
 def cli(*arguments: object, fails: bool = False) -> str:
@@ -94,7 +90,7 @@ def test_from_teacher_to_table(files, tmp_path):
     distil(files, *prior, "--control", "random", "--beta", 0, "-o", pair / "zero-seed0.json")
     distil(files, "--method", "kd", "--teacher", files / "teacher.pt", "-o", pair / "kd.json")
     task = json.loads((pair / "skd-seed0.json").read_text())["task"]
-    assert (task["weight"], task["target"], task["temperature"]) == (0.5, "semantic", 1.0)
+    assert (task["beta"], task["control"], task["temperature"]) == (0.5, None, 1.0)
     # β = 0 is a plain student, whatever S is.
     weights = [torch.load(pair / f"{n}-seed0.pt")["state_dict"] for n in ("plain", "zero", "skd")]
     plain, zero, skd = (w["layer2.0.conv1.weight"] for w in weights)
@@ -128,6 +124,57 @@ def test_a_prior_of_any_network(files, tmp_path):
     assert "on 24 images of noise" in printed
 
 
+def test_a_network_of_ones_own_teaches_and_learns(files, tmp_path):
+    own = "own_networks:small"
+    folder = tmp_path / "own_networks@small-own_networks@small"
+    cli("distil", files / "classes.h5", "--student", own, "--epochs", 1, "--device", "cpu",
+        "-o", tmp_path / "teachers/own_networks@small-seed0.json")  # fmt: skip
+    teacher = ("--teacher", tmp_path / "teachers/own_networks@small-seed0.pt")
+    kd = ("--student", own, "--method", "kd", *teacher, "-o", folder / "kd-seed0.json")
+    message = distil(files, *kd, fails=True)
+    assert "add --teacher-network own_networks:small" in message
+    distil(files, *kd, "--teacher-network", own)
+    cli("prior", files / "classes.h5", *teacher, "--teacher-network", own, "--epochs", 1,
+        "--steps-per-epoch", 1, "--device", "cpu", "-o", tmp_path / "prior.h5")  # fmt: skip
+    distil(files, "--student", own, "--method", "skd", "--prior", tmp_path / "prior.h5",
+           "-o", folder / "skd-seed0.json")  # fmt: skip
+    cli("table1", tmp_path, files / "classes.h5", "--pair", "own_networks@small:own_networks@small",
+        "-o", tmp_path / "table1.csv")  # fmt: skip
+    text = (tmp_path / "table1.md").read_text()
+    assert f"| method | {own} → {own} |" in text
+    assert (tmp_path / "table1.csv").read_text().splitlines()[1].startswith(f"{folder.name},{own},")
+
+
+def test_weights_from_elsewhere_teach(files, tmp_path):
+    weights = tmp_path / "r/teachers/resnet20_best.pth"
+    weights.parent.mkdir(parents=True)
+    network = build_network("resnet20", 2, seed=1)
+    torch.save({"epoch": 240, "model": network.state_dict(), "best_acc": 0.5}, weights)
+    result_path = tmp_path / "r/resnet20-resnet32/kd.json"
+    kd = ("--method", "kd", "--teacher", weights, "-o", result_path)
+    assert "does not say what network" in distil(files, *kd, fails=True)
+    message = distil(files, *kd, "--teacher-network", "vgg8", fails=True)
+    assert f"{weights}: these are no weights of vgg8" in message
+    assert "delete" not in message
+    printed = distil(files, *kd, "--teacher-network", "resnet20")
+    result = json.loads(result_path.read_text())
+    accuracy = result["teacher"]["accuracy"]
+    assert result["teacher"] == {"name": "resnet20", "accuracy": accuracy}
+    assert result["task"]["teacher"] == hash_weights(network)
+    assert f"{weights}: resnet20, {100 * accuracy:.2f} % of the test images right" in printed
+    out = tmp_path / "prior.h5"
+    colours = ("--mean", ".5") * 3 + ("--std", ".2") * 3
+    cli("prior", files / "classes.h5", "--teacher", weights, "--teacher-network", "resnet20",
+        *colours, "--epochs", 1, "--steps-per-epoch", 1, "--device", "cpu", "-o", out)  # fmt: skip
+    prior = load_prior(out)
+    assert prior.network == "resnet20"
+    assert 0 <= prior.accuracy <= 1
+    assert (prior.mean, prior.std) == ((0.5,) * 3, (0.2,) * 3)
+    distil(files, "--method", "skd", "--prior", out, *colours, "-o", tmp_path / "skd.json")
+    printed = cli("table1", tmp_path / "r", files / "classes.h5", "-o", tmp_path / "table1.csv")
+    assert printed.splitlines()[-1].endswith("1 of 1 cells were run")
+
+
 SKD = ("--method", "skd", "--prior", "{0}/prior.h5")
 
 
@@ -150,7 +197,10 @@ SKD = ("--method", "skd", "--prior", "{0}/prior.h5")
         (("--prior", "{0}/prior.h5"), "prior.h5: only skd takes it, not plain"),
         (("--control", "random"), "--control random: only skd takes it, not plain"),
         (("--temperature", "2"), "--temperature 2.0: only skd takes it, not plain"),
-        (("--method", "kd", "--teacher", "{0}/none.pt"), "none.pt: missing or damaged"),
+        (
+            ("--method", "kd", "--teacher", "{0}/none.pt"),
+            "none.pt: no such file; name the weigh",
+        ),
         (("--method", "skd", "--prior", "{0}/none.h5"), "none.h5: missing; make it with"),
         ((*SKD, "--student", "vgg8"), "it has 3 layers (layer1, layer2, layer3) of resnet20, the"),
         ((*SKD, "--student", "resnet8x4"), "layer1 of resnet20 has 16 units, layer1 of the studen"),
@@ -158,6 +208,16 @@ SKD = ("--method", "skd", "--prior", "{0}/prior.h5")
             (*SKD, *["--mean", ".5"] * 3, *["--std", ".2"] * 3),
             "the student's with 0.5 0.5 0.5; make it",
         ),
+        (("--teacher-network", "resnet20"), "--teacher-network resnet20: of what file? Name its"),
+        (
+            ("--method", "kd", "--teacher", "{0}/teacher.pt", "--teacher-network", "resnet32"),
+            "teacher.pt: the weights of resnet20, --teacher-network says resnet32; leave it out",
+        ),
+        (
+            ("--method", "kd", "--teacher", "{0}/teacher.pt", "--teacher-network", "resnet21"),
+            "--teacher-network: unknown 'resnet21'; choose one of resnet20",
+        ),
+        (("--student", "own_networks:none"), "network: cannot import 'own_networks:none'"),
         (("--mean", "0.5"), "--mean and --std: give both"),
         (("--mean", "0.5", "--std", "1"), "--mean: 1 numbers; expected 3"),
         (("--device", "tpu"), "--device: unknown 'tpu'; choose one of auto, cpu, cuda"),

@@ -14,16 +14,9 @@ from dissect_embed.distillation.prior import Prior, check_prior, load_prior, pri
 from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.parallel import one_torch_thread
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 SHORT = Schedule(epochs=2, steps_per_epoch=5, milestones=(1,))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    with one_torch_thread():
-        yield
 
 
 def draw_images(n_images=70, size=16, fingerprint="f" * 64):
@@ -139,7 +132,7 @@ def test_controls():
     s = rng.standard_normal((2, 12, 3)).astype(np.float32)
     prior = prior_of(*s.tolist())
     taught, permuted, random = (
-        prior_targets(prior, kind, seed=4) for kind in ("semantic", "permuted", "random")
+        prior_targets(prior, kind, seed=4) for kind in (None, "permuted", "random")
     )
     for layer in range(2):
         order = np.random.default_rng([4, layer]).permutation(12)
@@ -177,7 +170,7 @@ def test_p_itself_as_the_target():
         prior_targets(prior, "similarity", temperature=0.5)
     with pytest.raises(ArtefactError, match=r"prior\.h5: P is not in it; .*--similarity"):
         prior_targets(prior_of([[1.0, 0.0]]), "similarity")
-    with pytest.raises(ModelError, match="unknown 'shuffled'; choose one of semantic, uniform"):
+    with pytest.raises(ModelError, match="unknown 'shuffled'; choose one of uniform, random"):
         prior_targets(prior, "shuffled")
 
 

@@ -9,7 +9,6 @@ from dissect_embed.distillation.zoo import NETWORKS, build_network, map_shapes, 
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.models import build_model
-from dissect_embed.parallel import one_torch_thread
 
 # Parameters; megaflops of one image, a multiply-add counted as two, of convolutions and the linear
 # layer; units@grid of f0, f1, …
@@ -29,13 +28,6 @@ PAIRS = [
     ("wrn-40-2", "wrn-16-2"), ("resnet56", "resnet20"), ("resnet110", "resnet20"),
     ("resnet110", "resnet32"), ("resnet32x4", "resnet8x4"), ("vgg13", "vgg8"),
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    # Two threads wait for one another where the cores are shared: a minute instead of seconds.
-    with one_torch_thread():
-        yield
 
 
 def draw_images(n: int) -> torch.Tensor:

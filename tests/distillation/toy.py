@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from dissect_embed.datasets.classes import ClassImages
-from dissect_embed.distillation.methods import METHODS
-from dissect_embed.distillation.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.tasks import Task
-from dissect_embed.distillation.training import train_student
+from dissect_embed.distillation.methods.registry import METHODS
+from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.task import Task
+from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.networks.models import hash_weights
 
@@ -40,18 +40,20 @@ def targets():
 
 def task(method="plain", epochs=2, seed=0, **settings):
     schedule = shorten(SCHEDULES["crd"], epochs)._replace(batch_size=BATCH, lr=0.01)
-    if method == "skd":
-        settings = {"target": "random", "prior": "p"} | settings
-    elif METHODS[method].needs_teacher:
+    guide = METHODS[method].guide
+    if guide == "prior":
+        settings = {"control": "random", "prior": "p"} | settings
+    elif guide == "teacher":
         settings = {"teacher": hash_weights(teacher())} | settings
     half, quarter = (0.5,) * 3, (0.25,) * 3
     return Task("resnet20", method, seed, schedule, "print", half, quarter, **settings)
 
 
 def train(output, of, **options):
-    if of.method == "skd":
+    guide = METHODS[of.method].guide
+    if guide == "prior":
         options["targets"] = targets()
-    elif of.needs_teacher:
+    elif guide == "teacher":
         options["teacher"] = teacher()
     data = options.pop("train", None) or images()
     return train_student(of, data, options.pop("test", None) or data, output=output, **options)

@@ -615,6 +615,32 @@ def test_1200_long_names_fit_80_columns_and_are_whole_in_a_file(tmp_path):
     assert names[int(iou[0].argmax())] in wide
 
 
+def test_a_run_is_inspected(run):
+    folder = run["profiles"].parent
+    text = inspect(folder)
+    for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding"):
+        assert len([line for line in text.splitlines() if line.startswith(f"{kind}.h5")]) == 1
+    assert cells(text, "embedding.h5")[2] == "profiles, similarity"
+    assert cells(text, "model")[1] == "name own, weights random"
+    assert cells(text, "layers  ")[1] == "low high"
+    assert "a detector has an IoU of at least 0.2" in inspect(folder, detector_iou=0.2)
+
+
+def test_a_run_answers_what_its_files_do(run):
+    folder = run["profiles"].parent
+    of_each = [inspect(run[kind], unit="high:1", top=2) for kind in ("profiles", "activations")]
+    assert inspect(folder, unit="high:1", top=2) == "".join(of_each)
+    asked = {"concept": "sky", "detector_iou": 0.01}
+    assert inspect(folder, **asked) == inspect(run["profiles"], **asked)
+
+
+def test_a_run_of_two_is_told(run):
+    with h5py.File(run["similarity"], "r+") as file:
+        file.attrs["fingerprint"] = "another"
+    with pytest.raises(ArtefactError, match=r"embedding\.h5: made from another similarity than"):
+        inspect(run["embedding"].parent)
+
+
 def test_the_command_prints_plain_text(run, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["dissect-embed", "inspect", str(run["profiles"])])
     with pytest.raises(SystemExit) as stop:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dissect_embed import activations
+from dissect_embed.config import Embedding
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax, similarity_sum
 from dissect_embed.mathematics.iou import compute_iou
 from dissect_embed.mathematics.masks import firing_pixels
@@ -241,6 +242,11 @@ def test_training_follows_automatic_differentiation():
         decay.step()
         torch.testing.assert_close(ours.trajectory[:, epoch + 1], s.detach())
         torch.testing.assert_close(ours.loss[:, epoch], torch.stack(losses).mean(0))
+
+
+def test_training_runs_by_default_as_a_config_says():
+    settings = Embedding().model_dump()
+    assert Schedule()._asdict() == {name: settings[name] for name in Schedule._fields}
 
 
 def test_divergence_is_an_error():
