@@ -24,7 +24,7 @@ from dissect_embed.distillation.methods.static_loss import static_loss
 from dissect_embed.distillation.outputs import Network
 from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
-from dissect_embed.parallel import keep_freed_memory
+from dissect_embed.memory import keep_freed_memory
 
 STUDENTS = ["resnet20", "resnet32", "wrn-16-2", "resnet8x4", "vgg8"]
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}

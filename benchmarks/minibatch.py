@@ -54,7 +54,10 @@ def main(
         start_vectors = initial_vectors(maps.shape[1], 16, range(seeds))
         curves = [
             score_vectors(t, train_vectors(start_vectors, targets, schedule).trajectory)
-            for targets in (lambda step: mean, minibatch_targets(maps, batch_size, 0, "cpu"))
+            for targets in (
+                lambda step: mean,
+                minibatch_targets(maps.__getitem__, len(maps), batch_size, 0, "cpu"),
+            )
         ]
     table = Table(
         title=f"{layer}, {len(maps)} images, {steps} steps an epoch, {seeds} seeds; KL in nats"

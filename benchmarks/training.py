@@ -40,7 +40,7 @@ from dissect_embed.distillation.training.step import (
 )
 from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
-from dissect_embed.parallel import keep_freed_memory
+from dissect_embed.memory import keep_freed_memory
 
 STEPS = 782 * 240
 # Students and teachers of Table 1, those of its first pairs first.

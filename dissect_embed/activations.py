@@ -25,11 +25,11 @@ from dissect_embed.artefacts.layout import activation_bytes, compression_options
 from dissect_embed.artefacts.shards import shard_span
 from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.mathematics.cosines import similarity_sum
-from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
+from dissect_embed.mathematics.cosines import SimilaritySums
+from dissect_embed.mathematics.running import Maps
+from dissect_embed.mathematics.thresholds import Highest, TopCounts, guess_floor
 from dissect_embed.networks.forward import (
     Float16OverflowError,
-    Maps,
     Network,
     forward_maps,
     prepare_network,
@@ -149,24 +149,22 @@ def _fill(
     # Opened once: a dataset that is closed brings to disk what it holds.
     layers = {layer: target[layer] for layer in dtypes}
     digests = {layer: np.zeros(len(span), dtype=np.uint64) for layer in dtypes}
-    sums: dict[str, torch.Tensor] = {}
+    # What of all images is kept of every layer, and what of those whose maps are not.
+    highest, sums = Highest(top), SimilaritySums()
     one_at_a_time = threading.Lock()
 
     def store(start: int, kept: dict[str, Maps]) -> int:
         chosen = slice(start, start + len(next(iter(kept.values())).peak))
-        parts = {k: similarity_sum(v.maps) for k, v in kept.items() if layers[k].maps is None}
+        highest.add(start, kept)
+        sums.add(start, {k: v for k, v in kept.items() if layers[k].maps is None})
         arrays = {}
         for layer, (maps, peak) in kept.items():
-            top[layer].add(maps)
             arrays[layer] = maps.cpu().numpy(), peak.cpu().numpy()
             digests[layer][chosen] = row_digests(*arrays[layer])
         with one_at_a_time:
             for layer, (maps_array, peak_array) in arrays.items():
                 layers[layer].peak[chosen] = peak_array
-                if (stored := layers[layer].maps) is None:
-                    part = parts[layer]
-                    sums[layer] = sums[layer] + part if layer in sums else part
-                else:
+                if (stored := layers[layer].maps) is not None:
                     stored[chosen] = maps_array
                     written(maps_array.nbytes)
         return len(peak)
@@ -180,6 +178,6 @@ def _fill(
             bar.update(done)
     for layer, of_layer in layers.items():
         of_layer.write_digests(digests[layer])
-        of_layer.write_top(top[layer])
-        if layer in sums:
-            of_layer.write_similarity_sum(sums[layer].cpu().numpy())
+        of_layer.write_top(highest.top[layer])
+        if layer in sums.totals:
+            of_layer.write_similarity_sum(sums.totals[layer].cpu().numpy())

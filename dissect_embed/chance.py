@@ -17,9 +17,9 @@ from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.config import Chance
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.device import choose_device
-from dissect_embed.dissection import count_pairings
 from dissect_embed.mathematics.null import count_draws, draw_partners
-from dissect_embed.networks.replay import prepare_replay
+from dissect_embed.mathematics.pairings import Pairings
+from dissect_embed.networks.replay import add_up, prepare_replay
 
 
 def write_chance(
@@ -72,9 +72,8 @@ def write_chance(
         partners = draw_partners(labels.size, max(draws.values()), settings.seed)
         chosen = {layer: partners[:n] for layer, n in draws.items()}
         replay = prepare_replay(source, model, dataset, device)
-        _, counts = count_pairings(
-            source, labels, thresholds, chosen, replay, device, n_threads, desc="chance"
-        )
+        found = Pairings(labels, thresholds, chosen, source.first_image, device)
+        add_up(found, source, source.layers, replay, device, n_threads, desc="chance")
         with create_artefact(path, "chance", config, made_from) as file:
             shard = source.shard is not None
-            write_chance_file(file, profiles.concept_table, counts, shard=shard)
+            write_chance_file(file, profiles.concept_table, found.counts, shard=shard)

@@ -5,38 +5,29 @@ exact counts. A unit's row of ``iou`` is its profile, the target semantic vector
 al., arXiv 2211.07647, section 3.4).
 """
 
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations, open_activations
 from dissect_embed.artefacts.files import check_expected, check_made_from, create_artefact
-from dissect_embed.artefacts.labels import Labels, open_labels
-from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
+from dissect_embed.artefacts.labels import open_labels
+from dissect_embed.artefacts.profiles import ConceptTable, write_profile_file
 from dissect_embed.artefacts.thresholds import open_thresholds, write_threshold_file
 from dissect_embed.config import Dissection
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.device import choose_device, count_threads
+from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.mathematics.masks import firing_pixels
-from dissect_embed.mathematics.regions import (
-    LabelBatch,
-    add_fired,
-    add_overlaps,
-    count_labels,
-    count_overlaps,
-)
+from dissect_embed.mathematics.pairings import LayerCounts, Pairings
+from dissect_embed.mathematics.running import Maps
 from dissect_embed.mathematics.thresholds import compute_thresholds
-from dissect_embed.networks.forward import DTYPES, Maps
-from dissect_embed.networks.replay import Replay, map_batches, prepare_replay
-from dissect_embed.parallel import one_torch_thread
+from dissect_embed.networks.forward import DTYPES
+from dissect_embed.networks.replay import Replay, add_up, map_batches, prepare_replay
 
 
 def write_profiles(
@@ -84,15 +75,12 @@ def write_profiles(
             thresholds = _find_thresholds(source, settings.quantile, replay, n_threads)
         # Every image with its own labels, and no other pairing.
         partners = {layer: np.arange(len(labels.size))[None] for layer in thresholds}
-        pixels, counts = count_pairings(
-            source, labels, thresholds, partners, replay, device, n_threads
-        )
+        found = Pairings(labels, thresholds, partners, source.first_image, device)
+        add_up(found, source, source.layers, replay, device, n_threads, desc="dissection")
         concepts = ConceptTable(
-            labels.names, labels.numbers, labels.categories, labels.concept_category, pixels
+            labels.names, labels.numbers, labels.categories, labels.concept_category, found.pixels
         )
-        true = {
-            layer: LayerCounts(c.intersection[0], c.activation[0]) for layer, c in counts.items()
-        }
+        true = {k: LayerCounts(c.intersection[0], c.activation[0]) for k, c in found.counts.items()}
         with create_artefact(path, "profiles", config, made_from) as file:
             write_profile_file(file, concepts, thresholds, true)
 
@@ -157,90 +145,3 @@ def _find_thresholds(
         dtype = DTYPES[source[layer].dtype]
         found[layer] = compute_thresholds(batches, n_values, quantile, source[layer].top, dtype)
     return found
-
-
-def count_pairings(
-    source: Activations,
-    labels: Labels,
-    thresholds: Mapping[str, Float[np.ndarray, " unit"]],
-    partners: Mapping[str, Int[np.ndarray, "draw image"]],
-    replay: Replay | None,
-    device: str,
-    n_threads: int | None,
-    desc: str = "dissection",
-) -> tuple[Int[np.ndarray, " concept"], dict[str, LayerCounts]]:
-    """Lay the masks of every image on the labels of some image, and count, for several draws.
-
-    Parameters
-    ----------
-    partners
-        For each layer, draw and image of the data set the image whose labels its masks are laid on.
-        A layer of fewer draws has the first of those of the others.
-
-    Returns
-    -------
-    The pixels of each concept over the images, by the labels of the first draw, and the counts of
-    each layer, a row a draw.
-    """
-    n_concepts, n_categories = len(labels.names), len(labels.categories)
-    limits = {layer: torch.from_numpy(t).to(device) for layer, t in thresholds.items()}
-    draws = {layer: len(rows) for layer, rows in partners.items()}
-    most = max(partners.values(), key=len)
-
-    def zeros(*shape: int) -> Tensor:
-        return torch.zeros(shape, dtype=torch.int64, device=device)
-
-    pixels = zeros(n_concepts)
-    totals = {
-        layer: (
-            zeros(draws[layer], n_concepts, len(t)),
-            zeros(draws[layer], len(t), n_categories),
-        )
-        for layer, t in thresholds.items()
-    }
-
-    one_at_a_time = threading.Lock()
-
-    def count_batch(start: int, kept: dict[str, Maps]) -> int:
-        n = len(next(iter(kept.values())).peak)
-        images = source.first_image + np.arange(start, start + n)
-        sizes = labels.size[images]
-        # Label maps of one size go together; almost always that is the whole batch.
-        for size in np.unique(sizes, axis=0):
-            chosen = np.flatnonzero((sizes == size).all(axis=1))
-            batches = [
-                LabelBatch(
-                    [labels.regions(i) for i in row[images[chosen]].tolist()],
-                    labels.concept_category, n_categories, device,
-                )
-                for row in most
-            ]  # fmt: skip
-            counted = []
-            for layer, limit in limits.items():
-                maps, peak = (t if len(chosen) == n else t[chosen] for t in kept[layer])
-                shape = (int(size[0]), int(size[1]))
-                used = batches[: draws[layer]]
-                for firing in firing_pixels(maps.to(device), peak.to(device), limit, shape):
-                    counted.append((layer, *count_overlaps(firing, used, len(limit))))
-            labelled = count_labels(batches[0], n_concepts)
-            with one_at_a_time:
-                pixels.add_(labelled)
-                for layer, overlaps, fired in counted:
-                    for both, by_category, overlap, batch in zip(
-                        *totals[layer], overlaps, batches, strict=False
-                    ):
-                        add_overlaps(both, *overlap)
-                        add_fired(by_category, fired, batch)
-        return n
-
-    with (
-        one_torch_thread(),
-        tqdm(total=len(source), desc=desc, unit=" images", disable=None) as bar,
-    ):
-        n_threads = count_threads(device, n_threads)
-        for n in map_batches(source, list(thresholds), replay, count_batch, n_threads):
-            bar.update(n)
-    return pixels.cpu().numpy(), {
-        layer: LayerCounts(both.mT.contiguous().cpu().numpy(), fired.cpu().numpy())
-        for layer, (both, fired) in totals.items()
-    }

@@ -5,7 +5,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from tqdm import tqdm
 
@@ -105,14 +107,19 @@ def _mean_tasks(similarity: Similarity, profiles: Profiles, device: str) -> Task
 def _minibatch_tasks(activations: Activations, seed: int, device: str) -> Tasks:
     tasks: Tasks = {}
     for layer in activations.layers:
-        maps = activations[layer].maps
-        if maps is None:
+        of_layer = activations[layer]
+        if of_layer.maps is None:
             msg = (
                 f"{activations.path}: the maps of {layer} are not cached, and target minibatch "
                 "replays them; set activations.cache to all"
             )
             raise ArtefactError(msg)
-        tasks[layer, "ours"] = minibatch_targets(maps, BATCH, seed, device), maps.shape[1]
+
+        def read(rows: Int[np.ndarray, " chosen"], layer: str = layer) -> np.ndarray:
+            return activations.read_maps(layer, rows)[0]
+
+        targets = minibatch_targets(read, len(activations), BATCH, seed, device)
+        tasks[layer, "ours"] = targets, of_layer.n_units
     return tasks
 
 

@@ -19,7 +19,6 @@ from dissect_embed.artefacts.files import (
 from dissect_embed.artefacts.layout import view_parts
 from dissect_embed.artefacts.profiles import (
     ConceptTable,
-    LayerCounts,
     Profiles,
     open_profiles,
     sum_counts,
@@ -28,6 +27,7 @@ from dissect_embed.artefacts.profiles import (
 from dissect_embed.artefacts.shards import parse_shard
 from dissect_embed.artefacts.similarity import Similarity, write_target
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.pairings import LayerCounts
 
 
 def gather(

@@ -97,4 +97,5 @@ def dissect(
     write_relations(
         run, folder / "relations.csv", folder / "pairs.csv", device=device, n_threads=n_threads
     )
-    return Run(folder, network)
+    run.check()
+    return run

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
-from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.embedding import Embedding
@@ -20,13 +17,12 @@ from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.device import choose_device
 from dissect_embed.mathematics.neighbours import (
+    Coactivations,
     additive_pairs,
-    count_coactivation,
     nearest_units,
     overlap_of,
 )
-from dissect_embed.networks.forward import Maps
-from dissect_embed.networks.replay import Replay, map_batches, prepare_replay
+from dissect_embed.networks.replay import Replay, add_up, prepare_replay
 from dissect_embed.run import Run
 
 # Nearest units that are reported of each unit.
@@ -95,11 +91,13 @@ def find_relations(
     """Return the rows of ``relations.csv`` and of ``pairs.csv``."""
     nearest_rows: list[list[object]] = []
     pair_rows: list[list[object]] = []
-    overlaps = _overlaps(source, profiles, replay, device, n_threads)
+    thresholds = {k: torch.from_numpy(profiles[k].threshold).to(device) for k in source.layers}
+    together = Coactivations(thresholds)
+    add_up(together, source, source.layers, replay, device, n_threads, desc="relations")
     for layer in source.layers:
         vectors = torch.from_numpy(embedding[layer].vectors[0])
         concepts = profiles.best_concepts(layer)
-        overlap = overlaps[layer].numpy()
+        overlap = overlap_of(together.totals[layer].cpu()).numpy()
         n_units = len(overlap)
         chance = (overlap.sum(axis=1) - overlap.diagonal()) / max(1, n_units - 1)
         units, cosines = nearest_units(vectors, NEAREST)
@@ -114,27 +112,3 @@ def find_relations(
             row = [layer, rank, *pair[:3], *(f"{c:.4f}" for c in pair[3:])]
             pair_rows.append([*row, *(concepts[unit][0] for unit in pair[:3])])
     return nearest_rows, pair_rows
-
-
-def _overlaps(
-    source: Activations,
-    profiles: Profiles,
-    replay: Replay | None,
-    device: str,
-    n_threads: int | None,
-) -> dict[str, Float[Tensor, "unit unit"]]:
-    """Return the overlap of every two units of each layer, over all images."""
-    layers = source.layers
-    thresholds = {k: torch.from_numpy(profiles[k].threshold).to(device) for k in layers}
-
-    def count(_: int, kept: dict[str, Maps]) -> tuple[int, dict[str, Tensor]]:
-        counts = {k: count_coactivation(m.maps.to(device), thresholds[k]) for k, m in kept.items()}
-        return len(next(iter(kept.values())).peak), counts
-
-    totals: dict[str, Tensor] = {}
-    with tqdm(total=len(source), desc="relations", unit=" images", disable=None) as bar:
-        for n, counts in map_batches(source, layers, replay, count, n_threads):
-            for layer, part in counts.items():
-                totals[layer] = totals[layer] + part if layer in totals else part
-            bar.update(n)
-    return {layer: overlap_of(total.cpu()) for layer, total in totals.items()}

@@ -25,13 +25,7 @@ if TYPE_CHECKING:
 
 
 class Run(RunFolder):
-    """The files of a run, opened: ``Run("results/mini")``.
-
-    Raises
-    ------
-    ArtefactError
-        If the folder is none, empty, half made, of another version, or has files of two runs.
-    """
+    """The files of a run, to be asked; ``open_run`` opens one, and checks them all."""
 
     def __init__(self, folder: Path | str, network: "nn.Module | None" = None) -> None:
         """Open a folder; ``network`` where it cannot be built again by its name."""
@@ -57,8 +51,7 @@ class Run(RunFolder):
             )
             raise ArtefactError(msg)
         dataset = load_broden(folder, recorded["split"])
-        made_from = self.headers.get("activations", self.headers.get("labels", {}))
-        expected = made_from.get("made_from", {}).get("dataset", dataset.fingerprint)
+        expected = self.header("activations")["made_from"]["dataset"]
         if dataset.fingerprint != expected:
             msg = (
                 f"{folder}: not the data set that {self.folder} was made from, or changed since; "
@@ -205,7 +198,7 @@ class Run(RunFolder):
         with self.open_activations() as source, self.open_profiles() as profiles:
             of_layer = source[self.check_layer(layer)]
             unit = self.check_unit(layer, unit, of_layer.n_units)
-            peak = of_layer.peak[:, unit]
+            peak = of_layer.peaks[:, unit]
             threshold = profiles[layer].threshold[unit]
             order = np.argsort(-peak, kind="stable")[:n].tolist()
             rows = [(source.images[i], float(peak[i]), bool(peak[i] > threshold)) for i in order]
@@ -222,7 +215,7 @@ class Run(RunFolder):
 
     def _pools(self) -> Mapping[str, Float[np.ndarray, " pool"]]:
         """Return the best IoU by chance of each layer; nothing where ``chance.h5`` is missing."""
-        if "chance" not in self.headers:
+        if "chance" not in self.kinds:
             return {}
         with self.open_chance() as chance:
             return {layer: chance.best(layer) for layer in chance.layers}
@@ -251,7 +244,9 @@ def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:
     ArtefactError
         If it is none, empty, half made, of another version, or has files of two runs.
     """
-    return Run(folder, network)
+    run = Run(folder, network)
+    run.check()
+    return run
 
 
 def _as_frame(rows: Any, columns: tuple[str, ...]) -> "pd.DataFrame":

@@ -24,11 +24,10 @@ from typing import Any
 
 import h5py
 import numpy as np
-from jaxtyping import Float, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from dissect_embed.artefacts.axes import label_axes
 from dissect_embed.artefacts.contents import (
-    check_rows,
     mark_derived,
     read_array,
     read_strings,
@@ -67,6 +66,11 @@ class LayerActivations:
     def n_units(self) -> int:
         """The number of units."""
         return self.shape[0]
+
+    @property
+    def peaks(self) -> Float[np.ndarray, "image unit"]:
+        """Each map's largest value, read whole."""
+        return read_array(self.peak)
 
     @cached_property
     def digests(self) -> UInt64[np.ndarray, " image"]:
@@ -188,8 +192,15 @@ class Activations:
         """A digest of what the network put out on some images of the whole data set."""
         return str(self.file.attrs["reference"])
 
-    def read_maps(self, layer: str, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def read_maps(
+        self, layer: str, rows: slice | Int[np.ndarray, " chosen"]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Read the maps and peaks of some images, checked by their digests.
+
+        Parameters
+        ----------
+        rows
+            A slice, or indices in ascending order.
 
         Returns
         -------
@@ -202,12 +213,13 @@ class Activations:
         """
         of_layer = self[layer]
         assert of_layer.maps is not None, "only of layers that are cached"
-        maps, peak = of_layer.maps[start:stop], of_layer.peak[start:stop]
-        wrong = check_rows(of_layer.digests, start, row_digests(maps, peak))
-        if wrong is not None:
+        maps, peak = of_layer.maps[rows], of_layer.peak[rows]
+        wrong = np.flatnonzero(of_layer.digests[rows] != row_digests(maps, peak))
+        if len(wrong):
+            image = self.images[int(np.arange(len(self))[rows][wrong[0]])]
             msg = (
-                f"{self.path}: {layer} on {self.images[wrong]} is damaged (its bytes are not those "
-                f"that were written); {remedy('activations')}"
+                f"{self.path}: {layer} on {image} is damaged (its bytes are not those that were "
+                f"written); {remedy('activations')}"
             )
             raise ArtefactError(msg)
         return maps, peak

@@ -17,8 +17,9 @@ from jaxtyping import Float
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
 from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
-from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts
+from dissect_embed.artefacts.profiles import ConceptTable
 from dissect_embed.mathematics.iou import compute_iou
+from dissect_embed.mathematics.pairings import LayerCounts
 
 
 class Chance:

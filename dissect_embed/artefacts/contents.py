@@ -5,8 +5,9 @@ NUL. What is too large to be read back when it is written, or comes as a view of
 digest a row instead, in a dataset of its own (``digest (N,)``), and the attribute says ``rows``.
 
 The fingerprint is the SHA-256 of the file's kind and version and of name, shape, type and digest of
-each dataset, but for those that follow from others (attribute ``derived``). So two files have the
-same fingerprint exactly if they hold the same numbers, whatever made them, whole or in parts.
+each dataset, but for those that follow from others (attribute ``derived``) or have digests by row.
+So two files that hold the same numbers have the same fingerprint, whatever made them, whole or in
+parts, with or without what can be computed from the rest; and others do not.
 
 XXH3 reads 8 GB/s where SHA-256 reads 0.5 (benchmarks/README.md): it is there for what goes wrong by
 itself, not for forgery.
@@ -96,16 +97,6 @@ def read_array(dataset: h5py.Dataset) -> Shaped[np.ndarray, "..."]:
 def read_strings(dataset: h5py.Dataset) -> list[str]:
     """Read all of a dataset of strings, checked as by ``read_array``."""
     return [value.decode() for value in read_array(dataset).tolist()]
-
-
-def check_rows(
-    digests: UInt64[np.ndarray, " row"],
-    start: int,
-    found: UInt64[np.ndarray, " some"],
-) -> int | None:
-    """Return the first row, counted from ``start``, whose digest is another than that stored."""
-    wrong = np.flatnonzero(digests[start : start + len(found)] != found)
-    return start + int(wrong[0]) if len(wrong) else None
 
 
 def _digest(dataset: h5py.Dataset) -> str:

@@ -183,13 +183,11 @@ def check_version(path: Path, header: Mapping[str, Any], schema: str) -> None:
 def _check_part(path: Path, part: Path, attested: str) -> None:
     """Check a file that another is a view of: HDF5 shows zeros where one is missing."""
     try:
-        with h5py.File(part, "r") as file:
+        with open_hdf5(part, "run snakemake again, which makes that part anew") as file:
             found = file.attrs.get("fingerprint")
-    except OSError as error:
-        msg = (
-            f"{path}: a view of {part}, which is missing or damaged ({error}); run snakemake "
-            "again, which makes that part anew"
-        )
+    except ArtefactError as error:
+        what = "which is missing" if not part.is_file() else "which cannot be read"
+        msg = f"{path}: a view of {part}, {what}: {error}"
         raise ArtefactError(msg) from error
     if found != attested:
         msg = (

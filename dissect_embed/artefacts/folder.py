@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,40 +25,41 @@ TABLES = (*COLUMNS, "units")
 
 
 class RunFolder:
-    """The files of a run.
+    """The files of a run; what is asked for is checked, and what it was made from.
+
+    A file that has nothing to do with what is asked for may be of an older run: snakemake makes one
+    after the other anew.
 
     Attributes
     ----------
     folder
         ``results/<run>``.
-    headers
-        By kind of file what each says of itself: ``config``, ``made_from``, ``fingerprint``.
     """
 
     def __init__(self, folder: Path | str) -> None:
-        """Open a folder; every file in it is checked against those it was made from.
+        """Name a folder.
 
         Raises
         ------
         ArtefactError
-            If it is none, empty, half made, of another version, or has files of two runs.
+            If there is none, or no file of a run in it.
         """
         self.folder = Path(folder)
+        self._headers: dict[str, dict[str, Any]] = {}
+        self._checked: set[str] = set()
         if not self.folder.is_dir():
             msg = f"{self.folder}: no such folder; name that of a run, results/<run>"
             raise ArtefactError(msg)
-        self.headers = self._read_headers()
-        if not self.headers:
+        if not self.kinds:
             msg = (
                 f"{self.folder}: no file of a run lies here; name results/<run>, or make one with "
                 "'snakemake --cores all'"
             )
             raise ArtefactError(msg)
-        self._check_sources()
 
     def __repr__(self) -> str:
         """Return what it is, in a line."""
-        return f"{type(self).__name__}({str(self.folder)!r}: {', '.join(self.headers)})"
+        return f"{type(self).__name__}({str(self.folder)!r}: {', '.join(self.kinds)})"
 
     def path(self, kind: str) -> Path:
         """Return where a kind of file lies."""
@@ -68,14 +68,17 @@ class RunFolder:
     @property
     def kinds(self) -> list[str]:
         """The kinds of files that are there."""
-        return list(self.headers)
+        return [kind for kind in (*FILES, *TABLES) if self.path(kind).is_file()]
 
-    @cached_property
+    @property
     def config(self) -> dict[str, Any]:
-        """The settings that the files were made with, as far as they are known."""
+        """The settings that the files were made with, those of the first stages before others."""
         found: dict[str, Any] = {}
-        for header in self.headers.values():
-            found |= header["config"]
+        for kind in reversed([kind for kind in self.kinds if kind in FILES]):
+            try:
+                found |= self.header(kind)["config"]
+            except ArtefactError:
+                continue  # of another version; who asks for that file is told
         return found
 
     @property
@@ -123,58 +126,72 @@ class RunFolder:
         """Read a table: ``units``, ``scores``, ``controls``, ``relations`` or ``pairs``."""
         return read_table(self.need(kind), kind)
 
-    def _read_headers(self) -> dict[str, dict[str, Any]]:
-        """Return what each file that is there says of itself."""
-        headers: dict[str, dict[str, Any]] = {}
-        for kind in FILES:
-            if (path := self.path(kind)).is_file():
-                with open_hdf5(path, remedy(kind)) as file:
-                    check_version(path, file.attrs, kind)
-                    headers[kind] = _header_of(path, file)
-        for kind in TABLES:
-            if (path := self.path(kind)).is_file():
-                table = read_table(path, kind)
-                headers[kind] = {"config": table.config, "made_from": table.made_from}
-        return headers
-
-    def _check_sources(self) -> None:
-        data = {
-            kind: self.headers[kind]["made_from"].get("dataset")
-            for kind in ("labels", "activations")
-            if kind in self.headers
-        }
-        if len(set(data.values())) > 1:
-            msg = (
-                f"{self.path('activations')}: made from another data set than "
-                f"{self.path('labels')}; run snakemake again"
-            )
-            raise ArtefactError(msg)
-        for kind, header in self.headers.items():
-            for source, attested in header["made_from"].items():
-                found = self.headers.get(source, {}).get("fingerprint")
-                if found is not None and found != attested:
-                    msg = (
-                        f"{self.path(kind)}: made from another {source} than {self.path(source)}: "
-                        "files of two runs, or one was made anew; run snakemake again"
-                    )
-                    raise ArtefactError(msg)
-
-    def need(self, kind: str) -> Path:
-        """Return the path of a file that must be there.
+    def header(self, kind: str) -> dict[str, Any]:
+        """Return what a file says of itself: ``config``, ``made_from``, ``fingerprint``.
 
         Raises
         ------
         ArtefactError
-            If it is missing.
+            If it is damaged or of another version.
+        """
+        if kind not in self._headers:
+            path = self.path(kind)
+            if kind in TABLES:
+                table = read_table(path, kind)
+                self._headers[kind] = {"config": table.config, "made_from": table.made_from}
+            else:
+                with open_hdf5(path, remedy(kind)) as file:
+                    check_version(path, file.attrs, kind)
+                    self._headers[kind] = _header_of(path, file)
+        return self._headers[kind]
+
+    def need(self, kind: str) -> Path:
+        """Return the path of a file that must be there, checked against what it was made from.
+
+        Raises
+        ------
+        ArtefactError
+            If it is missing, damaged, of another version, or made from another file than that which
+            lies beside it.
         """
         path = self.path(kind)
-        if kind not in self.headers:
+        if not path.is_file():
             msg = (
                 f"{path}: missing, the run is half made; run snakemake, or 'dissect-embed "
                 f"{KINDS[kind].rule}'"
             )
             raise ArtefactError(msg)
+        if kind not in self._checked:
+            for source, attested in self.header(kind)["made_from"].items():
+                if source not in FILES or not self.path(source).is_file():
+                    continue
+                if self.header(source)["fingerprint"] != attested:
+                    msg = (
+                        f"{path}: made from another {source} than {self.path(source)}: files of "
+                        "two runs, or one was made anew; run snakemake again"
+                    )
+                    raise ArtefactError(msg)
+                self.need(source)
+            self._checked.add(kind)
         return path
+
+    def check(self) -> None:
+        """Check every file that is there against those it was made from.
+
+        Raises
+        ------
+        ArtefactError
+            If one is damaged or of another version, or they are those of two runs.
+        """
+        for kind in self.kinds:
+            self.need(kind)
+        of_data = [kind for kind in ("labels", "activations") if kind in self.kinds]
+        if len({self.header(kind)["made_from"].get("dataset") for kind in of_data}) > 1:
+            msg = (
+                f"{self.path('activations')}: made from another data set than "
+                f"{self.path('labels')}; run snakemake again"
+            )
+            raise ArtefactError(msg)
 
     def check_layer(self, layer: str) -> str:
         """Return a layer, of which it is known that it was probed."""

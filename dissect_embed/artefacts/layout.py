@@ -11,7 +11,7 @@ import numpy as np
 
 from dissect_embed.artefacts.activations import Activations, LayerActivations
 from dissect_embed.artefacts.axes import label_axes, write_scale
-from dissect_embed.artefacts.contents import mark_rows
+from dissect_embed.artefacts.contents import mark_derived, mark_rows
 from dissect_embed.errors import ArtefactError, ModelError
 
 # Of compressed maps, chunks of this size were read and written fastest (benchmarks/README.md).
@@ -65,7 +65,7 @@ def create_layers(
         scales = {"image": image, "unit": write_scale(group, "unit", np.arange(shape[0]))}
         peak = group.create_dataset("peak", (len(images), shape[0]), np.float32)
         label_axes(peak, ("image", "unit"), scales)
-        mark_rows(peak)
+        mark_derived(peak)
         if layer in cached:
             # Only what is compressed lies in chunks: the rest is written and read fastest in one.
             chunks = chunk_shape(shape, np.dtype(dtypes[layer]).itemsize, len(images))

@@ -20,6 +20,7 @@ from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import mark_derived, read_array, read_strings
 from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
 from dissect_embed.mathematics.iou import Best, compute_iou, find_best
+from dissect_embed.mathematics.pairings import LayerCounts
 
 
 class LayerProfiles:
@@ -140,13 +141,6 @@ def open_profiles(path: Path) -> Iterator[Profiles]:
     """
     with open_artefact(path, "profiles") as file:
         yield Profiles(file)
-
-
-class LayerCounts(NamedTuple):
-    """Pixels of a layer's masks; they add up over images."""
-
-    intersection: Int[np.ndarray, "*draw unit concept"]  # where unit and concept both hold
-    activation: Int[np.ndarray, "*draw unit category"]  # where the category is labelled at all
 
 
 class ConceptTable(NamedTuple):

@@ -1,6 +1,6 @@
 """Images with one class each, decoded once: the file that distillation trains on.
 
-``classes.h5`` is a file like those of the stages (`cache`): schema ``classes``, and
+``classes.h5`` is a file like those of the stages (``artefacts.files``): schema ``classes``, and
 
 ``/classes (n,)``
     the names, sorted; their places are the labels;
@@ -9,8 +9,7 @@
 ``/test/images``, ``/test/labels``
     the same of the images to test on.
 
-``made_from`` carries a SHA-256 of all pixels, labels and names, so that two files have the same
-fingerprint only if they hold the same images under the same name.
+``made_from`` carries a SHA-256 of all pixels, labels and names.
 """
 
 import hashlib

@@ -62,7 +62,7 @@ def open_gallery(
         raise ArtefactError(msg)
     return Gallery(
         layer, dataset, source, labels, profiles[layer].threshold,
-        source[layer].peak[:], profiles.best_concepts(layer), replay,
+        source[layer].peaks, profiles.best_concepts(layer), replay,
     )  # fmt: skip
 
 
@@ -112,7 +112,8 @@ def read_masks(
     """Return where units fire on images, in the images' pixels."""
     of_layer = gallery.source[gallery.layer]
     if of_layer.maps is not None:
-        maps = torch.stack([torch.from_numpy(of_layer.maps[i]) for i in images])
+        found = [gallery.source.read_maps(gallery.layer, slice(i, i + 1)) for i in images]
+        maps = torch.cat([torch.from_numpy(of_image) for of_image, _ in found])
     else:
         assert gallery.replay is not None, "prepare_replay gives one where maps are lacking"
         dtypes = {gallery.layer: of_layer.dtype}

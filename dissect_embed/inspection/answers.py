@@ -94,7 +94,7 @@ def print_unit_images(console: Console, source: Activations, wanted: str, top: i
     layer, unit = parse_unit(
         wanted, {name: source[name].n_units for name in source.layers}, str(source.path)
     )
-    peak = source[layer].peak[:, unit]
+    peak = source[layer].peaks[:, unit]
     threshold, note = _find_threshold(source, layer, unit)
     chosen = top_images(peak, top)
     images = source.images

@@ -98,6 +98,9 @@ def _print_run(
 ) -> None:
     """Print the files of a run and what its profiles hold, or what both know of a question."""
     run = RunFolder(folder)
+    if dataset is not None:
+        msg = f"{folder}: --dataset goes with --concept on activations.h5; leave it out"
+        raise ArtefactError(msg)
     if unit is not None or concept is not None:
         print_inspection(
             run.need("profiles"), concept=concept, unit=unit, top=top, detector_iou=detector_iou,
@@ -106,17 +109,22 @@ def _print_run(
         if unit is not None and "activations" in run.kinds:
             print_inspection(run.path("activations"), unit=unit, top=top, console=console)
         return
-    print_heading(console, str(folder))
-    rows = [
-        (run.path(kind).name, format_bytes(run.path(kind).stat().st_size), header["made_from"])
-        for kind, header in run.headers.items()
-    ]
-    described = [(name, size, ", ".join(sources) or "-") for name, size, sources in rows]
-    print_table(console, ("file", "on disk>", "made from"), described)
-    print_pairs(console, [(name, describe(value)) for name, value in run.config.items()])
+    run.check()
+    show_summary: Printer | None = None
     if "profiles" in run.kinds:
-        with open_artefact(run.path("profiles"), "profiles") as file:
-            OVERVIEWS["profiles"](file, top or TOP_CONCEPTS, detector_iou)(console)
+        path = run.need("profiles")
+        with open_artefact(path, "profiles") as file, explain_damage(path, "profiles"):
+            show_summary = OVERVIEWS["profiles"](file, top or TOP_CONCEPTS, detector_iou)
+    rows = [
+        (run.path(kind).name, format_bytes(run.path(kind).stat().st_size),
+         ", ".join(run.header(kind)["made_from"]) or "-")
+        for kind in run.kinds
+    ]  # fmt: skip
+    print_heading(console, str(folder))
+    print_table(console, ("file", "on disk>", "made from"), rows)
+    print_pairs(console, [(name, describe(value)) for name, value in run.config.items()])
+    if show_summary:
+        show_summary(console)
 
 
 def _check_options(
@@ -150,7 +158,9 @@ def _print_file(
     console: Console, path: Path, header: Header, n_concepts: int, detector_iou: float
 ) -> None:
     missing = sorted({name for d in header.datasets for name in d.missing_filters})
-    summarise = not missing and header.current
+    # Of what a view cannot see there is nothing to sum up: it would read as zeros.
+    whole = not any(d.missing_sources for d in header.datasets)
+    summarise = not missing and header.current and whole
     show_summary: Printer | None = None
     if summarise:
         # Everything is read before anything is printed: a damaged file gives one line.

@@ -170,8 +170,8 @@ def read_activation_summary(source: Activations, layer: str) -> ActivationSummar
     sample = None
     if of_layer.maps is not None:
         chosen = sample_images(len(source))
-        sample = np.concatenate([of_layer.maps[i : i + 1] for i in chosen])
-    return summarise_activations(of_layer.peak[:], sample, of_layer.shape[1:])
+        sample = np.concatenate([source.read_maps(layer, slice(i, i + 1))[0] for i in chosen])
+    return summarise_activations(of_layer.peaks, sample, of_layer.shape[1:])
 
 
 def sample_images(n_images: int) -> list[int]:

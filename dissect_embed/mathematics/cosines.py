@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from dissect_embed.mathematics.running import Maps, RunningSum
+
 # Images whose similarities a device other than the processor computes at once.
 TOGETHER = 16
 
@@ -55,3 +57,11 @@ def similarity_sum(maps: Float[Tensor, "image unit y x"]) -> Float[Tensor, "unit
         full = torch.nn.functional.pad(images, (0, 0, 0, 0, 0, TOGETHER - len(images)))
         total += row_softmax(cosine_similarity(full))[: len(images)].double().sum(dim=0)
     return total
+
+
+class SimilaritySums(RunningSum):
+    """The sum over images of h(d(A_n, A_n)) of each layer, float64: ``similarity_sum``."""
+
+    def measure(self, layer: str, maps: Maps) -> Float[Tensor, "unit unit"]:
+        """Return the sum over a batch."""
+        return similarity_sum(maps.maps)

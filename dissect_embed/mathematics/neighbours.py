@@ -1,6 +1,6 @@
 """Which units lie nearest by their vectors, which add up to a third, and which fire together."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -9,12 +9,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dissect_embed.mathematics.cosines import cosine_similarity
+from dissect_embed.mathematics.running import Maps, RunningSum
 
 # A target among so many nearest units of either part is trivial: the part alone is near it.
 TRIVIAL = 10
-
-
-# Pairs that are told of each layer.
+# Pairs that are reported of each layer.
 TOP_PAIRS = 100
 
 
@@ -147,6 +146,19 @@ def count_coactivation(
     # A batch has fewer than 2^24 positions, which float32 counts exactly.
     fires = fires.movedim(1, 0).flatten(1).float()
     return (fires @ fires.T).long()
+
+
+class Coactivations(RunningSum):
+    """How often two units of a layer fire both, over images: ``count_coactivation``."""
+
+    def __init__(self, thresholds: Mapping[str, Float[Tensor, " unit"]]) -> None:
+        """Take the thresholds of each layer, on the device of its maps."""
+        super().__init__()
+        self._thresholds = thresholds
+
+    def measure(self, layer: str, maps: Maps) -> Int[Tensor, "unit unit"]:
+        """Return the counts of a batch."""
+        return count_coactivation(maps.maps, self._thresholds[layer])
 
 
 def overlap_of(coactivation: Int[Tensor, "unit unit"]) -> Float[Tensor, "unit unit"]:

@@ -11,7 +11,7 @@ concerned are counted again from the bottom.
 """
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from dissect_embed.mathematics.indexing import flat_greater, flat_nonzero, split_index, take
+from dissect_embed.mathematics.running import Maps, Running
 
 # The share of a sample's values that the guessed floor lets pass: well above the usual 0.5 %.
 TOP_SHARE = 0.02
@@ -105,6 +106,29 @@ class TopCounts:
         fresh = fresh.reshape(n_units, n_bins)
         fresh[:, : self._counts.shape[1]] += self._counts
         self._counts, self._waiting, self._n_waiting = fresh, [], 0
+
+
+class Highest(Running):
+    """The highest values of every unit of every layer, and how often each comes.
+
+    Attributes
+    ----------
+    top
+        The counts of each layer.
+    """
+
+    def __init__(self, top: Mapping[str, TopCounts]) -> None:
+        self.top = dict(top)
+
+    def add(self, start: int, batch: Mapping[str, Maps]) -> None:
+        """Count the values of a batch of images."""
+        for layer, maps in batch.items():
+            self.top[layer].add(maps.maps)
+
+    def merge(self, other: "Highest") -> None:
+        """Add the counts of other images."""
+        for layer, counts in other.top.items():
+            self.top[layer].merge(counts)
 
 
 def guess_floor(sample: Float[Tensor, "image unit *grid"]) -> Int[np.ndarray, " unit"]:

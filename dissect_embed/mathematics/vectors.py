@@ -16,10 +16,9 @@ other layers are probed.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax, similarity_sum
@@ -143,21 +142,29 @@ def train_vectors(
 
 
 def minibatch_targets(
-    maps: h5py.Dataset, batch_size: int, seed: int, device: str
+    read: Callable[[Int[np.ndarray, " chosen"]], Float[np.ndarray, "chosen unit y x"]],
+    n_images: int,
+    batch_size: int,
+    seed: int,
+    device: str,
 ) -> Callable[[int], Float[Tensor, "unit unit"]]:
     """Return the targets as published: each step's p is the mean over a batch of images.
 
     Every epoch of N / batch_size steps sees each image once, in an order drawn from the seed; the
     last, smaller batch of an epoch is kept.
+
+    Parameters
+    ----------
+    read
+        Returns the maps of images by their indices, in ascending order.
     """
-    n_images = len(maps)
     starts = range(0, n_images, batch_size)
 
     def target(step: int) -> Float[Tensor, "unit unit"]:
-        epoch, place = divmod(step, len(starts))
+        epoch, index = divmod(step, len(starts))
         order = np.random.default_rng([seed, epoch]).permutation(n_images)
-        chosen = np.sort(order[starts[place] : starts[place] + batch_size])
-        batch = torch.from_numpy(maps[chosen]).to(device)
+        chosen = np.sort(order[starts[index] : starts[index] + batch_size])
+        batch = torch.from_numpy(read(chosen)).to(device)
         return (similarity_sum(batch) / len(chosen)).float()
 
     return target

@@ -7,13 +7,13 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ArtefactError, ModelError
+from dissect_embed.mathematics.running import Maps
 from dissect_embed.networks.hooks import layer_shapes, probe
 from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm, pack_convolutions
@@ -36,13 +36,6 @@ class Network(NamedTuple):
     batch_size: int
     device: str
     precision: str  # that the network computes in, one of PRECISIONS
-
-
-class Maps(NamedTuple):
-    """What a layer puts out on a batch of images."""
-
-    maps: Float[Tensor, "image unit y x"]
-    peak: Float[Tensor, "image unit"]  # float32: the largest value of each map
 
 
 class Float16OverflowError(Exception):

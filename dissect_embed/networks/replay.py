@@ -1,18 +1,21 @@
 """Where the stages after the forward pass find activation maps: stored, or computed once more."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.files import check_made_from
 from dissect_embed.datasets.broden import Broden
+from dissect_embed.device import arithmetic, count_threads
 from dissect_embed.errors import ArtefactError
-from dissect_embed.networks.forward import Maps, Network, forward_maps, prepare_network
+from dissect_embed.mathematics.running import Maps, Running
+from dissect_embed.networks.forward import Network, forward_maps, prepare_network
 from dissect_embed.networks.models import hash_weights
-from dissect_embed.parallel import map_in_threads
+from dissect_embed.parallel import map_in_threads, one_torch_thread
 
 # Images read at once: some 50 MB of ResNet18's activations in float16.
 BATCH = 64
@@ -57,6 +60,52 @@ def prepare_replay(
     return Replay(network, dataset)
 
 
+def add_up(
+    running: Running,
+    source: Activations,
+    layers: Sequence[str],
+    replay: Replay | None,
+    device: str,
+    n_threads: int | None = None,
+    *,
+    desc: str,
+) -> None:
+    """Let something that adds up over images go through those of an ``activations.h5``.
+
+    In several threads, each with a batch of its own, whose maps are brought to the device.
+
+    Parameters
+    ----------
+    desc
+        What the progress bar says.
+
+    Raises
+    ------
+    ArtefactError
+        If stored maps are damaged, or computed ones not what they were.
+    """
+
+    def add(start: int, batch: dict[str, Maps]) -> int:
+        on_device = {
+            layer: Maps(maps.to(device), peak.to(device)) for layer, (maps, peak) in batch.items()
+        }
+        running.add(start, on_device)
+        return len(peak_of(batch))
+
+    with (
+        one_torch_thread(),
+        arithmetic("float32"),
+        tqdm(total=len(source), desc=desc, unit=" images", disable=None) as bar,
+    ):
+        for n in map_batches(source, layers, replay, add, count_threads(device, n_threads)):
+            bar.update(n)
+
+
+def peak_of(batch: Mapping[str, Maps]) -> Tensor:
+    """Return the peaks of any layer of a batch: as many rows as it has images."""
+    return next(iter(batch.values())).peak
+
+
 def map_batches(
     source: Activations,
     layers: Sequence[str],
@@ -79,7 +128,7 @@ def map_batches(
 
     def read(start: int, stop: int) -> dict[str, Maps]:
         return {
-            layer: Maps(*map(torch.from_numpy, source.read_maps(layer, start, stop)))
+            layer: Maps(*map(torch.from_numpy, source.read_maps(layer, slice(start, stop))))
             for layer in stored
         }
 
@@ -94,7 +143,7 @@ def map_batches(
     def join(start: int, computed: dict[str, Maps]) -> Result:
         for layer, (_, peak) in computed.items():
             source.check_peaks(layer, start, peak.cpu().numpy())
-        n = len(next(iter(computed.values())).peak)
+        n = len(peak_of(computed))
         return then(start, read(start, start + n) | computed)
 
     span = range(source.first_image, source.first_image + len(source))

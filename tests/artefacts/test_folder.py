@@ -117,7 +117,7 @@ def test_files_that_belong_together_are_opened(make):
     run = RunFolder(str(make()))
     assert run.kinds == [*FILES, "scores"]
     assert run.layers == ["a"]
-    assert run.config["dataset"]["name"] == "t"  # the activations' setting, as it came last
+    assert run.config["dataset"]["name"] == "tiny"  # the labels' setting, as they come first
     assert repr(run).startswith("RunFolder('")
     with run.open_labels() as labels:
         assert labels.names == ["sky", "tree"]
@@ -208,10 +208,22 @@ def test_files_of_another_run_are_refused(make, kind, source):
 def test_labels_of_another_data_set_are_refused(make):
     folder = make()
     write_labels(folder / "labels.h5", dataset("other"))
-    assert refusal(folder, lambda run: [use(kind)(run) for kind in FILES]) == (
+    assert refusal(folder, RunFolder.check) == (
         f"{folder / 'activations.h5'}: made from another data set than {folder / 'labels.h5'}; "
         "run snakemake again"
     )
+
+
+def test_a_file_that_has_nothing_to_do_with_it_may_be_of_an_older_run(make):
+    """As when snakemake makes one after the other anew."""
+    folder = make()
+    profiles, similarity = (fingerprint(folder / f"{k}.h5") for k in ("profiles", "similarity"))
+    write_embedding(folder / "embedding.h5", similarity, profiles, 7.0)
+    use("embedding")(RunFolder(folder))
+    use("chance")(RunFolder(folder))
+    told = f"{folder / 'scores.csv'}: made from another embedding than {folder / 'embedding.h5'}"
+    assert told in refusal(folder, lambda run: run.read_table("scores"))
+    assert told in refusal(folder, RunFolder.check)
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -15,7 +15,7 @@ from torch import nn
 
 from dissect_embed.activations import write_activations
 from dissect_embed.artefacts.axes import write_scale
-from dissect_embed.artefacts.contents import seal
+from dissect_embed.artefacts.contents import row_digests, seal
 from dissect_embed.artefacts.disk import format_bytes
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.kinds import KINDS
@@ -141,8 +141,10 @@ def write_own_activations(path):
         write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
         write_scale(file, "layers/a/unit", np.arange(2))
         file["layers/a"].attrs["shape"], file["layers/a"].attrs["dtype"] = (2, 1, 1), "float16"
-        file["layers/a/activations"] = np.zeros((4, 2, 1, 1), dtype=np.float16)
-        file["layers/a/peak"] = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
+        maps = np.zeros((4, 2, 1, 1), dtype=np.float16)
+        peak = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
+        file["layers/a/activations"], file["layers/a/peak"] = maps, peak
+        file["layers/a/digest"] = row_digests(maps, peak)
     return path
 
 

@@ -281,7 +281,10 @@ def test_minibatches_give_the_curve_of_the_mean_target(tmp_path):
         schedule = Schedule(epochs=30, steps_per_epoch=3, lr=3.0, milestones=(20,))
         curves = [
             score_vectors(mean.double(), train_vectors(start, p, schedule).trajectory)
-            for p in (lambda step: mean, minibatch_targets(stored, 32, 0, "cpu"))
+            for p in (
+                lambda step: mean,
+                minibatch_targets(stored.__getitem__, len(stored), 32, 0, "cpu"),
+            )
         ]
     spread = curves[0].std(dim=0)
     assert curves[0][:, -1].mean() < curves[0][:, 0].mean() / 3

@@ -24,8 +24,8 @@ from dissect_embed.figures.table1 import draw_table1
 PAIR = Pair("resnet56", "resnet20")
 
 
-def make_classes(path, name):
-    images = np.zeros((2, 8, 8, 3), np.uint8)
+def make_classes(path, name, pixel=0):
+    images = np.full((2, 8, 8, 3), pixel, np.uint8)
     split = ClassSplit(images, np.array([0, 1]))
     write_classes(path, name, ["a", "b"], {"train": split, "test": split})
     return load_classes(path, "test").fingerprint
@@ -262,7 +262,7 @@ def test_what_does_not_belong_together(results, tmp_path):
     other.unlink()
     with pytest.raises(ArtefactError, match=r"empty: no result of a training .*distil"):
         read_runs(tmp_path / "empty")
-    make_classes(tmp_path / "other.h5", "other")
+    make_classes(tmp_path / "other.h5", "other", pixel=1)
     build_table(folder, classes)
     with pytest.raises(ArtefactError, match=r"trained on other images than .*other\.h5"):
         build_table(folder, tmp_path / "other.h5")

@@ -1,0 +1,151 @@
+"""Masks laid on labels, and counted: of each image its own, and of chance those of others.
+
+Exact integers, on any device, that add up over images.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from dissect_embed.mathematics.masks import firing_pixels
+from dissect_embed.mathematics.regions import (
+    LabelBatch,
+    Regions,
+    add_fired,
+    add_overlaps,
+    count_labels,
+    count_overlaps,
+)
+from dissect_embed.mathematics.running import Maps, Running
+
+
+class LayerCounts(NamedTuple):
+    """Pixels of a layer's masks; they add up over images."""
+
+    intersection: Int[np.ndarray, "*draw unit concept"]  # where unit and concept both hold
+    activation: Int[np.ndarray, "*draw unit category"]  # where the category is labelled at all
+
+
+@runtime_checkable
+class LabelledImages(Protocol):
+    """The labels of all images of a data set."""
+
+    @property
+    def size(self) -> Int[np.ndarray, "image 2"]:
+        """Height and width of each label map, in pixels."""
+
+    @property
+    def names(self) -> list[str]:
+        """The concepts."""
+
+    @property
+    def categories(self) -> list[str]:
+        """The categories of concepts."""
+
+    @property
+    def concept_category(self) -> Int[np.ndarray, " concept"]:
+        """The index of each concept's category."""
+
+    def regions(self, image: int) -> Regions:
+        """Return the labels of one image."""
+
+
+class Pairings(Running):
+    """The pixels that masks share with the labels of some image each, for several draws.
+
+    Parameters
+    ----------
+    labels
+        Of all images of the data set.
+    thresholds
+        Those of each layer's units.
+    partners
+        For each layer, draw and image of the data set the image whose labels its masks are laid on.
+        A layer of fewer draws has the first of those of the others.
+    first_image
+        The index in the data set of the first image that is gone through.
+    """
+
+    def __init__(
+        self,
+        labels: LabelledImages,
+        thresholds: Mapping[str, Float[np.ndarray, " unit"]],
+        partners: Mapping[str, Int[np.ndarray, "draw image"]],
+        first_image: int,
+        device: str,
+    ) -> None:
+        n_concepts, n_categories = len(labels.names), len(labels.categories)
+
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
+
+        self._labels, self._first, self._device = labels, first_image, device
+        self._limits = {k: torch.from_numpy(t).to(device) for k, t in thresholds.items()}
+        self._draws = {layer: len(rows) for layer, rows in partners.items()}
+        self._partners = max(partners.values(), key=len)
+        self._pixels = zeros(n_concepts)
+        self._totals = {
+            layer: (
+                zeros(self._draws[layer], n_concepts, len(t)),
+                zeros(self._draws[layer], len(t), n_categories),
+            )
+            for layer, t in thresholds.items()
+        }
+        self._lock = threading.Lock()
+
+    @property
+    def pixels(self) -> Int[np.ndarray, " concept"]:
+        """The pixels of each concept over the images, by the labels of the first draw."""
+        return self._pixels.cpu().numpy()
+
+    @property
+    def counts(self) -> dict[str, LayerCounts]:
+        """The counts of each layer, a row a draw."""
+        return {
+            layer: LayerCounts(both.mT.contiguous().cpu().numpy(), fired.cpu().numpy())
+            for layer, (both, fired) in self._totals.items()
+        }
+
+    def add(self, start: int, batch: Mapping[str, Maps]) -> None:
+        """Count a batch of images; several threads may call it at once."""
+        n = len(next(iter(batch.values())).peak)
+        images = self._first + np.arange(start, start + n)
+        sizes = self._labels.size[images]
+        # Label maps of one size go together; almost always that is the whole batch.
+        for size in np.unique(sizes, axis=0):
+            chosen = np.flatnonzero((sizes == size).all(axis=1))
+            labels = [
+                LabelBatch(
+                    [self._labels.regions(i) for i in row[images[chosen]].tolist()],
+                    self._labels.concept_category, len(self._labels.categories), self._device,
+                )
+                for row in self._partners
+            ]  # fmt: skip
+            counted = []
+            for layer, limit in self._limits.items():
+                maps, peak = (t if len(chosen) == n else t[chosen] for t in batch[layer])
+                used = labels[: self._draws[layer]]
+                for firing in firing_pixels(maps, peak, limit, (int(size[0]), int(size[1]))):
+                    counted.append((layer, *count_overlaps(firing, used, len(limit))))
+            labelled = count_labels(labels[0], len(self._pixels))
+            with self._lock:
+                self._pixels.add_(labelled)
+                for layer, overlaps, fired in counted:
+                    for both, by_category, overlap, of_draw in zip(
+                        *self._totals[layer], overlaps, labels, strict=False
+                    ):
+                        add_overlaps(both, *overlap)
+                        add_fired(by_category, fired, of_draw)
+
+    def merge(self, other: "Pairings") -> None:
+        """Add the counts of other images."""
+        with self._lock:
+            self._pixels.add_(other._pixels)
+            for layer, totals in other._totals.items():
+                for mine, theirs in zip(self._totals[layer], totals, strict=True):
+                    mine.add_(theirs)
