@@ -14,8 +14,9 @@ all: install
 # torch and torchvision in one call, so that pip picks two that match.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/pip install --quiet torch torchvision
-	$(BIN)/pip install --quiet --editable ".[workflow,test,lint]"
+	$(BIN)/pip install --quiet --editable ".[workflow]" --group test --group lint
 	touch $@
 
 install: $(VENV)/installed

@@ -1,12 +1,20 @@
 # The map of the pipeline: config, rules, targets. Try `snakemake --cores all`.
 import json
+import os
 import re
 
-from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.results.names import (
+from dissect_embed.workflow import (
     ROW_PATTERN,
+    TRAINING_VERSION,
+    VERSIONS,
+    ConfigError,
+    data_state,
+    file_state,
+    is_path,
     list_pairs,
     list_rows,
+    load_config,
+    network_state,
     own_teacher,
     prior_paths,
     read_network,
@@ -15,15 +23,6 @@ from dissect_embed.distillation.results.names import (
     student_path,
     teacher_path,
     write_network,
-)
-from dissect_embed.workflow import (
-    VERSIONS,
-    ConfigError,
-    data_state,
-    file_state,
-    is_path,
-    load_config,
-    network_state,
 )
 from snakemake.utils import min_version
 
@@ -43,7 +42,6 @@ except ConfigError as error:
 
 DATASET, MODEL = config["dataset"], config["model"]
 RESULTS = f"results/{config['run']}"
-SNAKEFILE = workflow.main_snakefile
 
 
 # What is said of all images at once is made in parts where there are several shards.

@@ -151,4 +151,4 @@ def _read_half(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
     pixels = read_image(dataset, row)
     height, width = (n - n % 2 for n in pixels.shape[:2])
     blocks = pixels[:height, :width].reshape(height // 2, 2, width // 2, 2, 3)
-    return blocks.mean(axis=(1, 3)).round().astype(np.uint8)
+    return np.asarray(blocks.mean(axis=(1, 3)).round().astype(np.uint8))

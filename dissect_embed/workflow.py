@@ -15,6 +15,20 @@ from typing import Any
 
 from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.config import is_path, read_config
+from dissect_embed.distillation import TRAINING_VERSION
+from dissect_embed.distillation.results.names import (
+    ROW_PATTERN,
+    list_pairs,
+    list_rows,
+    own_teacher,
+    prior_paths,
+    read_network,
+    row_inputs,
+    row_options,
+    student_path,
+    teacher_path,
+    write_network,
+)
 from dissect_embed.errors import ConfigError
 
 VERSIONS = {name: kind.version for name, kind in KINDS.items()}
@@ -112,6 +126,8 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 __all__ = [
-    "VERSIONS", "ConfigError", "data_state", "file_state", "find_snakefile", "is_path",
-    "load_config", "network_state",
+    "ROW_PATTERN", "TRAINING_VERSION", "VERSIONS", "ConfigError", "data_state", "file_state",
+    "find_snakefile", "is_path", "list_pairs", "list_rows", "load_config", "network_state",
+    "own_teacher", "prior_paths", "read_network", "row_inputs", "row_options", "student_path",
+    "teacher_path", "write_network",
 ]  # fmt: skip

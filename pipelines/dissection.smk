@@ -118,7 +118,7 @@ rule units:
     conda:
         "../environment.yml"
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         version=VERSIONS["units"],
     shell:
         "dissect-embed units {params.run:q} --output {output.csv:q} --log {log:q}"

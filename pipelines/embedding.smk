@@ -78,7 +78,7 @@ rule score:
         "../environment.yml"
     threads: 16
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         expect=EXPECT,
         version=VERSIONS["scores"],
     shell:

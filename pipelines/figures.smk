@@ -19,7 +19,7 @@ rule figure4:
     conda:
         "../environment.yml"
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         version=VERSIONS["figures"],
     shell:
         "dissect-embed figure4 {params.run:q} --output {output.svg:q} --log {log:q}"
@@ -44,7 +44,7 @@ rule detectors:
     conda:
         "../environment.yml"
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         detector_iou=config["dissection"]["detector_iou"],
         version=VERSIONS["figures"],
     shell:
@@ -72,7 +72,7 @@ rule relations:
         "../environment.yml"
     threads: 16
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         root=DATASET["root"],
         state=NETWORK_STATE if AGAIN else [],
         expect=EXPECT,
@@ -104,7 +104,7 @@ rule figure2:
     conda:
         "../environment.yml"
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         root=DATASET["root"],
         units=[f"--unit={unit}" for unit in config["figure2"]["units"]],
         images=[f"--image={image}" for image in config["figure2"]["images"]],
@@ -137,7 +137,7 @@ rule figure3:
     conda:
         "../environment.yml"
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         root=DATASET["root"],
         version=VERSIONS["figures"],
     shell:
@@ -163,7 +163,7 @@ rule export:
     conda:
         "../environment.yml"
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         root=DATASET["root"],
         folder=subpath(output.projector, parent=True),
         version=VERSIONS["vectors"],
@@ -192,7 +192,7 @@ rule atlas:
         "../environment.yml"
     threads: 16
     params:
-        run=RESULTS,
+        run=subpath(input.profiles, parent=True),
         root=DATASET["root"],
         detector_iou=config["dissection"]["detector_iou"],
         folder=subpath(output[0], parent=True),
@@ -222,9 +222,10 @@ rule report:
         "../environment.yml"
     params:
         config=json.dumps(config),
+        snakefile=os.path.relpath(workflow.main_snakefile),
         version=VERSIONS["report"],
     shell:
         # A Snakemake within Snakemake: it makes nothing, and what it reads is made.
         "(echo {params.config:q} > {output:q}.json; "
-        "snakemake --snakefile {SNAKEFILE:q} {input.figures:q} --configfile {output:q}.json --nolock "
+        "snakemake --snakefile {params.snakefile:q} {input.figures:q} --configfile {output:q}.json --nolock "
         "--report {output:q}; rm {output:q}.json) > {log:q} 2>&1"

@@ -1,4 +1,4 @@
-"""Axes of datasets: their names and scales, so that xarray opens every file."""
+"""Axes of datasets: their names, and scales that say what lies along them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -79,10 +79,10 @@ class PatientFile(io.FileIO):
         if self.error is None:
             return n_read
         view[n_read:] = bytes(len(view) - n_read)
-        for place, data in self._unwritten:
-            begin, end = max(place, start), min(place + len(data), start + len(view))
+        for offset, data in self._unwritten:
+            begin, end = max(offset, start), min(offset + len(data), start + len(view))
             if begin < end:
-                view[begin - start : end - start] = data[begin - place : end - place]
+                view[begin - start : end - start] = data[begin - offset : end - offset]
         self.seek(start + len(view))
         return len(view)
 

@@ -3,7 +3,7 @@
 Every file carries, as attributes of its root:
 
 ``schema``, ``schema_version``
-    what it is, e.g. ``profiles`` and 1. The version rises when the meaning of a number changes.
+    what it is, e.g. ``profiles`` and 3. The version rises when the meaning of a number changes.
 ``config``
     JSON: every setting that had a say in it, also those of the stages before. To be read; two files
     of other settings and the same numbers are the same.
@@ -246,7 +246,7 @@ def check_expected(file: h5py.File, expected: Mapping[str, Any]) -> None:
         if found != str(value):
             msg = (
                 f"{file.filename}: made with {key} = {found!r}, the config says {value!r}; "
-                "delete it and run 'snakemake --forcerun activations'"
+                f"{remedy(str(file.attrs['schema']))}"
             )
             raise ArtefactError(msg)
 

@@ -61,11 +61,6 @@ HDF5_KINDS = (
 )  # fmt: skip
 
 
-def versions() -> dict[str, int]:
-    """Return the version of every kind of file."""
-    return {name: kind.version for name, kind in KINDS.items()}
-
-
 def remedy(kind: str) -> str:
     """Return how a file of a kind is made again, for the end of an error."""
     return f"delete it and run 'snakemake --forcerun {KINDS[kind].rule}'"

@@ -11,7 +11,7 @@ import numpy as np
 
 from dissect_embed.artefacts.activations import Activations, LayerActivations
 from dissect_embed.artefacts.axes import label_axes, write_scale
-from dissect_embed.artefacts.contents import mark_derived, mark_rows
+from dissect_embed.artefacts.contents import attest, mark_derived, mark_rows
 from dissect_embed.errors import ArtefactError, ModelError
 
 # Of compressed maps, chunks of this size were read and written fastest (benchmarks/README.md).
@@ -154,6 +154,8 @@ def _view_layer(
         view = group.create_virtual_dataset(name, layout)
         mark_rows(view)
         label_axes(view, ("image", "unit", "y", "x")[: view.ndim], scales)
+    # Of the peaks the parts are read: through the view HDF5 would look for them under their names.
+    attest(group["peak"], np.concatenate([part[layer].peaks for part in parts]))
     whole = LayerActivations(group)
     whole.write_digests(np.concatenate([part[layer].digests for part in parts]))
     top = first.top

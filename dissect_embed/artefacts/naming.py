@@ -42,7 +42,7 @@ def parse_unit(text: str, n_units: Mapping[str, int], where: str) -> tuple[str, 
 
 
 def match_concepts(names: Sequence[str], wanted: str, where: str) -> list[int]:
-    """Return the places of the concepts that a name means.
+    """Return the indices of the concepts that a name means.
 
     The exact name comes first, then the name in any case, then without the ``-c`` and ``-s`` that
     Broden's colours and scenes end in. Several concepts can have one name.

@@ -10,7 +10,7 @@ from dissect_embed.errors import DatasetError
 
 
 def shard_span(n_images: int, batch_size: int, shard: str | None) -> range:
-    """Return the places of a shard's images.
+    """Return the indices of a shard's images.
 
     A shard has whole batches, those of an undivided run.
 

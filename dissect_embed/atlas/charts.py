@@ -43,7 +43,7 @@ def _map(named: alt.Data, categories: Sequence[str]) -> alt.Chart:
     # Room at the rim, or units there would be cut off.
     span = alt.Scale(domain=[-1.08, 1.08], nice=False)
     colour = alt.Color("category:N", scale=scale, legend=None)
-    return (
+    chart: alt.Chart = (
         alt.Chart(named, width="container", height=540)
         .mark_circle()
         .encode(
@@ -66,6 +66,7 @@ def _map(named: alt.Data, categories: Sequence[str]) -> alt.Chart:
         )
         .add_params(opened, detector, clicked, zoom)
     )
+    return chart
 
 
 def _profile(named: alt.Data) -> alt.TopLevelMixin:
@@ -97,7 +98,7 @@ def _profile(named: alt.Data) -> alt.TopLevelMixin:
 
 def _curve(named: alt.Data) -> alt.Chart:
     scale = alt.Scale(domain=["this unit", "mean of the layer"], range=["#2e86d1", NONE])
-    return (
+    chart: alt.Chart = (
         alt.Chart(named, width="container", height=150)
         .mark_line(strokeWidth=2)
         .encode(
@@ -112,3 +113,4 @@ def _curve(named: alt.Data) -> alt.Chart:
             ],
         )
     )
+    return chart

@@ -40,8 +40,8 @@ def write_strips(folder: Path, gallery: Gallery, n_threads: int | None = None) -
     with tqdm(total=n_units * IMAGES, desc=gallery.layer, unit=" pictures", disable=None) as bar:
         for image, pictures in zip(order, results, strict=True):
             for unit, picture in pictures:
-                place = chosen[unit].index(image) * SIDE
-                strips[unit, :, place : place + SIDE] = picture
+                offset = chosen[unit].index(image) * SIDE
+                strips[unit, :, offset : offset + SIDE] = picture
             bar.update(len(pictures))
 
     def save(unit: int) -> None:

@@ -54,7 +54,7 @@ class ImageRow:
 class Broden:
     """The rows of one split of a data set, and all its concepts.
 
-    ``concept_index`` maps a label number to the concept's place in ``concepts``, -1 where
+    ``concept_index`` maps a label number to the concept's index in ``concepts``, -1 where
     ``label.csv`` has no such number.
     """
 
@@ -68,9 +68,9 @@ class Broden:
 
     @property
     def concept_category(self) -> Int[np.ndarray, " concept"]:
-        """The place of each concept's category in ``categories``."""
-        place = {name: g for g, name in enumerate(self.categories)}
-        return np.array([place[c.category] for c in self.concepts], dtype=np.int64)
+        """The index of each concept's category in ``categories``."""
+        index = {name: g for g, name in enumerate(self.categories)}
+        return np.array([index[c.category] for c in self.concepts], dtype=np.int64)
 
     def settings(self, name: str = "") -> dict[str, str | int]:
         """Return what is recorded of the data set; ``name`` is by default that of its folder."""

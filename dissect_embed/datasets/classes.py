@@ -3,7 +3,7 @@
 ``classes.h5`` is a file like those of the stages (``artefacts.files``): schema ``classes``, and
 
 ``/classes (n,)``
-    the names, sorted; their places are the labels;
+    the names, sorted; their indices are the labels;
 ``/train/images (N, y, x, 3)``, ``/train/labels (N,)``
     uint8 pixels and int64 labels, class after class, each class in the order of its file names;
 ``/test/images``, ``/test/labels``
@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
-from dissect_embed.artefacts.contents import read_strings
+from dissect_embed.artefacts.contents import read_array, read_strings
 from dissect_embed.artefacts.files import create_artefact, open_artefact, read_config
 from dissect_embed.datasets.fetch import check_room
 from dissect_embed.errors import DatasetError
@@ -42,7 +42,7 @@ class ClassImages(NamedTuple):
 
     images: UInt8[np.ndarray, "image y x 3"]
     labels: Int64[np.ndarray, " image"]
-    classes: list[str]  # a label is a place in this list
+    classes: list[str]  # a label is an index into this list
     name: str  # of the data set
     fingerprint: str  # of the whole file
 
@@ -141,8 +141,8 @@ def load_classes(path: Path, split: str) -> ClassImages:
         raise DatasetError(msg)
     with open_artefact(path, "classes") as file:
         return ClassImages(
-            images=file[f"{split}/images"][:],
-            labels=file[f"{split}/labels"][:],
+            images=read_array(file[f"{split}/images"]),
+            labels=read_array(file[f"{split}/labels"]),
             classes=read_strings(file["classes"]),
             name=str(read_config(file)["dataset"]["name"]),
             fingerprint=str(file.attrs["fingerprint"]),

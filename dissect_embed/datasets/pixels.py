@@ -54,10 +54,10 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
             continue
         numbers, present = _read_numbers(dataset, row, entry)
         # Each region is split into as many as there are numbers, though most of them get no pixel.
-        place = np.zeros(present[-1] + 1, dtype=np.int64)
-        place[present] = np.arange(len(present))
+        index = np.zeros(present[-1] + 1, dtype=np.int64)
+        index[present] = np.arange(len(present))
         region *= len(present)
-        region += place.take(numbers)
+        region += index.take(numbers)
         concepts = np.where(present > 0, dataset.concept_index[present], -1)
         maps = [said.repeat(len(present)) for said in maps]
         maps.append(np.tile(concepts, n_regions))
@@ -79,9 +79,9 @@ def _drop_empty(
 ) -> tuple[Int[np.ndarray, " pixel"], int, list[Int[np.ndarray, " used"]]]:
     """Renumber the regions that have a pixel, and drop the others."""
     used = np.flatnonzero(np.bincount(region, minlength=n_regions))
-    place = np.zeros(n_regions, dtype=np.int64)
-    place[used] = np.arange(len(used))
-    return place.take(region), len(used), [said[used] for said in maps]
+    index = np.zeros(n_regions, dtype=np.int64)
+    index[used] = np.arange(len(used))
+    return index.take(region), len(used), [said[used] for said in maps]
 
 
 def read_label_png(dataset: Broden, row: ImageRow, entry: str) -> Int[np.ndarray, "y x"]:

@@ -126,7 +126,7 @@ def render_shape(split: str, label: int, index: int, seed: int = 0) -> UInt8[np.
     rgb = canvas.rgb.reshape(_SIZE, _FINE, _SIZE, _FINE, 3).mean(axis=(1, 3), dtype=np.float32)
     light = rng.uniform(0.7, 1.15) * rng.uniform(0.92, 1.08, size=3)  # and its tint
     grain = rng.normal(0, rng.uniform(1, 6), size=rgb.shape)
-    return np.clip(np.rint(rgb * light + grain), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(rgb * light + grain), 0, 255).astype(np.uint8))
 
 
 def _draw_behind(canvas: Canvas, rng: np.random.Generator) -> Color:

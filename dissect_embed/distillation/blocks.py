@@ -17,7 +17,7 @@ class Stage(nn.Sequential):
 
     def before_relu(self, x: Float[Tensor, "image _ _ _"]) -> Float[Tensor, "image _ _ _"]:
         """Return what the last ReLU is applied to."""
-        total: Tensor = super().forward(x)
+        total: Tensor = super().forward(x)  # type: ignore[no-untyped-call]  # torch has no types here
         return total
 
     def forward(self, x: Float[Tensor, "image _ _ _"]) -> Float[Tensor, "image _ _ _"]:

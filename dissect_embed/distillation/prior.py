@@ -126,8 +126,8 @@ def prior_targets(
         sizes = [len(vectors) for vectors in prior.vectors.values()]
         return [torch.full((n_units, n_units), 1 / n_units) for n_units in sizes]
     targets = []
-    for place, vectors in enumerate(prior.vectors.values()):
-        s = _control_vectors(vectors, control, np.random.default_rng([seed, place]))
+    for index, vectors in enumerate(prior.vectors.values()):
+        s = _control_vectors(vectors, control, np.random.default_rng([seed, index]))
         targets.append(row_softmax(cosine_similarity(s.double()) / temperature).float())
     return targets
 

@@ -182,4 +182,5 @@ def sample_images(n_images: int) -> list[int]:
     >>> sample_images(3), len(sample_images(2000)), sample_images(2000)[-1]
     ([0, 1, 2], 32, 1999)
     """
-    return np.unique(np.linspace(0, n_images - 1, SAMPLE).astype(int)).tolist()
+    chosen: list[int] = np.unique(np.linspace(0, n_images - 1, SAMPLE).astype(int)).tolist()
+    return chosen

@@ -52,4 +52,4 @@ def compute_iou(
     array([[0.33333333]])
     """
     union = activation[..., concept_category] + label_pixels - intersection
-    return np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0)
+    return np.asarray(np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0))

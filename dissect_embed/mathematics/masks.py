@@ -34,14 +34,14 @@ DEVICE_ROWS = 64 * CACHED_ROWS
 class FiringPixels(NamedTuple):
     """Pixels of a batch's label maps at which units fire.
 
-    ``image`` and ``unit`` say whose a map is; ``map`` and ``place`` pair each map with the pixels
+    ``image`` and ``unit`` say whose a map is; ``map`` and ``pixel`` pair each map with the pixels
     of its mask, counted through all label maps of the batch.
     """
 
     image: Int[Tensor, " map"]
     unit: Int[Tensor, " map"]
     map: Int[Tensor, " pair"]
-    place: Int[Tensor, " pair"]
+    pixel: Int[Tensor, " pair"]
 
 
 def firing_pixels(

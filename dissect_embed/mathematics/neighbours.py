@@ -99,11 +99,11 @@ def completing_pairs(
     found: list[list[tuple[float, int, int]]] = [[] for _ in vectors]
     for i, score in _score_sums(vectors, cosine, trivial):
         best = score.topk(min(n, len(score)), dim=0)
-        for k, (values, places) in enumerate(
+        for k, (values, indices) in enumerate(
             zip(best.values.T.tolist(), best.indices.T.tolist(), strict=True)
         ):
-            told = zip(values, places, strict=True)
-            found[k] += [(-value, i, i + 1 + j) for value, j in told if value > -torch.inf]
+            reported = zip(values, indices, strict=True)
+            found[k] += [(-value, i, i + 1 + j) for value, j in reported if value > -torch.inf]
             found[k] = sorted(found[k])[:n]
     return [
         [

@@ -63,7 +63,7 @@ def null_bound(values: Float[np.ndarray, "draw *any"]) -> Float[np.ndarray, "*an
     >>> null_bound(np.arange(200.0)[:, None])
     array([197.])
     """
-    return np.quantile(values, 1 - LEVEL, axis=0, method="inverted_cdf")
+    return np.asarray(np.quantile(values, 1 - LEVEL, axis=0, method="inverted_cdf"))
 
 
 def p_values(

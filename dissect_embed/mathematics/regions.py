@@ -48,9 +48,9 @@ class LabelBatch:
     n_regions
         The most of any image.
     first_region
-        ``(B,)`` int64: the place of each image's region 0 among those of all.
+        ``(B,)`` int64: the index of each image's region 0 among those of all.
     n_members, first_member
-        ``(region,)`` int64: how many concepts hold in each region, and the place of the first.
+        ``(region,)`` int64: how many concepts hold in each region, and the index of the first.
     member
         ``(pair,)`` int64: those concepts, region by region.
     presence
@@ -101,15 +101,15 @@ def count_overlaps(
 
     Returns
     -------
-    For each of ``labels``, places in a matrix (concept, unit), flattened, and the pixels to add
-    there; one place may come several times. And the pixels of each mask.
+    For each of ``labels``, indices in a matrix (concept, unit), flattened, and the pixels to add
+    there; one index may come several times. And the pixels of each mask.
     """
-    image, unit, map_, place = firing
+    image, unit, map_, pixel = firing
     n_regions = max(batch.n_regions for batch in labels)
     row = map_ * n_regions
     overlaps = []
     for batch in labels:
-        pixels = torch.bincount(take(batch.region, place) + row, minlength=len(image) * n_regions)
+        pixels = torch.bincount(take(batch.region, pixel) + row, minlength=len(image) * n_regions)
         found = flat_nonzero(pixels)
         which, region = split_index(found, n_regions)
         region = region + take(batch.first_region, take(image, which))
@@ -120,7 +120,7 @@ def count_overlaps(
         index = take(ahead, origin) + torch.arange(len(origin), device=origin.device)
         at = take(batch.member, index) * n_units + take(take(unit, which), origin)
         overlaps.append((at, take(take(pixels, found), origin)))
-    fired = torch.zeros((len(labels[0].presence), n_units), dtype=torch.int64, device=place.device)
+    fired = torch.zeros((len(labels[0].presence), n_units), dtype=torch.int64, device=pixel.device)
     fired[image, unit] = torch.bincount(map_, minlength=len(image))
     return overlaps, fired
 

@@ -75,8 +75,8 @@ class TopCounts:
         row, _ = split_index(found, n_positions)
         _, unit = split_index(row, n_units)
         floor = torch.from_numpy(self.floor).to(keys.device)
-        place = take(keys.flatten(), found).long() - take(floor, unit)
-        waiting = ((unit << 16) + place).cpu().numpy()
+        bin_ = take(keys.flatten(), found).long() - take(floor, unit)
+        waiting = ((unit << 16) + bin_).cpu().numpy()
         with self._lock:
             self.least = np.minimum(self.least, least.cpu().numpy())
             self._waiting.append(waiting)
@@ -99,10 +99,10 @@ class TopCounts:
         if not self._n_waiting:
             return
         waiting = np.concatenate(self._waiting)
-        unit, place = waiting >> 16, waiting & 0xFFFF
-        n_bins = max(self._counts.shape[1], int(place.max()) + 1)
+        unit, bin_ = waiting >> 16, waiting & 0xFFFF
+        n_bins = max(self._counts.shape[1], int(bin_.max()) + 1)
         n_units = len(self.floor)
-        fresh = np.bincount(unit * n_bins + place, minlength=n_units * n_bins)
+        fresh = np.bincount(unit * n_bins + bin_, minlength=n_units * n_bins)
         fresh = fresh.reshape(n_units, n_bins)
         fresh[:, : self._counts.shape[1]] += self._counts
         self._counts, self._waiting, self._n_waiting = fresh, [], 0
@@ -254,11 +254,11 @@ def _find_rank(
     Also how many values lie above that bin, and whether there is such a bin.
     """
     n_units, n_bins = histogram.shape
-    place, above = np.zeros(n_units, dtype=np.int64), np.zeros(n_units, dtype=np.int64)
+    bin_, above = np.zeros(n_units, dtype=np.int64), np.zeros(n_units, dtype=np.int64)
     # Unit by unit: sums of all at once would fill fresh memory as large as the counts.
     for unit, most in enumerate(np.broadcast_to(allowed, n_units)):
         from_top = histogram[unit, ::-1].cumsum()
         n_above = int(np.searchsorted(from_top, most, side="right"))
-        place[unit] = n_bins - 1 - n_above
+        bin_[unit] = n_bins - 1 - n_above
         above[unit] = from_top[n_above - 1] if n_above else 0
-    return place, above, place >= 0
+    return bin_, above, bin_ >= 0

@@ -105,11 +105,11 @@ def forward_maps(
     Parameters
     ----------
     numbers
-        The places of the images among the rows of the data set.
+        The indices of the images among the rows of the data set.
     dtypes
         The type in which each layer is wanted.
     then
-        What to do with a batch, in the thread that computed it: called with the place in
+        What to do with a batch, in the thread that computed it: called with the index in
         ``numbers`` of its first image, and each layer's maps.
 
     Yields

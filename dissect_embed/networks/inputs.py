@@ -21,4 +21,5 @@ def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y 
     mean = (torch.tensor(MEAN, device=images.device) * 255).repeat(width)
     std = (torch.tensor(STD, device=images.device) * 255).repeat(width)
     rows = images.float().flatten(2).sub_(mean).div_(std)
-    return rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+    images_first: Tensor = rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+    return images_first

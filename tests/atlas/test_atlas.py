@@ -185,7 +185,7 @@ def test_units_are_set_beside_chance(run, atlas):
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="needs the extra 'test'")
+    api = pytest.importorskip("playwright.sync_api", reason="needs the group 'test'")
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not chromium:
         pytest.skip("no Chromium on this machine: apt-get install chromium")
@@ -267,7 +267,7 @@ def test_the_keyboard_alone_opens_a_unit(browse, atlas):
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("dark", 360)])
 @pytest.mark.parametrize("address", ["#many/3", "#one/0", "#dead/1", ""])
 def test_nothing_bars_the_way_and_nothing_is_cut_off(browse, atlas, scheme, width, address):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="extra 'test'")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="group 'test'")
     page = browse(atlas, address, scheme, width)
     found = axe.Axe().run(page, options={"preload": False}).response["violations"]
     grave = [v for v in found if v["impact"] in ("serious", "critical")]

@@ -87,7 +87,7 @@ def unite(masks: Sequence[Mask]) -> Mask:
 def _sum_blocks(a: np.ndarray) -> np.ndarray:
     """Add up each 2 x 2 block."""
     rows = a[::2] + a[1::2]
-    return rows[:, ::2] + rows[:, 1::2]
+    return np.asarray(rows[:, ::2] + rows[:, 1::2])
 
 
 @dataclass

@@ -91,7 +91,7 @@ def _name_table() -> UInt8[np.ndarray, "32 32 32"]:
     # Opponent axes: hue decides before lightness does, as it does for people.
     lightness, red_green, yellow_blue = red + green + blue, red - green, red + green - 2 * blue
     distance = lightness**2 + 6 * red_green**2 + 3 * yellow_blue**2
-    return numbers[np.argmin(distance, axis=-1)]
+    return np.asarray(numbers[np.argmin(distance, axis=-1)])
 
 
 def name_colors(rgb: UInt8[np.ndarray, "y2 x2 3"]) -> UInt8[np.ndarray, "y x"]:
@@ -109,7 +109,7 @@ def name_colors(rgb: UInt8[np.ndarray, "y2 x2 3"]) -> UInt8[np.ndarray, "y x"]:
     blocks = rgb.astype(np.uint16)
     total = blocks[::2, ::2] + blocks[1::2, ::2] + blocks[::2, 1::2] + blocks[1::2, 1::2]
     index = total >> 5
-    return _name_table()[index[..., 0], index[..., 1], index[..., 2]]
+    return np.asarray(_name_table()[index[..., 0], index[..., 1], index[..., 2]])
 
 
 assert tuple(PROTOTYPES) == CONCEPTS["color"]

@@ -28,7 +28,7 @@ Material = Callable[[np.random.Generator, int, int, float], Surface]
 def blend(field: Field, low: Color, high: Color) -> Surface:
     """Colour a field: `low` where it is 0, `high` where it is 1."""
     a, b = np.array(low, np.float32), np.array(high, np.float32)
-    return a + field[..., None] * (b - a)
+    return np.asarray(a + field[..., None] * (b - a))
 
 
 def make_pattern(
@@ -60,7 +60,7 @@ def choose_color(rng: np.random.Generator, name: str) -> Color:
 def _gaps(u: Field, v: Field, joint: Real) -> Field:
     """Where the joints between unit rectangles are: 1 on a joint, and half on a lit edge."""
     fu, fv = u - np.floor(u), v - np.floor(v)
-    return ((fu < joint) | (fv < joint * 2)).astype(np.float32)
+    return np.asarray(((fu < joint) | (fv < joint * 2)).astype(np.float32))
 
 
 def _pixels(height: int, width: int, scale: Real) -> tuple[Field, Field]:
@@ -71,7 +71,7 @@ def _pixels(height: int, width: int, scale: Real) -> tuple[Field, Field]:
 
 
 def _shade(color: Color, factor: Field) -> Surface:
-    return np.clip(np.array(color, np.float32) * factor[..., None], 0, 255)
+    return np.asarray(np.clip(np.array(color, np.float32) * factor[..., None], 0, 255))
 
 
 def _streaks(rng: np.random.Generator, height: int, width: int, long: Real, thin: Real) -> Field:
@@ -81,7 +81,7 @@ def _streaks(rng: np.random.Generator, height: int, width: int, long: Real, thin
     position = np.arange(width, dtype=np.float32) / np.float32(squeeze)
     low = np.floor(position)
     column, t = low.astype(np.int64), position - low
-    return noise[:, column] * (1 - t) + noise[:, column + 1] * t
+    return np.asarray(noise[:, column] * (1 - t) + noise[:, column + 1] * t)
 
 
 def _wood(
@@ -118,7 +118,7 @@ def _brick(
     mortar = _gaps(u, v, 0.08)[..., None]
     lit = ((v - row) < np.float32(0.3)).astype(np.float32) * np.float32(0.1)
     joint = np.array(mix_colors(color, (205, 200, 190), 0.8), np.float32)
-    return _shade(color, face + lit) * (1 - mortar) + joint * mortar
+    return np.asarray(_shade(color, face + lit) * (1 - mortar) + joint * mortar)
 
 
 def _metal(
@@ -141,7 +141,7 @@ def _grass(
         color, np.float32(0.52) + blades * np.float32(0.75) + patches * np.float32(0.2)
     )
     surface[..., 0] += patches * 22
-    return np.clip(surface, 0, 255)
+    return np.asarray(np.clip(surface, 0, 255))
 
 
 def _water(
@@ -151,7 +151,7 @@ def _water(
     ripple = _streaks(rng, height, width, 26 * scale, 2.5 * scale)
     glint = np.clip((ripple + swell - np.float32(1.25)) * 5, 0, 1)
     surface = _shade(color, np.float32(0.75) + swell * np.float32(0.35) + ripple * np.float32(0.15))
-    return surface + glint[..., None] * (np.float32(235) - surface) * np.float32(0.8)
+    return np.asarray(surface + glint[..., None] * (np.float32(235) - surface) * np.float32(0.8))
 
 
 def _sand(

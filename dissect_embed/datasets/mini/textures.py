@@ -35,13 +35,13 @@ def make_noise(rng: np.random.Generator, height: int, width: int, cell: Real) ->
     lattice = rng.random((int(row[-1]) + 2, int(column[-1]) + 2), dtype=np.float32)
     rows = lattice[row] + ty[:, None] * (lattice[row + 1] - lattice[row])
     left = rows[:, column]
-    return left + tx * (rows[:, column + 1] - left)
+    return np.asarray(left + tx * (rows[:, column + 1] - left))
 
 
 def make_fractal(rng: np.random.Generator, height: int, width: int, cell: Real) -> Field:
     """Add noise of three sizes, each half as large and half as strong as the one before."""
     coarse, middle, fine = (make_noise(rng, height, width, cell / k) for k in (1, 2, 4))
-    return (4 * coarse + 2 * middle + fine) / 7
+    return np.asarray((4 * coarse + 2 * middle + fine) / 7)
 
 
 def _turned(
@@ -64,12 +64,12 @@ def _upright(rng: np.random.Generator) -> int:
 
 def _wave(x: Field) -> Field:
     """Triangle wave of period 1: 1 at integers, 0 half way."""
-    return np.abs(2 * (x - np.floor(x)) - 1)
+    return np.asarray(np.abs(2 * (x - np.floor(x)) - 1))
 
 
 def _edge(x: Field, period: Real) -> Field:
     """Step at 0 that is about one pixel wide; `x` is in periods."""
-    return np.clip(x * np.float32(period) + np.float32(0.5), 0, 1)
+    return np.asarray(np.clip(x * np.float32(period) + np.float32(0.5), 0, 1))
 
 
 def _split(
@@ -151,7 +151,7 @@ def woven(rng: np.random.Generator, height: int, width: int, period: Real) -> Fi
     across, along = np.where(over, fu, fv), np.where(over, fv, fu)
     strand = np.float32(1) - 3 * across * across - np.float32(1.2) * along * along
     gap = _edge(np.float32(0.43) - np.abs(across), period * 0.8)
-    return np.clip(strand * gap * np.where(over, np.float32(1), np.float32(0.72)), 0, 1)
+    return np.asarray(np.clip(strand * gap * np.where(over, np.float32(1), np.float32(0.72)), 0, 1))
 
 
 def honeycombed(rng: np.random.Generator, height: int, width: int, period: Real) -> Field:
@@ -215,7 +215,7 @@ def crosshatched(rng: np.random.Generator, height: int, width: int, period: Real
     for angle in (turn, turn + 11):
         u, _ = _turned(rng, height, width, period * 0.55, angle)
         strokes.append(_edge(_wave(u) - 1 + thickness, period / 3))
-    return np.maximum(strokes[0], strokes[1])
+    return np.asarray(np.maximum(strokes[0], strokes[1]))
 
 
 def swirly(rng: np.random.Generator, height: int, width: int, period: Real) -> Field:
@@ -244,7 +244,7 @@ def marbled(rng: np.random.Generator, height: int, width: int, period: Real) -> 
     vein = 1 - np.abs(_wave(u + field * np.float32(2.5)) * 2 - 1)
     haze = make_noise(rng, height, width, period) * np.float32(0.3)
     square = vein * vein
-    return np.clip(square * square + haze * vein, 0, 1)
+    return np.asarray(np.clip(square * square + haze * vein, 0, 1))
 
 
 def sprinkled(rng: np.random.Generator, height: int, width: int, period: Real) -> Field:

@@ -25,7 +25,8 @@ def unit_length(x: Float[Tensor, "*batch feature"]) -> Float[Tensor, "*batch fea
             [0.0000, 0.0000]])
     """
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x / norm.where(norm > DEAD, 1)
+    unit: Tensor = x / norm.where(norm > DEAD, 1)
+    return unit
 
 
 def softened_divergence(
