@@ -120,7 +120,7 @@ def draw_neighbours(
                 pixels = read_pixels(gallery, image)
                 for column in range(n_columns):
                     draw_mask(axes[row, column], pixels, masks[row, column])
-            for ax, title in zip(axes[0], titles, strict=True):
-                ax.set_title(title, fontsize=8)
+            for ax, of_unit in zip(axes[0], titles, strict=True):
+                ax.set_title(of_unit, fontsize=8)
         figure.suptitle(f"{title}; where units fire", fontsize=9)
         save_figure(figure, stem)

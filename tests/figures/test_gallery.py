@@ -111,8 +111,8 @@ def test_units_and_images_can_be_named(gallery, tmp_path):
     chosen = Figure2(units=[5, 2, 0], images=["3.jpg", "1.jpg"])
     draw_neighbours(gallery, "t", VECTORS, tmp_path / "x", chosen)
     svg = (tmp_path / "x.svg").read_text()
-    for unit in ("a:5", "a:2", "a:0"):
-        assert unit in svg
+    for text in ("a:5", "a:2", "a:0", "t; where units fire"):
+        assert text in svg
     assert find_images(gallery.source, ["3.jpg", "1.jpg"]) == [3, 1]
     with pytest.raises(ArtefactError, match=r"no image '9\.jpg'"):
         draw_neighbours(gallery, "t", VECTORS, tmp_path / "y", Figure2(images=["9.jpg"]))
@@ -129,7 +129,9 @@ def test_layers_of_few_units_are_drawn(gallery, tmp_path):
     )
     draw_neighbours(one, "t", VECTORS[:1], tmp_path / "one", Figure2())
     draw_sums(one, "t", VECTORS[:1], tmp_path / "three")
-    assert "no pair adds up to a third unit" in (tmp_path / "three.svg").read_text()
+    svg = (tmp_path / "three.svg").read_text()
+    assert "no pair adds up to a third unit" in svg
+    assert "t; pairs that add up to a third unit" in svg
 
 
 def test_a_layer_that_was_not_probed_is_named(files):
