@@ -1,6 +1,7 @@
 """What lies around the package: the hooks are the checks of `make lint`, pages lead somewhere."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,19 @@ def test_the_examples_of_the_page_of_files_work(tiny, tmp_path, write_maps, monk
         exec(blocks[1].replace("profiles.h5", f"{kind}.h5"), {})
     with pytest.raises(AssertionError):
         exec(blocks[1].replace("item.shape", "(1,)"), {})
+
+
+def test_a_wheel_carries_the_workflow():
+    """``dissect-embed run`` reads these from where the wheel is installed."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    carried = {
+        (Path(folder).relative_to("share/dissect-embed") / path.name, path)
+        for folder, patterns in settings["tool"]["setuptools"]["data-files"].items()
+        for pattern in patterns
+        for path in ROOT.glob(pattern)
+    }
+    needed = {ROOT / "Snakefile", ROOT / "environment.yml"}
+    needed |= {path for path in (ROOT / "pipelines").rglob("*") if path.is_file()}
+    assert {path for _, path in carried} == needed
+    # Each where the Snakefile looks for it.
+    assert {ROOT / name for name, _ in carried} == needed

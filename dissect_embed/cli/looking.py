@@ -21,8 +21,12 @@ def run(
         typer.Argument(
             metavar="[CONFIG] [KEY=VALUE]...",
             help="A config file, or the name of one that comes along (broden, cifar100, …), and "
-            "settings such as embedding.dim=8. Other options are Snakemake's.",
+            "settings such as embedding.dim=8. Options that are not listed here, and what follows "
+            "them, are Snakemake's.",
         ),
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="A file to make, by default all; repeat for more.")
     ] = None,
     cores: Annotated[str, typer.Option(help="How many to use, or 'all'.")] = "all",
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what to do.")] = False,
@@ -34,8 +38,8 @@ def run(
 
     snakefile = find_snakefile()
     words = [*(settings or []), *context.args]
-    given = [word for word in words if not word.startswith("-")]
-    options = [word for word in words if word.startswith("-")]
+    first = next((n for n, word in enumerate(words) if word.startswith("-")), len(words))
+    given, options = words[:first], words[first:]
     configs = [word for word in given if "=" not in word]
     if len(configs) > 1:
         msg = f"run: {configs[0]} and {configs[1]}: name one config file; settings are KEY=VALUE"
@@ -44,7 +48,8 @@ def run(
     values: dict[str, Any] = yaml.safe_load(files[0].read_text("utf-8")) if files else {}
     changes = _read_changes([word for word in given if "=" in word])
     load_config(_merge(values, changes))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", cores]
+    command = [sys.executable, "-m", "snakemake", *(target or [])]
+    command += ["--snakefile", str(snakefile), "--cores", cores]
     command += ["--dry-run"] if dry_run else []
     command += ["--configfile", str(files[0])] if files else []
     if changes:

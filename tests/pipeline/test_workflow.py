@@ -308,6 +308,9 @@ def test_from_another_folder_by_a_config_of_ones_own(run, tmp_path):
     assert "results/mine/scores.csv" in printed
     assert "--epochs=2 " in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == [".snakemake", "mine.yaml"]
+    words = ("run", "mine.yaml", "--target", "results/mine/labels.h5", "-n", "--forcerun", "labels")
+    printed = run_command(tmp_path, *words)
+    assert re.findall(r"^rule (\w+):$", printed, re.M) == ["dataset", "labels"], printed
 
 
 @pytest.mark.parametrize(
