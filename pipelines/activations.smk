@@ -68,12 +68,12 @@ if SHARDED:
                 lambda wildcards: wildcards.stage,
                 cases={
                     "activations": [],
-                    "profiles": f"{RESULTS}/activations.h5",
+                    "profiles": [f"{RESULTS}/activations.h5"],
                     "chance": [
                         f"{RESULTS}/activations.h5",
                         f"{RESULTS}/profiles.h5",
                     ],
-                    "similarity": f"{RESULTS}/activations.h5",
+                    "similarity": [f"{RESULTS}/activations.h5"],
                 },
             ),
         output:
