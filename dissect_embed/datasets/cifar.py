@@ -39,7 +39,7 @@ def decode_classes(sources: Sequence[Path], output: Path, name: str) -> ClassCou
     sources
         Folders and tar files, see above.
     output
-        The file to write; its layout is told in `classes`.
+        The file to write; its layout is said in ``datasets.classes``.
     name
         What the data set is called in files made from it.
 

@@ -67,7 +67,7 @@ def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
 def activate_in_place(model: nn.Module) -> int:
     """Let activations overwrite their input where nothing else reads it.
 
-    A hook that keeps the output of a layer must then copy it, as ``probing.probe`` does.
+    A hook that keeps the output of a layer must then copy it, as ``hooks.probe`` does.
 
     Parameters
     ----------
