@@ -165,8 +165,8 @@ def test_pairs_are_those_of_the_vectors_of_the_first_seed(run):
 def test_tables_say_what_they_were_made_from(run):
     opened = Run(run)
     for kind in ("relations", "pairs"):
-        made_from = opened.headers[kind]["made_from"]
+        made_from = opened.header(kind)["made_from"]
         assert made_from == {
-            source: opened.headers[source]["fingerprint"]
+            source: opened.header(source)["fingerprint"]
             for source in ("activations", "profiles", "embedding")
         }

@@ -11,6 +11,7 @@ import yaml
 
 pytest.importorskip("snakemake", reason="needs the extra 'workflow'")
 
+from dissect_embed.distillation.results.names import ZOO
 from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.zoo import NETWORKS
 
