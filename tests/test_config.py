@@ -100,6 +100,23 @@ def test_texts_of_the_command_line_become_numbers():
         ({"distillation": {"dataset": {"mean": [1, 2]}}}, "mean: .*: expected three numbers"),
         ({"activations": {"cache": "some"}}, "activations.cache: 'some': expected 'all', 'none'"),
         ({"shards": 0}, "shards: 0, expected at least 1"),
+        # As Snakemake's command line gives them: texts.
+        ({"embedding": {"target": "minibach"}}, "embedding.target: 'minibach', expected 'mean' or"),
+        ({"embedding": {"dim": "0"}}, "embedding.dim: '0', expected at least 1"),
+        ({"embedding": {"lr": "-0.1"}}, "embedding.lr: '-0.1', expected more than 0"),
+        ({"embedding": {"momentum": "2"}}, "embedding.momentum: '2', expected less than 1"),
+        ({"embedding": {"epochs": "0"}}, "embedding.epochs: '0', expected at least 1"),
+        ({"embedding": {"seeds": ["1", "1"]}}, "embedding.seeds: .*: 1 stands there twice"),
+        (
+            {"dissection": {"quantile": "1"}},
+            "dissection.quantile: '1': expected at most 0.5: it is",
+        ),
+        ({"dissection": {"quantile": "1.5"}}, "dissection.quantile: '1.5': expected at most 0.5"),
+        ({"dissection": {"quantile": "-0.2"}}, "dissection.quantile: '-0.2', expected more than 0"),
+        ({"dissection": {"quantile": "0.995"}}, "dissection.quantile: '0.995': expected at most"),
+        ({"dissection": {"quantile": "nan"}}, "dissection.quantile: 'nan', expected a finite numb"),
+        ({"chance": {"seed": "-1"}}, "chance.seed: '-1', expected at least 0"),
+        ({"atlas": {"colour": "red"}}, "atlas: no such setting in this version; there are run, "),
         ({"embedding": {"dim": 2.5}}, "embedding.dim: 2.5, expected a whole number"),
     ],
 )

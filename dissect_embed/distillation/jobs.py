@@ -142,7 +142,8 @@ def make_prior(
         The weights of a trained network, as ``distil`` takes them; its layers are known, and its
         normalisation where ``distil`` wrote the file.
     model, weights, layers
-        Any other network, see ``networks.models``, and the modules that a student's stages are to match.
+        Any other network, see ``networks.models``, and the modules that a student's stages are to
+        match.
     mean, std
         With ``model``: how its images were normalised; by default as those of the training images.
 
