@@ -116,7 +116,7 @@ def test_texts_of_the_command_line_become_numbers():
         ({"dissection": {"quantile": "0.995"}}, "dissection.quantile: '0.995': expected at most"),
         ({"dissection": {"quantile": "nan"}}, "dissection.quantile: 'nan', expected a finite numb"),
         ({"chance": {"seed": "-1"}}, "chance.seed: '-1', expected at least 0"),
-        ({"atlas": {"colour": "red"}}, "atlas: no such setting in this version; there are run, "),
+        ({"atlas": {"colour": "red"}}, "atlas: no such setting in this version; "),
         ({"embedding": {"dim": 2.5}}, "embedding.dim: 2.5, expected a whole number"),
     ],
 )
