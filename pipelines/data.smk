@@ -17,7 +17,7 @@ if DATASET["name"] == "mini":
             images=DATASET["images"],
             version=VERSIONS["mini"],
         shell:
-            "dissect-embed mini --images {params.images} --output {params.root:q} --log {log:q}"
+            "dissect-embed mini --images {params.images} --threads {threads} --output {params.root:q} --log {log:q}"
 
 elif DATASET["sources"]:
 

@@ -43,7 +43,7 @@ if IMAGES["name"] == "shapes":
         shell:
             "dissect-embed shapes --images-per-class {params.train} "
             "--test-images-per-class {params.test} --seed {params.seed} "
-            "--output {output:q} --log {log:q}"
+            "--threads {threads} --output {output:q} --log {log:q}"
 
 elif IMAGES["sources"] or IMAGES["download"]:
 
@@ -68,7 +68,7 @@ elif IMAGES["sources"] or IMAGES["download"]:
             version=VERSIONS["classes"],
         shell:
             "dissect-embed classes {params.sources:q} --name {params.name:q} "
-            "--output {output:q} --log {log:q}"
+            "--threads {threads} --output {output:q} --log {log:q}"
 
 
 # Small networks gain more from a core each than from two cores for one.

@@ -1,6 +1,7 @@
 """The house: who may import whom, who spells a file's paths, how long a room may be."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,24 @@ def test_what_the_snakefile_asks_for_loads_no_torch(name):
                 inner = PACKAGE.joinpath(*parts[1:])
                 source = inner / "__init__.py" if inner.is_dir() else inner.with_suffix(".py")
                 todo += [source] if source not in seen else []
+
+
+def test_every_rule_passes_the_version_of_what_it_makes():
+    """Snakemake makes again what a setting of its rule changes for, not what the code does."""
+    text = "\n".join(p.read_text() for p in sorted((PACKAGE.parent / "pipelines").glob("*.smk")))
+    rules = re.split(r"^ *rule (\w+):\n", text, flags=re.MULTILINE)[1:]
+    lacking = [
+        name
+        for name, body in zip(rules[::2], rules[1::2], strict=True)
+        if not re.search(r"^ +version=", body, flags=re.MULTILINE)
+    ]
+    assert len(rules) > 40
+    assert lacking == []
+
+
+def test_every_rule_that_computes_passes_its_threads():
+    for path in (PACKAGE.parent / "pipelines").glob("*.smk"):
+        for body in re.split(r"^ *rule \w+:\n", path.read_text(), flags=re.MULTILINE)[1:]:
+            if "threads: 16" in body and "dissect-embed " in body:
+                command = re.search(r"dissect-embed (\w+)", body)[1]
+                assert "--threads {threads}" in body, command

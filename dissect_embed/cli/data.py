@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from dissect_embed.cli.options import Data, Log, Name, Out, Split, log_to, setting
+from dissect_embed.cli.options import Data, Log, Name, Out, Split, Threads, log_to, setting
 from dissect_embed.config import Dataset
 
 
@@ -14,6 +14,7 @@ def mini(
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
     images: int = setting(Dataset, "images"),
     seed: int = 0,
+    threads: Threads = None,
     log: Log = None,
 ) -> None:
     """Render the embedded data set in Broden's format."""
@@ -21,7 +22,7 @@ def mini(
 
     log_to(log)
     images = Dataset(images=images).images
-    render_mini(output, n_images=images, seed=seed)
+    render_mini(output, n_images=images, seed=seed, n_jobs=threads or -1)
     logging.info("%s: %d images", output, images)
 
 

@@ -44,6 +44,7 @@ def classes(
     name: Annotated[
         str | None, typer.Option(help="Of the data set; by default OUTPUT's folder's.")
     ] = None,
+    threads: Threads = None,
     log: Log = None,
 ) -> None:
     """Decode images in class folders, such as CIFAR-100, into one file to distil on."""
@@ -54,7 +55,7 @@ def classes(
     if not sources:
         msg = "nothing to decode: add --source PATH, or --download FOLDER to fetch CIFAR-100"
         raise typer.BadParameter(msg)
-    counts = decode_classes(sources, output, name or output.resolve().parent.name)
+    counts = decode_classes(sources, output, name or output.resolve().parent.name, n_jobs=threads)
     logging.info("%s: %s", output, counts)
 
 
@@ -63,6 +64,7 @@ def shapes(
     images_per_class: int = setting(Classes, "images_per_class"),
     test_images_per_class: int = setting(Classes, "test_images_per_class"),
     seed: int = setting(Classes, "seed"),
+    threads: Threads = None,
     log: Log = None,
 ) -> None:
     """Render the embedded data set of 100 classes to distil on, in place of CIFAR-100."""
@@ -73,7 +75,11 @@ def shapes(
         images_per_class=images_per_class, test_images_per_class=test_images_per_class, seed=seed
     )
     counts = render_shapes(
-        output, settings.images_per_class, settings.test_images_per_class, seed=settings.seed
+        output,
+        settings.images_per_class,
+        settings.test_images_per_class,
+        seed=settings.seed,
+        n_jobs=threads or -1,
     )
     logging.info("%s: %s", output, counts)
 

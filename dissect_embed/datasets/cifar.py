@@ -29,7 +29,9 @@ from dissect_embed.errors import DatasetError
 _CHUNK = 500  # images that a process decodes at a time
 
 
-def decode_classes(sources: Sequence[Path], output: Path, name: str) -> ClassCounts:
+def decode_classes(
+    sources: Sequence[Path], output: Path, name: str, n_jobs: int | None = None
+) -> ClassCounts:
     """Decode a data set of classes into ``classes.h5``.
 
     Everything is held in memory on the way: 300 MB for CIFAR-100.
@@ -40,6 +42,8 @@ def decode_classes(sources: Sequence[Path], output: Path, name: str) -> ClassCou
         Folders and tar files, see above.
     output
         The file to write; its layout is said in ``datasets.classes``.
+    n_jobs
+        Processes to decode with, by default one for each core.
     name
         What the data set is called in files made from it.
 
@@ -55,7 +59,7 @@ def decode_classes(sources: Sequence[Path], output: Path, name: str) -> ClassCou
     classes = _check_classes(sources, images, folders)
     images.sort(key=_order)
     _check_unique(images)
-    pixels = _decode_all(images)
+    pixels = _decode_all(images, n_jobs)
     number = {class_name: n for n, class_name in enumerate(classes)}
     labels = np.array([number[entry.class_name] for entry in images], np.int64)
     n_train = sum(entry.split == "train" for entry in images)
@@ -149,13 +153,13 @@ def _check_unique(images: Sequence[Entry]) -> None:
             raise DatasetError(msg)
 
 
-def _decode_all(images: Sequence[Entry]) -> UInt8[np.ndarray, "image y x 3"]:
+def _decode_all(images: Sequence[Entry], n_jobs: int | None) -> UInt8[np.ndarray, "image y x 3"]:
     """Decode images, all of the size of the first, in their order."""
     first = _decode(images[0])
     pixels = np.empty((len(images), *first.shape), np.uint8)
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     # Threads would wait for one another: around so small an image most of the work is Python's.
-    work = Parallel(n_jobs=min(cpu_count(), len(chunks)), return_as="generator")(
+    work = Parallel(n_jobs=min(n_jobs or cpu_count(), len(chunks)), return_as="generator")(
         delayed(_decode_chunk)(chunk, images[0].place, first.shape) for chunk in chunks
     )
     with tqdm(desc="decode", total=len(images), unit=" images", disable=None) as bar:
