@@ -178,7 +178,11 @@ def test_the_fingerprint_tells_pixels_labels_and_names_apart(folder, tmp_path):
     assert content() == content()
     assert len({content(), content(value=1), content(label=0), content(second="c")}) == 4
     one, other = decode(tmp_path, folder), decode(tmp_path, folder, name="other")
-    assert load_classes(one, "test").fingerprint != load_classes(other, "test").fingerprint
+    # The file's own fingerprint attests what it holds: a name is none of it.
+    assert load_classes(one, "test").fingerprint == load_classes(other, "test").fingerprint
+    Image.new("RGB", (32, 32), (9, 9, 9)).save(folder / "train/apple/a.png")
+    changed = load_classes(decode(tmp_path, folder), "test").fingerprint
+    assert changed != load_classes(other, "test").fingerprint
 
 
 def test_hidden_files_and_what_lies_beside_classes_is_passed_over(folder, tmp_path):
