@@ -8,6 +8,7 @@ from dissect_embed.workflow import (
     TRAINING_VERSION,
     VERSIONS,
     ConfigError,
+    content_state,
     data_state,
     file_state,
     is_path,
@@ -82,7 +83,7 @@ REPLAY = (
 # What Snakemake sees of the network beside its settings; that of weights made here is their date.
 NETWORK_STATE = [
     network_state(MODEL["name"]),
-    file_state(WEIGHTS) if is_path(MODEL["weights"]) else "",
+    content_state(WEIGHTS) if is_path(MODEL["weights"]) else "",
 ]
 
 

@@ -38,7 +38,7 @@ from dissect_embed.settings import (
 
 def _read_cache(value: Any) -> Any:
     if value in ("all", "none") or (isinstance(value, list | tuple) and value):
-        return tuple(value) if isinstance(value, list | tuple) else value
+        return unique(tuple(value)) if isinstance(value, list | tuple) else value
     msg = "expected 'all', 'none' or a list of layers"
     raise ValueError(msg)
 

@@ -12,9 +12,10 @@ from dissect_embed.config import Activations, Chance, Dissection, Embedding
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
-from dissect_embed.errors import ArtefactError
+from dissect_embed.errors import ArtefactError, ConfigError, ModelError
 from dissect_embed.labels import write_labels
 from dissect_embed.memory import keep_freed_memory
+from dissect_embed.networks.forward import prepare_network
 from dissect_embed.relations import write_relations
 from dissect_embed.run import Run
 from dissect_embed.scoring import write_scores
@@ -59,16 +60,28 @@ def dissect(
     Raises
     ------
     ArtefactError
-        If ``out`` holds something already.
+        If ``out`` holds something already, or is a file.
     ConfigError, DatasetError, ModelError, DiskSpaceError
         If a setting, the data set, a layer or the disk will not do.
     """
+    if isinstance(layers, str) or not all(isinstance(layer, str) for layer in layers):
+        msg = f"layers: {layers!r}, expected a list of names of modules"
+        raise ConfigError(msg)
+    if not isinstance(network, nn.Module):
+        msg = f"network: {type(network).__name__}, expected a torch.nn.Module"
+        raise ModelError(msg)
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.is_file() or (folder.exists() and any(folder.iterdir())):
         msg = f"{folder}: holds files already; name another folder, or open it with open_run"
         raise ArtefactError(msg)
     keep_freed_memory()
     data = load_broden(Path(dataset), split)
+    # Before the long work, all that may be refused.
+    activations.cached(layers)
+    prepare_network(
+        network, layers, data.image_size,
+        batch_size=activations.batch_size, precision=activations.precision, device=device,
+    )  # fmt: skip
     path = {
         kind: folder / f"{kind}.h5"
         for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding")

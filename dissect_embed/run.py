@@ -42,6 +42,7 @@ class Run(RunFolder):
         """
         from dissect_embed.datasets.broden import load_broden
 
+        self.need("activations")
         recorded = self.config["dataset"]
         folder = Path(root or recorded["root"])
         if not (folder / "index.csv").is_file():
@@ -65,14 +66,20 @@ class Run(RunFolder):
 
         Raises
         ------
-        ModelError
-            If it cannot be built again from what is recorded, as one given in Python.
+        ArtefactError, ModelError
+            If it was given in Python, or cannot be built again from what is recorded.
         """
         from dissect_embed.networks.models import build_model
 
         if self._network is not None:
             return self._network
         model = self.config["model"]
+        if model["weights"] == "given":
+            msg = (
+                f"{self.folder}: its network, {model['name']}, was given in Python; name it again: "
+                "open_run(folder, network)"
+            )
+            raise ArtefactError(msg)
         trained = self.folder / "model.pt"
         return build_model(
             model["name"], str(trained) if model["weights"] == "trained" else model["weights"]
@@ -184,7 +191,7 @@ class Run(RunFolder):
 
         vectors = torch.from_numpy(self.vectors(layer))
         unit = self.check_unit(layer, unit, len(vectors))
-        near, cosines = nearest_units(vectors, n)
+        near, cosines = nearest_units(vectors, self.check_number(n))
         with self.open_profiles() as profiles:
             names, best = profiles.best_names(layer), profiles[layer].best.iou
         rows = [
@@ -200,7 +207,7 @@ class Run(RunFolder):
             unit = self.check_unit(layer, unit, of_layer.n_units)
             peak = of_layer.peaks[:, unit]
             threshold = profiles[layer].threshold[unit]
-            order = np.argsort(-peak, kind="stable")[:n].tolist()
+            order = np.argsort(-peak, kind="stable")[: self.check_number(n)].tolist()
             rows = [(source.images[i], float(peak[i]), bool(peak[i] > threshold)) for i in order]
         return _as_frame(rows, ("image", "peak", "fires"))
 
@@ -210,6 +217,7 @@ class Run(RunFolder):
         """Return a figure of a unit's top images of different content, clear where it fires."""
         from dissect_embed.figures.unit import draw_unit
 
+        n = self.check_number(n)
         with self.gallery(self.check_layer(layer), dataset=dataset) as gallery:
             return draw_unit(gallery, self.check_unit(layer, unit, len(gallery.thresholds)), n)
 
@@ -242,7 +250,8 @@ def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:
     Raises
     ------
     ArtefactError
-        If it is none, empty, half made, of another version, or has files of two runs.
+        If it is none, empty, of another version, or has files of two runs. What of a run that is
+        half made is missing is said when it is asked for.
     """
     run = Run(folder, network)
     run.check()

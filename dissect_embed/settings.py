@@ -85,6 +85,14 @@ class Section(BaseModel):
     path: ClassVar[str] = ""
 
     def __init__(self, **values: Any) -> None:
+        # No setting is a truth value, which Python would take for 0 or 1.
+        wrong = [
+            f"{key}: {v!r}, expected another"
+            for key, v in values.items()
+            if v is True or v is False
+        ]
+        if wrong:
+            raise ConfigError("; ".join(f"{self.path}.{line}".strip(".") for line in wrong))
         try:
             super().__init__(**values)
         except ValidationError as error:

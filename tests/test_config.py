@@ -100,6 +100,9 @@ def test_texts_of_the_command_line_become_numbers():
         ({"distillation": {"dataset": {"mean": [1, 2]}}}, "mean: .*: expected three numbers"),
         ({"activations": {"cache": "some"}}, "activations.cache: 'some': expected 'all', 'none'"),
         ({"shards": 0}, "shards: 0, expected at least 1"),
+        ({"shards": True}, "shards: True, expected another"),
+        ({"embedding": {"dim": True}}, "embedding.dim: True, expected another"),
+        ({"activations": {"cache": ["a", "a"]}}, "activations.cache: .*: 'a' stands there twice"),
         # As Snakemake's command line gives them: texts.
         ({"embedding": {"target": "minibach"}}, "embedding.target: 'minibach', expected 'mean' or"),
         ({"embedding": {"dim": "0"}}, "embedding.dim: '0', expected at least 1"),

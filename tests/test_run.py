@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import dissect_embed as de
-from dissect_embed.errors import ArtefactError, ConfigError
+from dissect_embed.errors import ArtefactError, ConfigError, ModelError
 
 SETTINGS = {
     "activations": de.Activations(batch_size=2),
@@ -120,6 +120,10 @@ def test_a_unit_is_shown(run, tmp_path):
         (lambda r: r.images("1", 5), "1 has the units 0 to 4, not 5"),
         (lambda r: r.show("9", 0), "no layer '9'"),
         (lambda r: r.vectors("3", seed=1), "no vectors of seed 1; there are 3, 8"),
+        (lambda r: r.images("3", 1, n=-1), "n: -1, expected a whole number of at least 1"),
+        (lambda r: r.neighbours("3", 1, n=0), "n: 0, expected a whole number of at least 1"),
+        (lambda r: r.show("3", 1, n=-2), "n: -2, expected a whole number of at least 1"),
+        (lambda r: de.open_run(r.folder).network(), r"given in Python; name it again: open_run"),
     ],
 )
 def test_what_is_not_there_is_named(run, ask, message):
@@ -180,3 +184,26 @@ def test_a_run_of_which_a_file_was_swapped(run, tmp_path):
     shutil.copy(other.folder / "profiles.h5", mixed)
     with pytest.raises(ArtefactError, match=r"made from another profiles than .*profiles\.h5"):
         de.open_run(mixed)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("3", r"layers: '3', expected a list of names of modules"),
+        ([], "no layer is named"),
+        (["3", "3"], "'3' is named twice"),
+        (["7"], "has no layer '7'"),
+    ],
+)
+def test_what_is_refused_is_refused_before_anything_is_written(run, tmp_path, layers, message):
+    out = tmp_path / "out"
+    with pytest.raises((ModelError, ConfigError), match=message):
+        de.dissect(network(), run.folder.parent / "tiny", layers, out)
+    assert not out.exists()
+
+
+def test_a_file_is_no_folder(run, tmp_path):
+    tiny = run.folder.parent / "tiny"
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtefactError, match="holds files already"):
+        de.dissect(network(), tiny, ["1"], tmp_path / "file")

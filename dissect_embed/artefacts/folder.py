@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from dissect_embed.artefacts.activations import Activations, open_activations
 from dissect_embed.artefacts.chance import Chance, open_chance
@@ -202,19 +203,26 @@ class RunFolder:
 
     def check_unit(self, layer: str, unit: int, n_units: int) -> int:
         """Return a unit, of which it is known that the layer has it."""
-        if not 0 <= unit < n_units:
-            msg = f"{self.folder}: {layer} has the units 0 to {n_units - 1}, not {unit}"
+        if not isinstance(unit, int | np.integer) or not 0 <= unit < n_units:
+            msg = f"{self.folder}: {layer} has the units 0 to {n_units - 1}, not {unit!r}"
             raise ArtefactError(msg)
         return int(unit)
+
+    def check_number(self, n: int) -> int:
+        """Return how many rows are asked for, of which it is known that it is some."""
+        if not isinstance(n, int | np.integer) or n < 1:
+            msg = f"n: {n!r}, expected a whole number of at least 1"
+            raise ArtefactError(msg)
+        return int(n)
 
 
 def _header_of(path: Path, file: h5py.File) -> dict[str, Any]:
     try:
         return {
-            "config": json.loads(file.attrs["config"]),
-            "made_from": json.loads(file.attrs["made_from"]),
+            "config": dict(json.loads(file.attrs["config"])),
+            "made_from": dict(json.loads(file.attrs["made_from"])),
             "fingerprint": str(file.attrs["fingerprint"]),
         }
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError) as error:
         msg = f"{path}: damaged (attribute {error}); make it again"
         raise ArtefactError(msg) from error

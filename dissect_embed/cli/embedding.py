@@ -78,7 +78,9 @@ def score(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default RUN/scores.csv.")
     ] = None,
-    controls: Annotated[Path | None, typer.Option(help="By default RUN/controls.csv.")] = None,
+    controls: Annotated[
+        Path | None, typer.Option(help="By default controls.csv beside OUTPUT.")
+    ] = None,
     expect: Expect = [],  # noqa: B006
     threads: Threads = None,
     log: Log = None,
@@ -88,6 +90,7 @@ def score(
     from dissect_embed.scoring import write_scores
 
     log_to(log)
-    output, controls = output or run / "scores.csv", controls or run / "controls.csv"
+    output = output or run / "scores.csv"
+    controls = controls or output.with_name("controls.csv")
     write_scores(Folder(run), output, controls, expected=read_expected(expect), n_threads=threads)
     logging.info("%s, %s: done", output, controls)

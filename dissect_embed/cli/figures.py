@@ -35,7 +35,7 @@ def figure4(run: RunFolder, output: Svg = None, log: Log = None) -> None:
     log_to(log)
     output = output or run / "figures/figure4.svg"
     draw_figure4(Folder(run), output.with_suffix(""))
-    logging.info("%s: done", output)
+    logging.info("%s: done", output.with_suffix(".svg"))
 
 
 def detectors(
@@ -52,7 +52,7 @@ def detectors(
     settings = Dissection(detector_iou=detector_iou)
     output = output or run / "figures/detectors.svg"
     draw_detectors(Folder(run), output.with_suffix(""), settings)
-    logging.info("%s: done", output)
+    logging.info("%s: done", output.with_suffix(".svg"))
 
 
 def relations(
@@ -60,7 +60,7 @@ def relations(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="By default RUN/relations.csv.")
     ] = None,
-    pairs: Annotated[Path | None, typer.Option(help="By default RUN/pairs.csv.")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="By default pairs.csv beside OUTPUT.")] = None,
     dataset: Moved = None,
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
@@ -72,7 +72,8 @@ def relations(
     from dissect_embed.run import Run
 
     log_to(log)
-    output, pairs = output or run / "relations.csv", pairs or run / "pairs.csv"
+    output = output or run / "relations.csv"
+    pairs = pairs or output.with_name("pairs.csv")
     write_relations(
         Run(run), output, pairs, dataset=dataset, expected=read_expected(expect), device=device,
         n_threads=threads,
@@ -100,7 +101,7 @@ def figure2(
     output = output or run / "figures/figure2.svg"
     stem = output.with_suffix("")
     draw_figure2(Run(run), stem, settings, layer=layer, dataset=dataset, device=device)
-    logging.info("%s: done", output)
+    logging.info("%s: done", output.with_suffix(".svg"))
 
 
 def figure3(
@@ -118,7 +119,7 @@ def figure3(
     log_to(log)
     output = output or run / "figures/figure3.svg"
     draw_figure3(Run(run), output.with_suffix(""), layer=layer, dataset=dataset, device=device)
-    logging.info("%s: done", output)
+    logging.info("%s: done", output.with_suffix(".svg"))
 
 
 def export(
@@ -127,7 +128,8 @@ def export(
         Path | None, typer.Option("--output", "-o", help="By default RUN/vectors.npz.")
     ] = None,
     projector: Annotated[
-        Path | None, typer.Option(help="The projector's folder, by default RUN/projector.")
+        Path | None,
+        typer.Option(help="The projector's folder, by default projector beside OUTPUT."),
     ] = None,
     dataset: Moved = None,
     device: Device = "auto",
@@ -139,7 +141,8 @@ def export(
 
     log_to(log)
     opened = Run(run)
-    output, projector = output or run / "vectors.npz", projector or run / "projector"
+    output = output or run / "vectors.npz"
+    projector = projector or output.with_name("projector")
     write_projector(opened, projector, dataset=dataset, device=device)
     write_npz(opened, output)
     logging.info("%s, %s: done", output, projector)

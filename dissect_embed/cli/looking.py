@@ -32,8 +32,6 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Only say what to do.")] = False,
 ) -> None:
     """Make all files of a run in this folder, or what is missing of them: calls Snakemake."""
-    import yaml
-
     from dissect_embed.workflow import find_snakefile, load_config
 
     snakefile = find_snakefile()
@@ -45,7 +43,7 @@ def run(
         msg = f"run: {configs[0]} and {configs[1]}: name one config file; settings are KEY=VALUE"
         raise ConfigError(msg)
     files = [_find_config(name, snakefile) for name in configs]
-    values: dict[str, Any] = yaml.safe_load(files[0].read_text("utf-8")) if files else {}
+    values = _read_config_file(files[0]) if files else {}
     changes = _read_changes([word for word in given if "=" in word])
     load_config(_merge(values, changes))
     command = [sys.executable, "-m", "snakemake", *(target or [])]
@@ -69,6 +67,21 @@ def _find_config(name: str, snakefile: Path) -> Path:
     known = ", ".join(sorted(path.stem for path in shipped.glob("*.yaml")))
     msg = f"run: no config file {name}; name a file, one of {known}, or a setting as KEY=VALUE"
     raise ConfigError(msg)
+
+
+def _read_config_file(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        msg = f"{path}: no YAML that can be read ({reason}); correct it"
+        raise ConfigError(msg) from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        msg = f"{path}: expected settings by name, such as 'run: mine'"
+        raise ConfigError(msg)
+    return values
 
 
 def _read_changes(pairs: list[str]) -> dict[str, Any]:

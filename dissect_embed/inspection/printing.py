@@ -70,6 +70,9 @@ def print_inspection(
     if path.is_dir():
         _print_run(console, path, concept, unit, dataset, top, detector_iou)
         return
+    if path.is_file() and path.suffix != ".h5":
+        msg = f"{path}: no HDF5 file; name the folder of a run, or one of its .h5 files"
+        raise ArtefactError(msg)
     header = read_header(path)
     _check_options(path, header.schema, concept, unit, dataset, top)
     if concept is None and unit is None:

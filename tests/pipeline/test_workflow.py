@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dissect_embed.cli.looking import _read_config_file
+from dissect_embed.errors import ConfigError
+
 pytest.importorskip("snakemake", reason="needs the extra 'workflow'")
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +247,9 @@ def test_other_weights_under_the_same_path_are_seen(run, tmp_path):
     assert printed.endswith("exit 0"), printed
     assert planned(run, target, change=change) == set()
     torch.save(states[1], tmp_path / "other.pt")
+    date = weights.stat()
     replace_keeping_date(weights, (tmp_path / "other.pt").read_bytes())
+    os.utime(weights, ns=(date.st_atime_ns, date.st_mtime_ns))  # to the nanosecond
     assert planned(run, target, change=change) == {"activations"}
 
 
@@ -318,7 +323,25 @@ def test_from_another_folder_by_a_config_of_ones_own(run, tmp_path):
     ],
 )
 def test_what_the_command_run_cannot_read(tmp_path, words, message):
+    """Neither settings nor files; what it cannot read of a config file: the next."""
     printed = run_command(tmp_path, "run", *words)
     assert message in printed
     assert printed.endswith("exit 1")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"run: [mine", "no YAML that can be read"),
+        (b"", "expected settings by name"),
+        (b"- run", "expected settings by name"),
+        (b"1: 2", "expected settings by name"),
+        (b"run: \xff", "no YAML that can be read"),
+    ],
+)
+def test_a_config_file_that_is_none(tmp_path, content, message):
+    config = tmp_path / "mine.yaml"
+    config.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        _read_config_file(config)
