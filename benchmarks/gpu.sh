@@ -117,7 +117,7 @@ first() {
       --device "$device" --json "$out/training.json"
   on_device stages 120 "$python" benchmarks/memory.py --images $few --weights random \
       --epochs "${embed[0]}" --steps "${embed[1]}" --stage mini --stage activations \
-      --stage labels --stage dissect --stage similarity --stage embed --stage "embed, cpu" \
+      --stage labels --stage dissect --stage chance --stage similarity --stage embed --stage "embed, cpu" \
       --device "$device" --json "$out/stages.json"
   on_device dissect-large 300 "$python" benchmarks/dissect.py "$work/mini-large" --images $many \
       --repeat 1 "${batches[@]}" "${kinds[@]}" "${caches[@]}" \

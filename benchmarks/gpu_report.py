@@ -151,17 +151,17 @@ def _show_dissection(content: dict[str, Any]) -> None:
     lines = []
     for row in content["rows"].values():
         each = {k: statistics.median(v) / row["images"] * 1e3 for k, v in row["seconds"].items()}
-        bare, _, labels, activations, profiles, whole = each.values()
+        bare, _, labels, activations, profiles, chance, whole = each.values()
         ratio = row["ratio"]["whole dissection"]
         lines.append(
             f"{row['images']} | {row['precision']} | {row['cache']} | {bare:.3f} | {labels:.3f} "
-            f"| {activations:.3f} | {profiles:.3f} | {whole:.3f} | {ratio:.2f} "
+            f"| {activations:.3f} | {profiles:.3f} | {chance:.3f} | {whole:.3f} | {ratio:.2f} "
             f"| {whole * BRODEN / 1e3:.0f} | {max(row['device_mb'].values()):.0f} "
             f"| {row['process_mb']:.0f}"
         )
     _print_table(
         "images | precision | cache | bare forward pass, ms an image | labels | activations "
-        "| profiles | whole | ratio | Broden, s | device, MB | process, MB",
+        "| profiles | chance | whole | ratio | Broden, s | device, MB | process, MB",
         lines,
     )
 
