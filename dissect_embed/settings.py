@@ -87,12 +87,12 @@ class Section(BaseModel):
     def __init__(self, **values: Any) -> None:
         # No setting is a truth value, which Python would take for 0 or 1.
         wrong = [
-            f"{key}: {v!r}, expected another"
-            for key, v in values.items()
-            if v is True or v is False
+            f"{self.path}.{key}: {value!r}, expected no truth value".lstrip(".")
+            for key, value in values.items()
+            if isinstance(value, bool) and key in type(self).model_fields
         ]
         if wrong:
-            raise ConfigError("; ".join(f"{self.path}.{line}".strip(".") for line in wrong))
+            raise ConfigError("; ".join(wrong))
         try:
             super().__init__(**values)
         except ValidationError as error:

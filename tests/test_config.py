@@ -100,8 +100,8 @@ def test_texts_of_the_command_line_become_numbers():
         ({"distillation": {"dataset": {"mean": [1, 2]}}}, "mean: .*: expected three numbers"),
         ({"activations": {"cache": "some"}}, "activations.cache: 'some': expected 'all', 'none'"),
         ({"shards": 0}, "shards: 0, expected at least 1"),
-        ({"shards": True}, "shards: True, expected another"),
-        ({"embedding": {"dim": True}}, "embedding.dim: True, expected another"),
+        ({"shards": True}, "shards: True, expected no truth value"),
+        ({"embedding": {"dim": True}}, "embedding.dim: True, expected no truth value"),
         ({"activations": {"cache": ["a", "a"]}}, "activations.cache: .*: 'a' stands there twice"),
         # As Snakemake's command line gives them: texts.
         ({"embedding": {"target": "minibach"}}, "embedding.target: 'minibach', expected 'mean' or"),

@@ -21,5 +21,5 @@ def normalise(images: UInt8[Tensor, "image y x 3"]) -> Float[Tensor, "image 3 y 
     mean = (torch.tensor(MEAN, device=images.device) * 255).repeat(width)
     std = (torch.tensor(STD, device=images.device) * 255).repeat(width)
     rows = images.float().flatten(2).sub_(mean).div_(std)
-    images_first: Tensor = rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
-    return images_first
+    channels_last: Tensor = rows.unflatten(2, (width, 3)).permute(0, 3, 1, 2)
+    return channels_last
