@@ -5,12 +5,15 @@ import torch
 from torch import nn
 
 from dissect_embed.activations import write_activations
+from dissect_embed.chance import write_chance
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import DeviceError
+from dissect_embed.pretraining import train_model
 from dissect_embed.relations import write_relations
+from dissect_embed.run import Run
 from dissect_embed.similarity import write_similarity
 
 
@@ -50,14 +53,19 @@ def test_every_stage_refuses_a_device_that_is_not_there_in_a_line(tmp_path, tiny
     tables = tmp_path / "a.csv", tmp_path / "b.csv"
     a, b, absent = tmp_path / "a.h5", tmp_path / "b.h5", {"device": "cuda:99"}
     network, data = nn.Sequential(nn.Conv2d(3, 2, 3)), load_broden(tiny)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/labels.h5").touch()
+    run = Run(tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
     for refused in (
-        lambda: write_activations(a, data, network, ["0"], config={}, **absent),
+        lambda: write_activations(a, data, network, ["0"], **absent),
         lambda: write_profiles(a, b, b, **absent),
         lambda: write_thresholds(a, b, **absent),
         lambda: write_similarity(a, b, **absent),
         lambda: write_embedding(a, b, b, **absent),
-        lambda: write_relations(*tables, a, b, b, **absent),
+        lambda: write_chance(a, b, b, b, **absent),
+        lambda: write_relations(run, *tables, **absent),
+        lambda: train_model(a, "resnet18", data, None, **absent),
     ):
         with pytest.raises(DeviceError, match=f"^--device cuda:99: {there}.*$"):
             refused()
