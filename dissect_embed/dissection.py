@@ -23,7 +23,8 @@ from dissect_embed.config import Dissection
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.mathematics.pairings import LayerCounts, Pairings
+from dissect_embed.mathematics.iou import LayerCounts
+from dissect_embed.mathematics.pairings import Pairings
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.mathematics.thresholds import compute_thresholds
 from dissect_embed.networks.forward import DTYPES

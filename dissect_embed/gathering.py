@@ -27,7 +27,7 @@ from dissect_embed.artefacts.profiles import (
 from dissect_embed.artefacts.shards import parse_shard
 from dissect_embed.artefacts.similarity import Similarity, write_target
 from dissect_embed.errors import ArtefactError
-from dissect_embed.mathematics.pairings import LayerCounts
+from dissect_embed.mathematics.iou import LayerCounts
 
 
 def gather(

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,9 @@ def test_every_rule_that_computes_passes_its_threads():
             if "threads: 16" in body and "dissect-embed " in body:
                 command = re.search(r"dissect-embed (\w+)", body)[1]
                 assert "--threads {threads}" in body, command
+
+
+@pytest.mark.parametrize("name", ["tally", "figures.figure4", "figures.detectors", "cli"])
+def test_what_only_reads_tables_does_not_wait_for_torch(name):
+    code = f"import sys, dissect_embed.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,8 +18,7 @@ from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
 from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
 from dissect_embed.artefacts.profiles import ConceptTable
-from dissect_embed.mathematics.iou import compute_iou
-from dissect_embed.mathematics.pairings import LayerCounts
+from dissect_embed.mathematics.iou import LayerCounts, compute_iou
 
 
 class Chance:

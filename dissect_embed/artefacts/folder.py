@@ -4,21 +4,24 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
-from dissect_embed.artefacts.activations import Activations, open_activations
 from dissect_embed.artefacts.chance import Chance, open_chance
-from dissect_embed.artefacts.embedding import Embedding, open_embedding
 from dissect_embed.artefacts.files import check_version, open_hdf5
 from dissect_embed.artefacts.kinds import HDF5_KINDS, KINDS, remedy
-from dissect_embed.artefacts.labels import Labels, open_labels
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
-from dissect_embed.artefacts.similarity import Similarity, open_similarity
 from dissect_embed.artefacts.tables import COLUMNS, Table, read_table
 from dissect_embed.errors import ArtefactError
+
+# These need torch, and what only reads tables and profiles shall not wait for it.
+if TYPE_CHECKING:
+    from dissect_embed.artefacts.activations import Activations
+    from dissect_embed.artefacts.embedding import Embedding
+    from dissect_embed.artefacts.labels import Labels
+    from dissect_embed.artefacts.similarity import Similarity
 
 # The files of a run: HDF5 files, and tables, which have a JSON beside them.
 FILES = tuple(kind for kind in HDF5_KINDS if kind not in ("classes", "prior", "thresholds"))
@@ -88,14 +91,18 @@ class RunFolder:
         return [str(layer) for layer in self.config["layers"]]
 
     @contextmanager
-    def open_activations(self) -> Iterator[Activations]:
+    def open_activations(self) -> Iterator["Activations"]:
         """Open ``activations.h5``."""
+        from dissect_embed.artefacts.activations import open_activations
+
         with open_activations(self.need("activations")) as file:
             yield file
 
     @contextmanager
-    def open_labels(self) -> Iterator[Labels]:
+    def open_labels(self) -> Iterator["Labels"]:
         """Open ``labels.h5``."""
+        from dissect_embed.artefacts.labels import open_labels
+
         with open_labels(self.need("labels")) as file:
             yield file
 
@@ -112,14 +119,18 @@ class RunFolder:
             yield file
 
     @contextmanager
-    def open_similarity(self) -> Iterator[Similarity]:
+    def open_similarity(self) -> Iterator["Similarity"]:
         """Open ``similarity.h5``."""
+        from dissect_embed.artefacts.similarity import open_similarity
+
         with open_similarity(self.need("similarity")) as file:
             yield file
 
     @contextmanager
-    def open_embedding(self) -> Iterator[Embedding]:
+    def open_embedding(self) -> Iterator["Embedding"]:
         """Open ``embedding.h5``."""
+        from dissect_embed.artefacts.embedding import open_embedding
+
         with open_embedding(self.need("embedding")) as file:
             yield file
 

@@ -19,8 +19,7 @@ from jaxtyping import Float, Int
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import mark_derived, read_array, read_strings
 from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
-from dissect_embed.mathematics.iou import Best, compute_iou, find_best
-from dissect_embed.mathematics.pairings import LayerCounts
+from dissect_embed.mathematics.iou import Best, LayerCounts, compute_iou, find_best
 
 
 class LayerProfiles:

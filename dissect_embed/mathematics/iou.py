@@ -53,3 +53,10 @@ def compute_iou(
     """
     union = activation[..., concept_category] + label_pixels - intersection
     return np.asarray(np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0))
+
+
+class LayerCounts(NamedTuple):
+    """Pixels of a layer's masks; they add up over images."""
+
+    intersection: Int[np.ndarray, "*draw unit concept"]  # where unit and concept both hold
+    activation: Int[np.ndarray, "*draw unit category"]  # where the category is labelled at all

@@ -5,13 +5,14 @@ Exact integers, on any device, that add up over images.
 
 import threading
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from dissect_embed.mathematics.iou import LayerCounts
 from dissect_embed.mathematics.masks import firing_pixels
 from dissect_embed.mathematics.regions import (
     LabelBatch,
@@ -22,13 +23,6 @@ from dissect_embed.mathematics.regions import (
     count_overlaps,
 )
 from dissect_embed.mathematics.running import Maps, Running
-
-
-class LayerCounts(NamedTuple):
-    """Pixels of a layer's masks; they add up over images."""
-
-    intersection: Int[np.ndarray, "*draw unit concept"]  # where unit and concept both hold
-    activation: Int[np.ndarray, "*draw unit category"]  # where the category is labelled at all
 
 
 @runtime_checkable
