@@ -8,7 +8,6 @@ from dissect_embed.workflow import (
     TRAINING_VERSION,
     VERSIONS,
     ConfigError,
-    content_state,
     data_state,
     file_state,
     is_path,
@@ -21,6 +20,7 @@ from dissect_embed.workflow import (
     read_network,
     row_inputs,
     row_options,
+    source_state,
     student_path,
     teacher_path,
     write_network,
@@ -80,11 +80,6 @@ REPLAY = (
     if AGAIN
     else []
 )
-# What Snakemake sees of the network beside its settings; that of weights made here is their date.
-NETWORK_STATE = [
-    network_state(MODEL["name"]),
-    content_state(WEIGHTS) if is_path(MODEL["weights"]) else "",
-]
 
 
 include: "pipelines/data.smk"

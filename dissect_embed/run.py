@@ -178,8 +178,7 @@ class Run(RunFolder):
                     profiles.concepts[c], profiles.concept_categories[c], float(iou[c]),
                     int(of_layer.intersection[unit, c]), int(profiles.pixels[c]),
                 )
-                for c in np.argsort(-iou, kind="stable").tolist()
-                if iou[c] > 0
+                for c in of_layer.concepts_of(unit)
             ]  # fmt: skip
         return _as_frame(rows, ("concept", "category", "iou", "intersection", "pixels"))
 

@@ -5,11 +5,11 @@ picture in a folder, other weights under an old date, is told to it as a setting
 changes with them.
 """
 
+import functools
 import hashlib
 import importlib.util
-import os
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import xxhash
 
 from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.config import is_path, read_config
+from dissect_embed.datasets.folders import walk_files
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.results.names import (
     ROW_PATTERN,
@@ -54,23 +55,24 @@ def file_state(paths: Iterable[str | Path]) -> str:
     """
     digest = hashlib.sha256()
     for path in map(Path, paths):
-        found = sorted(_walk(path)) if path.is_dir() else [(path.name, *_stat(path))]
-        for name, size, time in found:
-            digest.update(f"{name}\0{size}\0{time}\n".encode())
+        # What is not there whoever reads it says.
+        alone = [(path.name, path.stat())] if path.is_file() else []
+        for name, stat in sorted(walk_files(path)) if path.is_dir() else alone:
+            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def content_state(paths: Iterable[str | Path]) -> str:
-    """Return a text that changes with what some files hold, whatever their dates.
+@functools.cache
+def content_state(path: str) -> str:
+    """Return a text that changes with what a file holds, whatever its date.
 
     For files of weights: half a gigabyte takes a fraction of a second.
     """
     digest = xxhash.xxh3_128()
-    for path in map(Path, paths):
-        if path.is_file():
-            with path.open("rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
+    if Path(path).is_file():
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
     return str(digest.hexdigest())[:16]
 
 
@@ -86,7 +88,8 @@ def data_state(index: str) -> str:
     return file_state([Path(index).parent])
 
 
-def network_state(name: str) -> str:
+@functools.cache
+def source_state(name: str) -> str:
     """Return a text that changes with the source of a network ``package.module:function``."""
     if ":" not in name:
         return ""
@@ -102,6 +105,11 @@ def network_state(name: str) -> str:
         inner = source.parent.joinpath(*parts)
         source = inner / "__init__.py" if inner.is_dir() else inner.with_suffix(".py")
     return hashlib.sha256(source.read_bytes()).hexdigest()[:16] if source.is_file() else ""
+
+
+def network_state(name: str, weights: str) -> list[str]:
+    """Return texts that change with a network's source, and with what its file of weights holds."""
+    return [source_state(name), content_state(weights) if is_path(weights) else ""]
 
 
 def find_snakefile() -> Path:
@@ -121,29 +129,9 @@ def find_snakefile() -> Path:
     raise ConfigError(msg)
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, int, int]]:
-    stack = [(folder, "")]
-    while stack:
-        path, prefix = stack.pop()
-        with os.scandir(path) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    stack.append((Path(entry.path), f"{prefix}{entry.name}/"))
-                else:
-                    stat = entry.stat()
-                    yield prefix + entry.name, stat.st_size, stat.st_mtime_ns
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    if not path.exists():
-        return -1, 0  # whoever reads it says so
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
 __all__ = [
-    "ROW_PATTERN", "TRAINING_VERSION", "VERSIONS", "ConfigError", "content_state", "data_state",
-    "file_state", "find_snakefile", "is_path", "list_pairs", "list_rows", "load_config",
+    "ROW_PATTERN", "TRAINING_VERSION", "VERSIONS", "ConfigError", "data_state", "file_state",
+    "find_snakefile", "is_path", "list_pairs", "list_rows", "load_config",
     "network_state", "own_teacher", "prior_paths", "read_network", "row_inputs", "row_options",
-    "student_path", "teacher_path", "write_network",
+    "source_state", "student_path", "teacher_path", "write_network",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ rule train:
         root=DATASET["root"],
         model=MODEL["name"],
         epochs=MODEL["epochs"],
-        state=NETWORK_STATE[0],
+        state=lambda wildcards: source_state(MODEL["name"]),
         version=VERSIONS["model"],
     shell:
         "dissect-embed train --dataset {params.root:q} --model {params.model:q} "
@@ -42,7 +42,7 @@ rule activations:
         name=DATASET["name"],
         split=DATASET["split"],
         network=NETWORK,
-        state=NETWORK_STATE,
+        state=lambda wildcards: network_state(MODEL["name"], MODEL["weights"]),
         layers=[f"--layer={layer}" for layer in MODEL["layers"]],
         batch_size=config["activations"]["batch_size"],
         dtype=config["activations"]["dtype"],

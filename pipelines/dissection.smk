@@ -41,7 +41,9 @@ if SHARDED:
         params:
             quantile=config["dissection"]["quantile"],
             again=REPLAY,
-            state=NETWORK_STATE if AGAIN else [],
+            state=lambda wildcards: (
+                network_state(MODEL["name"], MODEL["weights"]) if AGAIN else []
+            ),
             version=VERSIONS["thresholds"],
         shell:
             "dissect-embed thresholds {input.activations:q} --quantile {params.quantile} "
@@ -67,7 +69,9 @@ rule dissect:
         quantile=config["dissection"]["quantile"],
         thresholds=f"--thresholds={RESULTS}/thresholds.h5" if SHARDED else "",
         again=REPLAY,
-        state=NETWORK_STATE if AGAIN else [],
+        state=lambda wildcards: (
+            network_state(MODEL["name"], MODEL["weights"]) if AGAIN else []
+        ),
         expect=EXPECT,
         version=VERSIONS["profiles"],
     shell:
@@ -95,7 +99,9 @@ rule chance:
     params:
         seed=config["chance"]["seed"],
         again=REPLAY,
-        state=NETWORK_STATE if AGAIN else [],
+        state=lambda wildcards: (
+            network_state(MODEL["name"], MODEL["weights"]) if AGAIN else []
+        ),
         expect=EXPECT,
         version=VERSIONS["chance"],
     shell:

@@ -74,7 +74,9 @@ rule relations:
     params:
         run=subpath(input.profiles, parent=True),
         root=DATASET["root"],
-        state=NETWORK_STATE if AGAIN else [],
+        state=lambda wildcards: (
+            network_state(MODEL["name"], MODEL["weights"]) if AGAIN else []
+        ),
         expect=EXPECT,
         version=VERSIONS["relations"],
     shell:

@@ -33,8 +33,9 @@ from dissect_embed.artefacts.contents import (
     read_strings,
     row_digests,
 )
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.artefacts.kinds import remedy
+from dissect_embed.artefacts.layered import LayeredFile
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.thresholds import TopCounts
 
@@ -121,15 +122,11 @@ class LayerActivations:
         label_axes(dataset, ("unit", "unit"), {"unit": self.group["unit"]})
 
 
-class Activations:
+class Activations(LayeredFile):
     """An open ``activations.h5``.
 
     Attributes
     ----------
-    path, fingerprint, config, made_from
-        Of the file.
-    layers
-        Their names, in the order in which they were asked for.
     shard
         ``2-of-7`` where these are some of the images, else None.
     first_image
@@ -138,11 +135,7 @@ class Activations:
 
     def __init__(self, file: h5py.File) -> None:
         """Read an open file of the schema ``activations``."""
-        self.file = file
-        self.path = Path(file.filename)
-        self.config: dict[str, Any] = read_config(file)
-        self.made_from = read_made_from(file)
-        self.layers = layer_names(file)
+        super().__init__(file)
         self.shard: str | None = self.config.get("shard")
         self._read: dict[str, LayerActivations] = {}
 
@@ -155,11 +148,6 @@ class Activations:
         if layer not in self._read:
             self._read[layer] = LayerActivations(self.file[f"layers/{layer}"])
         return self._read[layer]
-
-    @property
-    def fingerprint(self) -> str:
-        """That of the file."""
-        return str(self.file.attrs["fingerprint"])
 
     @property
     def first_image(self) -> int:

@@ -8,7 +8,6 @@ instead, ``intersection (draw, C, D)`` and ``activation (draw, C, G)``, to be ad
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -16,30 +15,14 @@ from jaxtyping import Float
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.layered import LayeredFile
 from dissect_embed.artefacts.profiles import ConceptTable
 from dissect_embed.mathematics.iou import LayerCounts, compute_iou
 
 
-class Chance:
-    """An open ``chance.h5``.
-
-    Attributes
-    ----------
-    path, fingerprint, config, made_from
-        Of the file.
-    layers
-        Their names, in the order in which they were asked for.
-    """
-
-    def __init__(self, file: h5py.File) -> None:
-        """Read an open file of the schema ``chance``."""
-        self.file = file
-        self.path = Path(file.filename)
-        self.fingerprint = str(file.attrs["fingerprint"])
-        self.config: dict[str, Any] = read_config(file)
-        self.made_from = read_made_from(file)
-        self.layers = layer_names(file)
+class Chance(LayeredFile):
+    """An open ``chance.h5``."""
 
     def best(self, layer: str) -> Float[np.ndarray, " pool"]:
         """Return the best IoU by chance, of all draws and units of a layer."""

@@ -8,7 +8,6 @@ in nats, the mean over an epoch's steps; ``/seeds`` names the seeds.
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +15,8 @@ from jaxtyping import Float
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.layered import LayeredFile
 from dissect_embed.mathematics.vectors import Trained
 
 # The groups of the file, by what the vectors were learned from.
@@ -45,27 +45,18 @@ class LayerEmbedding:
         return read_array(self._group["loss"])
 
 
-class Embedding:
+class Embedding(LayeredFile):
     """An open ``embedding.h5``.
 
     Attributes
     ----------
-    path, fingerprint, config, made_from
-        Of the file.
-    layers
-        Their names, in the order in which they were asked for.
     seeds
         Those of the random starts.
     """
 
     def __init__(self, file: h5py.File) -> None:
         """Read an open file of the schema ``embedding``."""
-        self.file = file
-        self.path = Path(file.filename)
-        self.fingerprint = str(file.attrs["fingerprint"])
-        self.config: dict[str, Any] = read_config(file)
-        self.made_from = read_made_from(file)
-        self.layers = layer_names(file)
+        super().__init__(file)
         self.seeds: list[int] = read_array(file["seeds"]).tolist()
 
     def __getitem__(self, layer: str) -> LayerEmbedding:

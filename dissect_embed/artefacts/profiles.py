@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -18,7 +18,8 @@ from jaxtyping import Float, Int
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import mark_derived, read_array, read_strings
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.layered import LayeredFile
 from dissect_embed.mathematics.iou import Best, LayerCounts, compute_iou, find_best
 
 
@@ -52,31 +53,23 @@ class LayerProfiles:
         """The profiles T: IoU of each unit with each concept."""
         return read_array(self._group["iou"])
 
+    def concepts_of(self, unit: int) -> list[int]:
+        """Return all concepts that a unit overlaps at all, best first."""
+        iou = self.iou[unit]
+        return [c for c in np.argsort(-iou, kind="stable").tolist() if iou[c] > 0]
+
     @cached_property
     def best(self) -> Best:
         """Each unit's best concept."""
         return find_best(self.iou)
 
 
-class Profiles:
-    """An open ``profiles.h5``.
-
-    Attributes
-    ----------
-    path, fingerprint, config, made_from
-        Of the file.
-    layers
-        Their names, in the order in which they were asked for.
-    """
+class Profiles(LayeredFile):
+    """An open ``profiles.h5``."""
 
     def __init__(self, file: h5py.File) -> None:
         """Read an open file of the schema ``profiles``."""
-        self.file = file
-        self.path = Path(file.filename)
-        self.fingerprint = str(file.attrs["fingerprint"])
-        self.config: dict[str, Any] = read_config(file)
-        self.made_from = read_made_from(file)
-        self.layers = layer_names(file)
+        super().__init__(file)
         self._read: dict[str, LayerProfiles] = {}
 
     def __getitem__(self, layer: str) -> LayerProfiles:

@@ -8,7 +8,6 @@ says of how many images.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -16,30 +15,22 @@ from jaxtyping import Float
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.layered import LayeredFile
 
 
-class Similarity:
+class Similarity(LayeredFile):
     """An open ``similarity.h5``.
 
     Attributes
     ----------
-    path, fingerprint, config, made_from
-        Of the file.
-    layers
-        Their names, in the order in which they were asked for.
     n_images
         How many images P is the mean of.
     """
 
     def __init__(self, file: h5py.File) -> None:
         """Read an open file of the schema ``similarity``."""
-        self.file = file
-        self.path = Path(file.filename)
-        self.fingerprint = str(file.attrs["fingerprint"])
-        self.config: dict[str, Any] = read_config(file)
-        self.made_from = read_made_from(file)
-        self.layers = layer_names(file)
+        super().__init__(file)
         self.n_images = int(file.attrs["n_images"])
 
     def target(self, layer: str) -> Float[np.ndarray, "unit unit"]:

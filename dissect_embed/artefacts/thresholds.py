@@ -6,7 +6,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -14,28 +13,16 @@ from jaxtyping import Float
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
-from dissect_embed.artefacts.files import layer_names, open_artefact, read_config, read_made_from
+from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.layered import LayeredFile
 
 
-class Thresholds:
+class Thresholds(LayeredFile):
     """An open ``thresholds.h5``.
 
-    Attributes
-    ----------
-    path, config, made_from
-        Of the file. It was made from ``activations`` and, where these were put together, from each
-        of their parts, by its name.
-    layers
-        Their names, in the order in which they were asked for.
+    It was made from ``activations`` and, where these were put together, from each of their parts,
+    by its name.
     """
-
-    def __init__(self, file: h5py.File) -> None:
-        """Read an open file of the schema ``thresholds``."""
-        self.file = file
-        self.path = Path(file.filename)
-        self.config: dict[str, Any] = read_config(file)
-        self.made_from = read_made_from(file)
-        self.layers = layer_names(file)
 
     def __getitem__(self, layer: str) -> Float[np.ndarray, " unit"]:
         """Return the thresholds of a layer."""

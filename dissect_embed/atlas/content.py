@@ -53,7 +53,7 @@ def describe_layer(
     p = p_values(best_iou, null)
     units = []
     for unit, row in enumerate(iou):
-        top = [c for c in np.argsort(-row, kind="stable")[:CONCEPTS].tolist() if row[c] > 0]
+        top = profiles[layer].concepts_of(unit)[:CONCEPTS]
         best = top[0] if top else None
         units.append(
             {

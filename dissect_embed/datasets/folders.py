@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dissect_embed.errors import DatasetError
@@ -39,9 +39,8 @@ def move_into_place(part: Path, root: Path, note: Mapping[str, object]) -> None:
     part.rename(root)
 
 
-def list_files(folder: Path) -> dict[str, int]:
-    """Return the size in bytes of every file below a folder, by its path with forward slashes."""
-    sizes = {}
+def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield every file below a folder: its path with forward slashes, and what the system says."""
     stack = [(folder, "")]
     while stack:
         path, prefix = stack.pop()
@@ -52,5 +51,9 @@ def list_files(folder: Path) -> dict[str, int]:
                 if entry.is_dir():
                     stack.append((Path(entry.path), f"{prefix}{entry.name}/"))
                 elif entry.is_file():
-                    sizes[prefix + entry.name] = entry.stat().st_size
-    return sizes
+                    yield prefix + entry.name, entry.stat()
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """Return the size in bytes of every file below a folder, by its path with forward slashes."""
+    return {name: stat.st_size for name, stat in walk_files(folder)}

@@ -15,7 +15,6 @@ from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.files import explain_damage
 from dissect_embed.inspection.queries import (
     count_concept_pixels,
-    rank_concepts,
     rank_units,
     top_images,
 )
@@ -64,7 +63,7 @@ def print_unit_profile(
     of_layer = profiles[layer]
     names, categories, pixels = profiles.concepts, profiles.concept_categories, profiles.pixels
     iou, both = of_layer.iou[unit], of_layer.intersection[unit]
-    ranked, best = rank_concepts(profiles, layer, unit), float(of_layer.best.iou[unit])
+    ranked, best = of_layer.concepts_of(unit), float(of_layer.best.iou[unit])
     reaches = "at least" if 0 < best >= detector_iou else "below"
     print_heading(
         console, f"{layer}:{unit}, threshold {number(float(of_layer.threshold[unit]), 6)}"

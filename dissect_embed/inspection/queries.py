@@ -45,12 +45,6 @@ def rank_units(profiles: Profiles, concept: int) -> list[UnitOverlap]:
     return sorted(found, key=lambda u: -u.iou)
 
 
-def rank_concepts(profiles: Profiles, layer: str, unit: int) -> list[int]:
-    """Return all concepts that a unit overlaps at all, best first."""
-    iou = profiles[layer].iou[unit]
-    return [c for c in np.argsort(-iou, kind="stable").tolist() if iou[c] > 0]
-
-
 def top_images(peak: Num[np.ndarray, " image"], n: int) -> list[int]:
     """Return the indices of the images with the highest peaks (or most pixels), highest first.
 

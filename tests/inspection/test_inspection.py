@@ -33,7 +33,6 @@ from dissect_embed.inspection.files import read_header
 from dissect_embed.inspection.queries import (
     UnitOverlap,
     count_concept_pixels,
-    rank_concepts,
     rank_units,
     top_images,
 )
@@ -269,8 +268,8 @@ def test_units_that_have_a_concept_are_ranked(tmp_path):
 def test_a_unit_has_a_best_concept_in_each_category(tmp_path):
     path = write_own_profiles(tmp_path / "own.h5", ["dog", "leg", "cat", "paw"])
     with open_profiles(path) as profiles:
-        assert rank_concepts(profiles, "a", 0) == [2, 0, 3]  # not the second, of IoU 0
-        assert rank_concepts(profiles, "a", 2) == []
+        assert profiles["a"].concepts_of(0) == [2, 0, 3]  # not the second, of IoU 0
+        assert profiles["a"].concepts_of(2) == []
     text = inspect(path, unit="a:0")
     of_each = text[text.index("The best of each category") :]
     assert cells(of_each, "object") == ["object", "cat", "0.3000", "30", "60"]
