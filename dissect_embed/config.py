@@ -142,7 +142,10 @@ class Chance(Section):
 
     path: ClassVar[str] = "chance"
 
-    seed: Seed = Field(0, description="Draws the images whose labels masks are laid on.")
+    draws: int = Field(
+        100, ge=100, description="How often masks are laid on the labels of other images."
+    )
+    seed: Seed = Field(0, description="Draws those images.")
 
 
 class Embedding(Section):

@@ -23,7 +23,6 @@ from dissect_embed.config import Dissection
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.mathematics.iou import LayerCounts
 from dissect_embed.mathematics.pairings import Pairings
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.mathematics.thresholds import compute_thresholds
@@ -74,16 +73,13 @@ def write_profiles(
             raise ArtefactError(msg)
         else:
             thresholds = _find_thresholds(source, settings.quantile, replay, n_threads)
-        # Every image with its own labels, and no other pairing.
-        partners = {layer: np.arange(len(labels.size))[None] for layer in thresholds}
-        found = Pairings(labels, thresholds, partners, source.first_image, device)
+        found = Pairings(labels, thresholds, source.first_image, device)
         add_up(found, source, source.layers, replay, device, n_threads, desc="dissection")
         concepts = ConceptTable(
             labels.names, labels.numbers, labels.categories, labels.concept_category, found.pixels
         )
-        true = {k: LayerCounts(c.intersection[0], c.activation[0]) for k, c in found.counts.items()}
         with create_artefact(path, "profiles", config, made_from) as file:
-            write_profile_file(file, concepts, thresholds, true)
+            write_profile_file(file, concepts, thresholds, found.counts)
 
 
 def write_thresholds(

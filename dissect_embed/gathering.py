@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from dissect_embed.artefacts.activations import Activations, open_activations
-from dissect_embed.artefacts.chance import Chance, write_chance_file
+from dissect_embed.artefacts.chance import Chance, add_counts, write_draws, write_strata
 from dissect_embed.artefacts.files import (
     create_artefact,
     open_artefact,
@@ -175,5 +175,11 @@ def _add_up(
             msg = f"{file.filename}: name the profiles of all shards as well (--profiles)"
             raise ArtefactError(msg)
         draws = [Chance(part) for part in parts]
-        drawn = {layer: sum_counts([d.counts(layer) for d in draws]) for layer in draws[0].layers}
-        write_chance_file(file, profiles.concept_table, drawn, shard=False)
+        write_strata(file, draws[0].stratum, draws[0].n_draws)
+        concepts = profiles.concept_table
+        for first in draws[0].blocks(draws[0].layers[0]):
+            drawn = {
+                layer: add_counts([part.counts(layer, first) for part in draws])
+                for layer in draws[0].layers
+            }
+            write_draws(file, concepts, first, drawn)

@@ -4,8 +4,8 @@ What notebooks, figures, the atlas and ``inspect`` read through: it knows that i
 together, and with which network and data set they were made.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -147,9 +147,10 @@ class Run(RunFolder):
 
         Returns
         -------
-        Columns ``layer, unit, concept, category, iou, p``: of each unit its best concept, or of
-        each unit that overlaps ``concept`` at all that one, best first. p is how often chance finds
-        a best IoU as high; it is missing where ``chance.h5`` is.
+        Columns ``layer, unit, concept, category, iou, p, q``: of each unit its best concept, or of
+        each unit that overlaps ``concept`` at all that one, best first. p is how often labels of
+        other images give this unit a best IoU as high, q the same among all units of the layer
+        (Benjamini-Hochberg); both are missing where ``chance.h5`` is, and of units that never fire.
 
         Raises
         ------
@@ -158,9 +159,12 @@ class Run(RunFolder):
         """
         from dissect_embed.tally import unit_rows
 
-        with self.open_profiles() as profiles:
-            rows = unit_rows(profiles, self._pools(), concept)
-        return _as_frame(rows, ("layer", "unit", "concept", "category", "iou", "p"))
+        with ExitStack() as stack:
+            profiles = stack.enter_context(self.open_profiles())
+            there = "chance" in self.kinds
+            chance = stack.enter_context(self.open_chance()) if there else None
+            rows = unit_rows(profiles, chance, concept)
+        return _as_frame(rows, ("layer", "unit", "concept", "category", "iou", "p", "q"))
 
     def concepts(self, layer: str, unit: int) -> "pd.DataFrame":
         """Return the concepts that a unit overlaps, best first.
@@ -219,13 +223,6 @@ class Run(RunFolder):
         n = self.check_number(n)
         with self.gallery(self.check_layer(layer), dataset=dataset) as gallery:
             return draw_unit(gallery, self.check_unit(layer, unit, len(gallery.thresholds)), n)
-
-    def _pools(self) -> Mapping[str, Float[np.ndarray, " pool"]]:
-        """Return the best IoU by chance of each layer; nothing where ``chance.h5`` is missing."""
-        if "chance" not in self.kinds:
-            return {}
-        with self.open_chance() as chance:
-            return {layer: chance.best(layer) for layer in chance.layers}
 
     def _frame(self, kind: str) -> "pd.DataFrame":
         import pandas as pd

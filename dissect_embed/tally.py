@@ -1,25 +1,29 @@
 """One row a unit, as Network Dissection's ``tally.csv`` has it: ``units.csv``."""
 
-from collections.abc import Mapping
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from dissect_embed.artefacts.chance import Chance
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.naming import match_concepts
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import CATEGORY_COLUMNS, UNIT_COLUMNS, write_artefact_table
-from dissect_embed.mathematics.null import p_values
+from dissect_embed.mathematics.null import compare_units, untested
 
 
 def write_units(run: RunFolder, path: Path) -> None:
     """Write ``units.csv``: each unit's best concept, over all and a category.
 
-    Columns: ``layer, unit, category, label, score`` (the best IoU), ``p`` (how often chance finds a
-    best IoU as high, ``chance.h5``), and for each category
+    Columns: ``layer, unit, category, label, score`` (the best IoU); beside the unit's own null
+    (``chance.h5``) ``p, q, null_mean, excess`` (score less that) and ``n_concepts``, how many
+    concepts exceed what one in twenty of its draws exceeds: 0 where nothing goes beyond chance, 2
+    and more where a unit has several meanings. For each category
     ``-label, -truth`` (pixels of the concept), ``-activation, -intersect`` (pixels) and ``-iou``.
-    Units count from 0. A unit that overlaps no concept has an empty label.
+    Units count from 0. A unit that overlaps no concept has an empty label; one that never fires has
+    no p, and none has where the data set allows no draws (``Chance.no_p``).
     """
     with run.open_profiles() as profiles, run.open_chance() as chance:
         names, pixels = profiles.concepts, profiles.pixels
@@ -32,11 +36,15 @@ def write_units(run: RunFolder, path: Path) -> None:
         for layer in profiles.layers:
             of_layer = profiles[layer]
             iou, both, fired = of_layer.iou, of_layer.intersection, of_layer.activation
-            p = p_values(of_layer.best.iou, chance.best(layer))
+            compared = chance.compare(profiles, layer)
             for unit, (best, score) in enumerate(zip(*of_layer.best, strict=True)):
                 row = [layer, unit, concept_category[best] if best >= 0 else ""]
                 row += [names[best] if best >= 0 else "", repr(float(score))]
-                row.append(f"{p[unit]:.4f}")
+                row += [
+                    f"{value:.4f}" if isfinite(value) else ""
+                    for value in (numbers[unit] for numbers in compared[:4])
+                ]
+                row.append(int(compared.n_concepts[unit]) if isfinite(compared.p[unit]) else "")
                 for g, category in enumerate(profiles.categories):
                     members = np.flatnonzero(concept_category == category)
                     if not len(members) or iou[unit, members].max() == 0:
@@ -53,15 +61,15 @@ def write_units(run: RunFolder, path: Path) -> None:
 
 def unit_rows(
     profiles: Profiles,
-    by_chance: Mapping[str, Float[np.ndarray, " pool"]],
+    chance: Chance | None,
     concept: str | None = None,
-) -> list[tuple[str, int, str, str, float, float]]:
-    """Return layer, unit, concept, category, IoU and p: of each unit's best concept, or of one.
+) -> list[tuple[str, int, str, str, float, float, float]]:
+    """Return layer, unit, concept, category, IoU, p, q: of each unit's best concept, or of one.
 
     Parameters
     ----------
-    by_chance
-        The best IoU by chance, of all draws and units of each layer; p is NaN where there is none.
+    chance
+        p and q are NaN where there is none.
     concept
         Its name, as ``match_concepts`` takes it: then the units that overlap it, best first.
 
@@ -72,21 +80,28 @@ def unit_rows(
     """
     names, categories = profiles.concepts, profiles.concept_categories
     wanted = None if concept is None else match_concepts(names, concept, str(profiles.path))
-    rows: list[tuple[str, int, str, str, float, float]] = []
+    rows: list[tuple[str, int, str, str, float, float, float]] = []
+
+    def test(layer: str, iou: Float[np.ndarray, "unit some"]) -> list[tuple[float, float]]:
+        if chance is None or chance.no_p:
+            compared = untested(len(iou))
+        else:
+            compared = compare_units(iou, chance.best(layer), chance.pixels(layer))
+        return list(zip(compared.p.tolist(), compared.q.tolist(), strict=True))
+
     for layer in profiles.layers:
         best = profiles[layer].best
-        pool = by_chance.get(layer)
-        p = np.full(len(best.iou), np.nan) if pool is None else p_values(best.iou, pool)
         if wanted is None:
+            tests = test(layer, profiles[layer].iou)
             for unit, (c, iou) in enumerate(zip(*best, strict=True)):
                 name, category = (names[c], categories[c]) if c >= 0 else ("", "")
-                rows.append((layer, unit, name, category, float(iou), float(p[unit])))
+                rows.append((layer, unit, name, category, float(iou), *tests[unit]))
             continue
         for c in wanted:
             of_concept = profiles[layer].iou[:, c]
-            p = np.full(len(p), np.nan) if pool is None else p_values(of_concept, pool)
+            tests = test(layer, of_concept[:, None])
             rows += [
-                (layer, unit, names[c], categories[c], float(of_concept[unit]), float(p[unit]))
+                (layer, unit, names[c], categories[c], float(of_concept[unit]), *tests[unit])
                 for unit in np.flatnonzero(of_concept > 0).tolist()
             ]
     return rows if wanted is None else sorted(rows, key=lambda row: -row[4])

@@ -97,6 +97,7 @@ rule chance:
         "../environment.yml"
     threads: 16
     params:
+        draws=config["chance"]["draws"],
         seed=config["chance"]["seed"],
         again=REPLAY,
         state=lambda wildcards: (
@@ -106,8 +107,8 @@ rule chance:
         version=VERSIONS["chance"],
     shell:
         "dissect-embed chance {input.activations:q} {input.labels:q} {input.profiles:q} "
-        "--seed {params.seed} {params.again:q} {params.expect:q} --threads {threads} "
-        "--output {output:q} --log {log:q}"
+        "--draws {params.draws} --seed {params.seed} {params.again:q} {params.expect:q} "
+        "--threads {threads} --output {output:q} --log {log:q}"
 
 
 rule units:

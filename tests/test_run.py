@@ -56,7 +56,7 @@ def test_a_run_opens_again(run):
 
 def test_units_have_their_best_concept(run):
     units = run.units()
-    assert list(units.columns) == ["layer", "unit", "concept", "category", "iou", "p"]
+    assert list(units.columns) == ["layer", "unit", "concept", "category", "iou", "p", "q"]
     assert units.groupby("layer").size().to_dict() == {"1": 5, "3": 7}
     profiles = run.profiles("3")
     np.testing.assert_allclose(units[units.layer == "3"].iou, profiles.max(axis=1))

@@ -12,13 +12,14 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 import xxhash
-from jaxtyping import Int, Integer, UInt64
+from jaxtyping import Bool, Int, Integer, UInt64
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import mark_rows, read_array, read_strings
@@ -51,6 +52,14 @@ class Labels:
     _member_offset: Int[np.ndarray, " image+1"]
     _n_regions: Int[np.ndarray, " image"]
     _digest: UInt64[np.ndarray, " image"]
+
+    @cached_property
+    def presence(self) -> Bool[np.ndarray, "image category"]:
+        """Which categories are labelled in each image."""
+        found = np.zeros((len(self.size), len(self.categories)), dtype=bool)
+        image = np.repeat(np.arange(len(self.size)), np.diff(self._member_offset))
+        found[image, self.concept_category[self._member_concept]] = True
+        return found
 
     def regions(self, image: int) -> Regions:
         """Return the labels of one image; from several threads at once, too.

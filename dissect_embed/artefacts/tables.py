@@ -32,7 +32,9 @@ COLUMNS = {
     ),
 }  # fmt: skip
 # Those of units.csv, and for each category more.
-UNIT_COLUMNS = ("layer", "unit", "category", "label", "score", "p")
+UNIT_COLUMNS = (
+    "layer", "unit", "category", "label", "score", "p", "q", "null_mean", "excess", "n_concepts"
+)  # fmt: skip
 CATEGORY_COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 
 

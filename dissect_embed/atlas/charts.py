@@ -90,7 +90,10 @@ def _profile(named: alt.Data) -> alt.TopLevelMixin:
         alt.Chart(named)
         .transform_calculate(bound="chance")
         .mark_rule(strokeDash=[4, 3])
-        .encode(x=alt.X("max(bound):Q", title="IoU"), tooltip=alt.value("chance, one in a hundred"))
+        .encode(
+            x=alt.X("max(bound):Q", title="IoU"),
+            tooltip=alt.value("one in twenty draws is above"),
+        )
     )
     layers = (bars, line)
     return alt.layer(*layers, width="container").add_params(chance)

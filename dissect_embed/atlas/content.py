@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from dissect_embed.artefacts.chance import Chance
 from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 from dissect_embed.mathematics.neighbours import completing_pairs
-from dissect_embed.mathematics.null import null_bound, p_values
+from dissect_embed.mathematics.null import null_bound
 from dissect_embed.mathematics.vectors import profile_target
 
 # Concepts of a unit's profile, pairs that complete a unit, points of a curve that are told.
@@ -23,7 +24,7 @@ def describe_layer(
     layer: str,
     profiles: Profiles,
     embedding: Embedding,
-    null: Float[np.ndarray, " pool"],
+    chance: Chance,
     relations: list[dict[str, str]],
     detector_iou: float,
 ) -> dict[str, Any]:
@@ -31,8 +32,6 @@ def describe_layer(
 
     Parameters
     ----------
-    null
-        The best IoU by chance, of all draws and units.
     relations
         The rows of ``relations.csv``.
     detector_iou
@@ -50,7 +49,8 @@ def describe_layer(
     pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
     epochs, kl = unit_curves(iou, embedding[layer].trajectory[0])
     places = project_vectors(vectors)
-    p = p_values(best_iou, null)
+    compared = chance.compare(profiles, layer)
+    bound = null_bound(chance.best(layer))
     units = []
     for unit, row in enumerate(iou):
         top = profiles[layer].concepts_of(unit)[:CONCEPTS]
@@ -63,7 +63,10 @@ def describe_layer(
                 "concept": "" if best is None else names[best],
                 "category": "" if best is None else categories[best],
                 "iou": round(float(best_iou[unit]), 4),
-                "p": round(float(p[unit]), 4),
+                "p": _rounded(compared.p[unit]),
+                "q": _rounded(compared.q[unit]),
+                "beyond": int(compared.n_concepts[unit]),
+                "chance": 0 if chance.no_p else round(float(bound[unit]), 4),
                 "profile": [[names[c], categories[c], round(float(row[c]), 4)] for c in top],
                 "near": near[unit],
                 "pairs": [
@@ -76,11 +79,15 @@ def describe_layer(
     return {
         "layer": layer,
         "detector": detector_iou,
-        "chance": round(float(null_bound(null[:, None])[0]), 4),
         "epochs": epochs,
         "kl": [round(float(value), 5) for value in kl.mean(axis=0)],
         "units": units,
     }
+
+
+def _rounded(value: float) -> float | None:
+    """Return a number in four digits, or nothing where there is none."""
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def unit_curves(

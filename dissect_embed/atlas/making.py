@@ -47,7 +47,7 @@ def write_atlas(
         written = []
         for number, layer in enumerate(profiles.layers):
             content = describe_layer(
-                layer, profiles, embedding, chance.best(layer), relations, settings.detector_iou
+                layer, profiles, embedding, chance, relations, settings.detector_iou
             )
             if gallery:
                 images = part / "images" / str(number)

@@ -103,6 +103,7 @@ def chance(
     labels: Path,
     profiles: Path,
     output: Out,
+    draws: int = setting(Chance, "draws"),
     seed: int = setting(Chance, "seed"),
     dataset: Again = None,
     split: Split = "all",
@@ -118,7 +119,7 @@ def chance(
     from dissect_embed.chance import write_chance
 
     log_to(log)
-    settings = Chance(seed=seed)
+    settings = Chance(draws=draws, seed=seed)
     again = read_again(dataset, split, model, weights, checkpoint)
     write_chance(
         output, activations, labels, profiles, settings,

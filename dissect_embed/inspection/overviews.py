@@ -187,12 +187,19 @@ def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     rows = []
     for layer in chance.layers:
         best = chance.best(layer)
-        bound = f"{float(null_bound(best[:, None])[0]):.4f}"
-        rows.append((layer, f"{len(best):,}", f"{float(best.mean()):.4f}", bound))
+        bound = f"{float(null_bound(best).mean()):.4f}"
+        n_dead = int((chance.pixels(layer) == 0).sum())
+        rows.append((layer, f"{best.shape[1]:,}", n_dead, f"{float(best.mean()):.4f}", bound))
 
     def show(console: Console) -> None:
-        print_heading(console, "Best IoU of units whose masks lie on labels of other images")
-        print_table(console, ("layer", "draws × units>", "mean>", "one in a hundred above>"), rows)
+        title = (
+            f"Best IoU of units whose masks lie on labels of other images, {chance.n_draws} draws"
+        )
+        print_heading(console, title)
+        columns = ("layer", "units>", "never fire>", "mean>", "one in twenty draws above>")
+        print_table(console, columns, rows)
+        if chance.no_p:
+            console.print(f"No p: {chance.no_p}.")
 
     return show
 

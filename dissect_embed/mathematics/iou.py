@@ -58,5 +58,5 @@ def compute_iou(
 class LayerCounts(NamedTuple):
     """Pixels of a layer's masks; they add up over images."""
 
-    intersection: Int[np.ndarray, "*draw unit concept"]  # where unit and concept both hold
-    activation: Int[np.ndarray, "*draw unit category"]  # where the category is labelled at all
+    intersection: Int[np.ndarray, "unit concept"]  # where unit and concept both hold
+    activation: Int[np.ndarray, "unit category"]  # where the category is labelled at all

@@ -1,80 +1,242 @@
-"""What IoU chance gives: masks laid on the labels of other images.
+"""What chance gives: whose labels masks are laid on instead, and what follows for each unit.
 
 A unit that fires where pictures are bright overlaps with sky, also in pictures it never saw. So
 each draw pairs every image's masks with the labels of another image, over the whole data set at
-once, and counts as for the true pairs; a unit's best IoU over all concepts is then what the search
-for a maximum finds by chance. The draws of all units of a layer make up its null distribution.
+once; a unit's best IoU over all concepts is then what the search for a maximum finds by chance, and
+the draws of a unit are its own null distribution. (One draw's units share one permutation: pooled
+over units, a null is as wide as a draw is lucky.)
+
+Partners come from one *stratum*: images with label maps of one size in which the same categories
+are labelled. In Broden a category is labelled in some sources only; laid on the labels of another
+source, every unit that knows its source would overlap more than chance.
 """
 
-from math import ceil
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-# Draws times units of a layer: enough to tell a 99 % quantile.
-POOL = 256
-LEVEL = 0.01
+from dissect_embed.mathematics.iou import compute_iou
+
+# Above this share of images without a partner, chance is not what the draws tell.
+MAX_ALONE = 0.01
+LEVEL = 0.05
+# Pixels in common are counted in so many parts of one, and expected ones in so many: sums of whole
+# numbers are exact.
+PARTS = 16
+FRACTIONS = 1 << 20
 
 
-def count_draws(n_units: int) -> int:
-    """Return how many draws a layer needs.
+class Drawn(NamedTuple):
+    """What some draws count of a layer; it adds up over images."""
+
+    intersection: Int[np.ndarray, "unit draw concept"]  # PARTS of a pixel
+    activation: Int[np.ndarray, "unit draw category"]  # pixels, where the category is labelled
+    expected: Int[np.ndarray, "unit concept"]  # FRACTIONS of a pixel in common, over all draws
+    pixels: Int[np.ndarray, " unit"]  # of the masks
+
+    def iou(
+        self, label_pixels: Int[np.ndarray, " concept"], category: Int[np.ndarray, " concept"]
+    ) -> Float[np.ndarray, "draw unit concept"]:
+        """Return the IoU of each draw; concepts have the same pixels in every one."""
+        intersection, activation = (np.swapaxes(counts, 0, 1) for counts in self[:2])
+        return compute_iou(intersection, PARTS * activation, PARTS * label_pixels, category)
+
+
+class AgainstChance(NamedTuple):
+    """A layer's units beside their own nulls; NaN, and no concept, for a unit that never fires."""
+
+    p: Float[np.ndarray, " unit"]
+    q: Float[np.ndarray, " unit"]
+    null_mean: Float[np.ndarray, " unit"]  # of the best IoU by chance
+    excess: Float[np.ndarray, " unit"]  # the best IoU less that
+    n_concepts: Int[np.ndarray, " unit"]  # that exceed what one in twenty of the draws exceeds
+
+    def detectors(self) -> Bool[np.ndarray, " unit"]:
+        """Return which units are detectors above chance: q at most 0.05."""
+        return self.q <= LEVEL
+
+
+def find_strata(
+    size: Int[np.ndarray, "image 2"], presence: Bool[np.ndarray, "image category"]
+) -> Int[np.ndarray, " image"]:
+    """Return the stratum of each image: label maps of one size, and the same categories labelled.
+
+    A stratum of one image joins that of its size whose categories differ least, of equals the
+    larger. So only an image whose size no other has stays alone.
 
     Examples
     --------
-    >>> count_draws(64), count_draws(512)
-    (4, 1)
+    >>> presence = np.array([[1, 1], [1, 1], [1, 0], [0, 1]], dtype=bool)
+    >>> find_strata(np.full((4, 2), 112), presence).tolist()
+    [0, 0, 0, 0]
+    >>> find_strata(np.array([[112, 112]] * 3 + [[90, 90]]), presence).tolist()
+    [1, 1, 1, 0]
     """
-    return ceil(POOL / n_units)
+    stratum = np.empty(len(size), dtype=np.int64)
+    n_strata = 0
+    for of_size in _groups(size):
+        kinds, index, count = np.unique(
+            presence[of_size], axis=0, return_inverse=True, return_counts=True
+        )
+        into = _join_singles(kinds, count)
+        joined = np.unique(into[index.ravel()], return_inverse=True)[1].ravel()
+        stratum[of_size] = n_strata + joined
+        n_strata += int(joined.max()) + 1
+    return stratum
+
+
+def _groups(size: Int[np.ndarray, "image 2"]) -> list[Int[np.ndarray, " chosen"]]:
+    """Return the images of each size."""
+    _, index = np.unique(size, axis=0, return_inverse=True)
+    order = np.argsort(index.ravel(), kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(index.ravel()[order])) + 1)
+
+
+def _join_singles(
+    kinds: Bool[np.ndarray, "kind category"], count: Int[np.ndarray, " kind"]
+) -> Int[np.ndarray, " kind"]:
+    """Return for each set of categories that into which it goes."""
+    into = np.arange(len(kinds))
+    count = count.copy()
+    for single in np.flatnonzero(count == 1).tolist():
+        # An earlier one may have come here since.
+        if count[single] != 1 or (count > 0).sum() == 1:
+            continue
+        others = np.flatnonzero((count > 0) & (np.arange(len(kinds)) != single))
+        differ = (kinds[others] != kinds[single]).sum(axis=1)
+        nearest = others[np.lexsort((-count[others], differ))[0]]
+        into[into == single] = nearest
+        count[nearest] += count[single]
+        count[single] = 0
+    return into
+
+
+def count_alone(stratum: Int[np.ndarray, " image"]) -> int:
+    """Return how many images have no other of their stratum."""
+    return int((np.bincount(stratum) == 1).sum())
+
+
+def count_possible(stratum: Int[np.ndarray, " image"], enough: int) -> int:
+    """Return how many draws differ from one another: (n - 1)! for a stratum of n images.
+
+    Parameters
+    ----------
+    enough
+        Where to stop counting.
+
+    Examples
+    --------
+    >>> count_possible(np.array([0, 0, 0, 0, 1, 1, 1, 2]), enough=100)
+    12
+    """
+    possible = 1
+    for n_images in np.bincount(stratum).tolist():
+        for n in range(2, n_images):
+            possible *= n
+            if possible >= enough:
+                return enough
+    return possible
 
 
 def draw_partners(
-    size: Int[np.ndarray, "image 2"], n_draws: int, seed: int
+    stratum: Int[np.ndarray, " image"], n_draws: int, seed: int
 ) -> Int[np.ndarray, "draw image"]:
     """Return for each draw the image whose labels each image's masks are laid on.
 
-    Every draw is a permutation that leaves no image in its place, among images with label maps of
-    one size: so every concept keeps its pixels. (An image whose size no other has keeps its own
-    labels.) A draw does not depend on how many there are.
+    Every draw is a permutation within the strata that leaves no image in its place: so every
+    concept keeps its pixels. (An image that is alone keeps its own labels, with which chance can
+    only look like more than it is.) A draw does not depend on how many there are.
 
     Examples
     --------
-    >>> partners = draw_partners(np.full((5, 2), 112), 2, seed=0)
+    >>> partners = draw_partners(np.zeros(5, dtype=int), 2, seed=0)
     >>> np.sort(partners, axis=1)[0].tolist(), bool((partners == np.arange(5)).any())
     ([0, 1, 2, 3, 4], False)
     """
-    partners = np.empty((n_draws, len(size)), dtype=np.int64)
-    _, group = np.unique(size, axis=0, return_inverse=True)
+    n_images = len(stratum)
+    partners = np.empty((n_draws, n_images), dtype=np.int64)
+    start = np.concatenate([[0], np.cumsum(np.bincount(stratum))])
+    # In the order below the strata lie one behind the other: each image's next, and at the end of a
+    # stratum its first.
+    following = np.arange(1, n_images + 1)
+    following[start[1:] - 1] = start[:-1]
     for draw in range(n_draws):
-        rng = np.random.default_rng([seed, draw])
-        order = rng.permutation(len(size))
-        # Each goes to the next of its group in a random order.
-        order = order[np.argsort(group.ravel()[order], kind="stable")]
-        starts = np.flatnonzero(np.diff(group.ravel()[order], prepend=-1))
-        for members in np.split(order, starts[1:]):
-            partners[draw, members] = np.roll(members, -1)
+        order = np.random.default_rng([seed, draw]).permutation(n_images)
+        order = order[np.argsort(stratum[order], kind="stable")]
+        partners[draw, order] = order[following]
     return partners
 
 
-def null_bound(values: Float[np.ndarray, "draw *any"]) -> Float[np.ndarray, "*any"]:
-    """Return the value that at most 1 % of the draws exceed.
-
-    Examples
-    --------
-    >>> null_bound(np.arange(200.0)[:, None])
-    array([197.])
-    """
-    return np.asarray(np.quantile(values, 1 - LEVEL, axis=0, method="inverted_cdf"))
-
-
 def p_values(
-    score: Float[np.ndarray, " unit"], null: Float[np.ndarray, " pool"]
+    score: Float[np.ndarray, " unit"], null: Float[np.ndarray, "draw unit"]
 ) -> Float[np.ndarray, " unit"]:
-    """Return the share of the null that reaches each score, the score itself counted in.
+    """Return the share of each unit's own draws that reach its score, the score itself counted in.
+
+    A unit whose score is NaN, because it never fires, has none.
 
     Examples
     --------
-    >>> p_values(np.array([0.5, 0.0]), np.array([0.1, 0.2, 0.3])).tolist()
-    [0.25, 1.0]
+    >>> p_values(np.array([0.5, 0.1]), np.array([[0.1, 0.1], [0.2, 0.2], [0.3, 0.0]])).tolist()
+    [0.25, 0.75]
     """
-    below = np.searchsorted(np.sort(null), score, side="left")
-    return (1 + len(null) - below) / (1 + len(null))
+    p = (1 + (null >= score).sum(axis=0)) / (1 + len(null))
+    return np.where(np.isnan(score), np.nan, p)
+
+
+def q_values(p: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
+    """Return p adjusted for how many units a layer has; NaN where p is.
+
+    Benjamini and Hochberg (J. R. Stat. Soc. B 57, 1995): among the units with q at most 0.05, at
+    most one in twenty is expected to be there by chance.
+
+    Examples
+    --------
+    >>> q_values(np.array([0.01, 0.5, np.nan, 0.03])).tolist()
+    [0.03, 0.5, nan, 0.045]
+    """
+    q = np.full(len(p), np.nan)
+    alive = np.flatnonzero(~np.isnan(p))
+    order = alive[np.argsort(-p[alive], kind="stable")]
+    rank = np.arange(len(order), 0, -1)
+    q[order] = np.minimum.accumulate(np.minimum(p[order] * len(order) / rank, 1))
+    return q
+
+
+def null_bound(null: Float[np.ndarray, "draw unit"]) -> Float[np.ndarray, " unit"]:
+    """Return the value that at most 5 % of each unit's draws exceed.
+
+    Examples
+    --------
+    >>> null_bound(np.arange(100.0)[:, None])
+    array([94.])
+    """
+    return np.asarray(np.quantile(null, 1 - LEVEL, axis=0, method="inverted_cdf"))
+
+
+def compare_units(
+    iou: Float[np.ndarray, "unit concept"],
+    null: Float[np.ndarray, "draw unit"],
+    pixels: Int[np.ndarray, " unit"],
+) -> AgainstChance:
+    """Compare a layer's profiles with the units' own nulls.
+
+    Parameters
+    ----------
+    null
+        The best IoU of each draw.
+    pixels
+        Of each unit's masks: without any, a unit is left out.
+    """
+    dead = pixels == 0
+    score = np.where(dead, np.nan, iou.max(axis=1))
+    p = p_values(score, null)
+    mean = np.where(dead, np.nan, null.mean(axis=0))
+    beyond = (iou > null_bound(null)[:, None]).sum(axis=1)
+    return AgainstChance(p, q_values(p), mean, score - mean, np.where(dead, 0, beyond))
+
+
+def untested(n_units: int) -> AgainstChance:
+    """Return what is known of units where there is no null."""
+    none = np.full(n_units, np.nan)
+    return AgainstChance(none, none, none, none, np.zeros(n_units, dtype=np.int64))

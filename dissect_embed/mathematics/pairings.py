@@ -1,7 +1,4 @@
-"""Masks laid on labels, and counted: of each image its own, and of chance those of others.
-
-Exact integers, on any device, that add up over images.
-"""
+"""Masks laid on labels, and counted: exact integers, on any device, that add up over images."""
 
 import threading
 from collections.abc import Mapping
@@ -50,7 +47,7 @@ class LabelledImages(Protocol):
 
 
 class Pairings(Running):
-    """The pixels that masks share with the labels of some image each, for several draws.
+    """The pixels that masks share with the labels of their images.
 
     Parameters
     ----------
@@ -58,9 +55,6 @@ class Pairings(Running):
         Of all images of the data set.
     thresholds
         Those of each layer's units.
-    partners
-        For each layer, draw and image of the data set the image whose labels its masks are laid on.
-        A layer of fewer draws has the first of those of the others.
     first_image
         The index in the data set of the first image that is gone through.
     """
@@ -69,7 +63,6 @@ class Pairings(Running):
         self,
         labels: LabelledImages,
         thresholds: Mapping[str, Float[np.ndarray, " unit"]],
-        partners: Mapping[str, Int[np.ndarray, "draw image"]],
         first_image: int,
         device: str,
     ) -> None:
@@ -80,28 +73,23 @@ class Pairings(Running):
 
         self._labels, self._first, self._device = labels, first_image, device
         self._limits = {k: torch.from_numpy(t).to(device) for k, t in thresholds.items()}
-        self._draws = {layer: len(rows) for layer, rows in partners.items()}
-        self._partners = max(partners.values(), key=len)
         self._pixels = zeros(n_concepts)
         self._totals = {
-            layer: (
-                zeros(self._draws[layer], n_concepts, len(t)),
-                zeros(self._draws[layer], len(t), n_categories),
-            )
+            layer: (zeros(n_concepts, len(t)), zeros(len(t), n_categories))
             for layer, t in thresholds.items()
         }
         self._lock = threading.Lock()
 
     @property
     def pixels(self) -> Int[np.ndarray, " concept"]:
-        """The pixels of each concept over the images, by the labels of the first draw."""
+        """The pixels of each concept over the images."""
         return self._pixels.cpu().numpy()
 
     @property
     def counts(self) -> dict[str, LayerCounts]:
-        """The counts of each layer, a row a draw."""
+        """The counts of each layer."""
         return {
-            layer: LayerCounts(both.mT.contiguous().cpu().numpy(), fired.cpu().numpy())
+            layer: LayerCounts(both.T.contiguous().cpu().numpy(), fired.cpu().numpy())
             for layer, (both, fired) in self._totals.items()
         }
 
@@ -113,28 +101,22 @@ class Pairings(Running):
         # Label maps of one size go together; almost always that is the whole batch.
         for size in np.unique(sizes, axis=0):
             chosen = np.flatnonzero((sizes == size).all(axis=1))
-            labels = [
-                LabelBatch(
-                    [self._labels.regions(i) for i in row[images[chosen]].tolist()],
-                    self._labels.concept_category, len(self._labels.categories), self._device,
-                )
-                for row in self._partners
-            ]  # fmt: skip
+            labels = LabelBatch(
+                [self._labels.regions(i) for i in images[chosen].tolist()],
+                self._labels.concept_category, len(self._labels.categories), self._device,
+            )  # fmt: skip
             counted = []
             for layer, limit in self._limits.items():
                 maps, peak = (t if len(chosen) == n else t[chosen] for t in batch[layer])
-                used = labels[: self._draws[layer]]
                 for firing in firing_pixels(maps, peak, limit, (int(size[0]), int(size[1]))):
-                    counted.append((layer, *count_overlaps(firing, used, len(limit))))
-            labelled = count_labels(labels[0], len(self._pixels))
+                    counted.append((layer, *count_overlaps(firing, labels, len(limit))))
+            labelled = count_labels(labels, len(self._pixels))
             with self._lock:
                 self._pixels.add_(labelled)
-                for layer, overlaps, fired in counted:
-                    for both, by_category, overlap, of_draw in zip(
-                        *self._totals[layer], overlaps, labels, strict=False
-                    ):
-                        add_overlaps(both, *overlap)
-                        add_fired(by_category, fired, of_draw)
+                for layer, overlap, fired in counted:
+                    both, by_category = self._totals[layer]
+                    add_overlaps(both, *overlap)
+                    add_fired(by_category, fired, labels)
 
     def merge(self, other: "Pairings") -> None:
         """Add the counts of other images."""

@@ -89,40 +89,31 @@ class LabelBatch:
 
 
 def count_overlaps(
-    firing: FiringPixels, labels: Sequence[LabelBatch], n_units: int
-) -> tuple[list[tuple[Int[Tensor, " found"], Int[Tensor, " found"]]], Int[Tensor, "image unit"]]:
+    firing: FiringPixels, labels: LabelBatch, n_units: int
+) -> tuple[tuple[Int[Tensor, " found"], Int[Tensor, " found"]], Int[Tensor, "image unit"]]:
     """Count the pixels of masks that carry each concept, for a batch of images.
-
-    Parameters
-    ----------
-    labels
-        The labels of the same images, and of any others of equal size that the masks are to be
-        laid on as well.
 
     Returns
     -------
-    For each of ``labels``, indices in a matrix (concept, unit), flattened, and the pixels to add
-    there; one index may come several times. And the pixels of each mask.
+    Indices in a matrix (concept, unit), flattened, and the pixels to add there; one index may come
+    several times. And the pixels of each mask.
     """
     image, unit, map_, pixel = firing
-    n_regions = max(batch.n_regions for batch in labels)
+    n_regions = labels.n_regions
     row = map_ * n_regions
-    overlaps = []
-    for batch in labels:
-        pixels = torch.bincount(take(batch.region, pixel) + row, minlength=len(image) * n_regions)
-        found = flat_nonzero(pixels)
-        which, region = split_index(found, n_regions)
-        region = region + take(batch.first_region, take(image, which))
-        n_members = take(batch.n_members, region)
-        # Behind each other, the members of every region that was found.
-        ahead = take(batch.first_member, region) - n_members.cumsum(0) + n_members
-        origin = repeated(n_members)
-        index = take(ahead, origin) + torch.arange(len(origin), device=origin.device)
-        at = take(batch.member, index) * n_units + take(take(unit, which), origin)
-        overlaps.append((at, take(take(pixels, found), origin)))
-    fired = torch.zeros((len(labels[0].presence), n_units), dtype=torch.int64, device=pixel.device)
+    pixels = torch.bincount(take(labels.region, pixel) + row, minlength=len(image) * n_regions)
+    found = flat_nonzero(pixels)
+    which, region = split_index(found, n_regions)
+    region = region + take(labels.first_region, take(image, which))
+    n_members = take(labels.n_members, region)
+    # Behind each other, the members of every region that was found.
+    ahead = take(labels.first_member, region) - n_members.cumsum(0) + n_members
+    origin = repeated(n_members)
+    index = take(ahead, origin) + torch.arange(len(origin), device=origin.device)
+    at = take(labels.member, index) * n_units + take(take(unit, which), origin)
+    fired = torch.zeros((len(labels.presence), n_units), dtype=torch.int64, device=pixel.device)
     fired[image, unit] = torch.bincount(map_, minlength=len(image))
-    return overlaps, fired
+    return (at, take(take(pixels, found), origin)), fired
 
 
 def add_overlaps(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dissect_embed.artefacts.chance import write_chance_file
+from dissect_embed.artefacts.chance import write_draws, write_strata
 from dissect_embed.artefacts.embedding import write_trained
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.folder import FILES, RunFolder
@@ -21,6 +21,7 @@ from dissect_embed.artefacts.similarity import write_target
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.datasets.broden import Broden, Concept, ImageRow
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.null import Drawn
 from dissect_embed.mathematics.vectors import Trained
 
 CONFIG = {"layers": ["a"], "model": {"name": "m", "weights": "random"}}
@@ -80,8 +81,10 @@ def make(tmp_path: Path, write_maps: Callable[..., None]) -> Make:
         profiles = fingerprint(path["profiles"])
         made_from = {"activations": origin["activations"], "profiles": profiles}
         with create_artefact(path["chance"], "chance", CONFIG, made_from) as file:
-            draws = LayerCounts(counts.intersection[None], counts.activation[None])
-            write_chance_file(file, CONCEPTS, {"a": draws}, shard=False)
+            write_strata(file, np.zeros(2, dtype=int), 1)
+            both = 16 * counts.intersection
+            draw = Drawn(both[:, None], counts.activation[:, None], both, np.ones(2, dtype=int))
+            write_draws(file, CONCEPTS, 0, {"a": draw})
         source = {"activations": origin["activations"]}
         with create_artefact(path["similarity"], "similarity", CONFIG, source) as file:
             write_target(file, "a", np.full((2, 2), value), 2, shard=False)
@@ -127,7 +130,7 @@ def test_files_that_belong_together_are_opened(make):
     with run.open_profiles() as profiles:
         assert profiles["a"].iou.tolist() == [[2 / 6, 0], [1 / 6, 1 / 4]]
     with run.open_chance() as chance:
-        assert chance.best("a").tolist() == [2 / 6, 1 / 4]
+        assert chance.best("a").tolist() == [[2 / 6, 1 / 4]]
     with run.open_similarity() as similarity:
         assert similarity.target("a").tolist() == [[0.5, 0.5]] * 2
     with run.open_embedding() as embedding:

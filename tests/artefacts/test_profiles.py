@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from dissect_embed.artefacts.chance import open_chance, write_chance_file
+from dissect_embed.artefacts.chance import (
+    add_counts,
+    open_chance,
+    write_counts,
+    write_draws,
+    write_strata,
+)
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.profiles import (
     ConceptTable,
@@ -13,6 +19,7 @@ from dissect_embed.artefacts.profiles import (
 )
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.iou import find_best
+from dissect_embed.mathematics.null import FRACTIONS, Drawn
 
 CONFIG = {"layers": ["b", "a"], "dissection": {"quantile": 0.005}}
 CONCEPTS = ConceptTable(
@@ -96,29 +103,39 @@ def test_iou_follows_from_the_counts_and_only_they_count(path, tmp_path):
     assert fingerprint(50, 0) == fingerprint(50, 1e-15) != fingerprint(49, 0)
 
 
-def chance_file(path, *, shard):
-    """One draw for two units, a second for the first layer."""
-    both = np.array([[[10, 5, 0], [0, 0, 1]], [[0, 0, 0], [0, 0, 2]]])
-    fired = np.array([[[60, 50], [0, 9]], [[60, 50], [0, 9]]])
-    counts = {"b": LayerCounts(both, fired), "a": LayerCounts(both[:1, :1], fired[:1, :1])}
-    with create_artefact(path, "chance", CONFIG, {"profiles": "x"}) as file:
-        write_chance_file(file, CONCEPTS, counts, shard=shard)
-    return both, fired
+def drawn():
+    """Two draws for two units of one layer, and for the first of them in another."""
+    both = 16 * np.array([[[10, 5, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 2]]])  # (unit, draw, concept)
+    fired = np.array([[[60, 50], [60, 50]], [[0, 9], [0, 9]]])
+    expected, pixels = FRACTIONS * np.array([[5, 2, 0], [0, 0, 1]]), np.array([60, 0])
+    one = (counts[:1] for counts in (both, fired, expected, pixels))
+    return {"b": Drawn(both, fired, expected, pixels), "a": Drawn(*one)}
 
 
 def test_what_chance_gives_is_a_file_of_its_own(tmp_path):
-    chance_file(tmp_path / "chance.h5", shard=False)
-    with open_chance(tmp_path / "chance.h5") as chance:
+    path = tmp_path / "chance.h5"
+    with create_artefact(path, "chance", CONFIG, {"profiles": "x"}) as file:
+        write_strata(file, np.array([0, 0, 1]), 2)
+        write_draws(file, CONCEPTS, 0, drawn())
+    with open_chance(path) as chance:
         assert chance.layers == ["b", "a"]
+        assert (chance.n_draws, chance.alone) == (2, 1)
         # Sky 10 of 50 + 100 - 10, red 5 of 60 + 50 - 5; tree 1 of 9 + 20 - 1, then 2 of 27.
-        assert chance.best("b").tolist() == [10 / 140, 1 / 28, 0, 2 / 27]
-        assert chance.best("a").tolist() == [10 / 140]
+        assert chance.best("b").tolist() == [[10 / 140, 1 / 28], [0, 2 / 27]]
+        assert chance.best("a").tolist() == [[10 / 140], [0]]
+        np.testing.assert_allclose(chance.profiles("a")[0], [[10 / 140, 5 / 105, 0]], rtol=1e-6)
+        assert chance.expected("b").tolist() == [[5, 2, 0], [0, 0, 1]]
+        assert chance.pixels("b").tolist() == [60, 0]
 
 
 def test_the_chance_of_a_shard_keeps_its_counts(tmp_path):
-    both, fired = chance_file(tmp_path / "chance.h5", shard=True)
-    with open_chance(tmp_path / "chance.h5") as chance:
-        counts = chance.counts("b")
-        np.testing.assert_array_equal(counts.intersection, both)
-        np.testing.assert_array_equal(counts.activation, fired)
-        assert chance.counts("a").intersection.shape == (1, 1, 3)
+    path = tmp_path / "chance.h5"
+    with create_artefact(path, "chance", CONFIG, {"profiles": "x"}) as file:
+        write_strata(file, np.zeros(3, dtype=int), 4)
+        write_counts(file, 0, drawn())
+        write_counts(file, 2, drawn())
+    with open_chance(path) as chance:
+        assert chance.blocks("b") == [0, 2]
+        twice = add_counts([chance.counts("b", first) for first in (0, 2)])
+        for found, counts in zip(twice, drawn()["b"], strict=True):
+            np.testing.assert_array_equal(found, 2 * counts)

@@ -174,13 +174,19 @@ def test_the_bound_of_a_detector_is_the_askers(run, tmp_path, atlas):
 def test_units_are_set_beside_chance(run, atlas):
     opened = Run(run)
     with opened.open_chance() as chance:
-        pool = np.sort(chance.best("many"))
-    content = told_of(atlas, 1)
-    # At most one in a hundred of the pool lies above.
-    assert content["chance"] == round(float(pool[-1 - len(pool) // 100]), 4)
-    best = opened.profiles("many").max(axis=1)
-    for unit, iou in zip(content["units"], best, strict=True):
-        assert unit["p"] == round(float(1 + (pool >= iou).sum()) / (1 + len(pool)), 4)
+        null, dead = np.sort(chance.best("many"), axis=0), chance.pixels("many") == 0
+        assert chance.no_p == ""
+    iou = opened.profiles("many")
+    for unit, told in enumerate(told_of(atlas, 1)["units"]):
+        if dead[unit]:
+            assert (told["p"], told["q"], told["beyond"]) == (None, None, 0)
+            continue
+        p = float(1 + (null[:, unit] >= iou[unit].max()).sum()) / (1 + len(null))
+        assert told["p"] == round(p, 4) <= told["q"]
+        # At most one in twenty of the unit's own draws lies above.
+        bound = null[-1 - len(null) // 20, unit]
+        assert told["chance"] == round(float(bound), 4)
+        assert told["beyond"] == (iou[unit] > bound).sum()
 
 
 @pytest.fixture(scope="module")

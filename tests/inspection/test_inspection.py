@@ -363,11 +363,11 @@ def test_an_embedding_is_inspected(run):
 def test_what_chance_gives_is_inspected(run):
     text = inspect(run["chance"])
     with h5py.File(run["chance"]) as file:
-        best = file["layers/high/best"][:].ravel()
-    bound = float(null_bound(best[:, None])[0])
-    expected = ["high", f"{best.size:,}", f"{best.mean():.4f}", f"{bound:.4f}"]
-    assert cells(text, "high") == expected
-    assert "Best IoU of units whose masks lie on labels of other images" in text
+        best, pixels = file["layers/high/best"][:], file["layers/high/pixels"][:]
+    bound = null_bound(best).mean()
+    expected = ["high", str(len(pixels)), str((pixels == 0).sum()), f"{best.mean():.4f}"]
+    assert cells(text, "high") == [*expected, f"{bound:.4f}"]
+    assert "Best IoU of units whose masks lie on labels of other images, 100 draws" in text
 
 
 @pytest.mark.parametrize(

@@ -1,100 +1,139 @@
-"""What IoU chance gives: pairs by hand, and a unit that knows nothing beside one that does."""
+"""Whose labels masks are laid on, and what follows for each unit: by hand."""
 
-import csv
+import itertools
 
-import h5py
 import numpy as np
 import pytest
-from PIL import Image
+from scipy.stats import false_discovery_control
 
-from dissect_embed.artefacts.folder import RunFolder
-from dissect_embed.artefacts.labels import open_labels
-from dissect_embed.chance import write_chance
-from dissect_embed.config import Dissection
-from dissect_embed.datasets.broden import load_broden
-from dissect_embed.dissection import write_profiles
-from dissect_embed.labels import write_labels
-from dissect_embed.mathematics.null import count_draws, draw_partners, p_values
-from dissect_embed.tally import write_units
+from dissect_embed.mathematics.null import (
+    FRACTIONS,
+    PARTS,
+    Drawn,
+    compare_units,
+    count_alone,
+    draw_partners,
+    find_strata,
+    null_bound,
+    p_values,
+    q_values,
+    untested,
+)
 
 
-def test_partners_share_their_size_and_are_never_oneself():
-    size = np.array([[8, 8], [4, 4], [8, 8], [4, 4], [8, 8], [2, 9]])
-    partners = draw_partners(size, 50, seed=3)
+def strata(presence, size=None):
+    presence = np.array(presence, dtype=bool)
+    return find_strata(np.array(size or [[8, 8]] * len(presence)), presence).tolist()
+
+
+def test_strata_by_hand():
+    # Alike in size and categories; a single one joins the set that differs least from its own.
+    assert strata([[1, 0, 0], [0, 1, 1], [1, 0, 0], [0, 1, 1]]) == [1, 0, 1, 0]
+    assert strata([[1, 0, 0], [1, 0, 0], [0, 1, 1], [0, 1, 1], [0, 1, 0]]) == [1, 1, 0, 0, 0]
+    # Of equals the larger: (1, 1, 0) differs by one from both.
+    rows = [[1, 0, 0]] * 3 + [[0, 1, 0]] * 2 + [[1, 1, 0]]
+    assert strata(rows) == [1, 1, 1, 0, 0, 1]
+    # Two single ones go together, and are single no more.
+    assert strata([[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1]]) == [1, 1, 0, 0]
+
+
+def test_only_an_image_of_a_size_of_its_own_is_alone():
+    size = [[8, 8], [4, 4], [8, 8], [2, 9], [4, 4], [9, 2]]
+    found = find_strata(np.array(size), np.eye(6, 3, dtype=bool))
+    assert len(set(found.tolist())) == 4
+    assert found[0] == found[2]
+    assert found[1] == found[4]
+    assert count_alone(found) == 2
+    assert count_alone(find_strata(np.array([[8, 8]]), np.ones((1, 1), dtype=bool))) == 1
+
+
+def test_partners_are_others_of_the_stratum_each_once():
+    stratum = np.array([0, 1, 0, 1, 0, 2, 0])
+    partners = draw_partners(stratum, 200, seed=3)
     for row in partners:
-        assert sorted(row.tolist()) == list(range(6))
-        assert (size[row] == size).all()
+        assert sorted(row.tolist()) == list(range(7))
+        assert (stratum[row] == stratum).all()
         assert (row[:5] != np.arange(5)).all()
-        assert row[5] == 5  # alone with its size
-    assert len({tuple(row) for row in partners.tolist()}) > 1
-    assert (draw_partners(size, 2, seed=3) == partners[:2]).all()
+        assert row[5] == 5  # alone
+    assert (draw_partners(stratum, 2, seed=3) == partners[:2]).all()
+    assert (draw_partners(stratum, 2, seed=4) != partners[:2]).any()
+    # Each of the three others as often: 200 / 3 with a deviation of 6.7.
+    for image in (0, 2, 4, 6):
+        counts = np.bincount(partners[:, image], minlength=7)[
+            [i for i in (0, 2, 4, 6) if i != image]
+        ]
+        assert (abs(counts - 200 / 3) < 5 * 6.7).all()
 
 
-def test_p_values_by_hand():
-    null = np.array([0.1, 0.2, 0.2, 0.3])
-    assert p_values(np.array([0.05, 0.2, 0.3, 0.31]), null).tolist() == [1.0, 0.8, 0.4, 0.2]
+def test_p_values_are_of_a_units_own_draws():
+    null = np.array([[0.1, 0.9], [0.2, 0.9], [0.2, 0.9], [0.3, 0.0]])
+    assert p_values(np.array([0.2, 0.2]), null).tolist() == [0.8, 0.8]
+    assert p_values(np.array([0.31, 1.0]), null).tolist() == [0.2, 0.2]
+    assert np.isnan(p_values(np.array([np.nan, 1.0]), null)).tolist() == [True, False]
 
 
-@pytest.fixture
-def dissected(tmp_path, make_tiny, write_maps):
-    """Twelve images; unit 0 fires on the sky of each image, unit 1 anywhere."""
-    data = load_broden(make_tiny(tmp_path / "tiny", 12))
+def test_q_values_equal_scipys():
     rng = np.random.default_rng(0)
-    maps = rng.random((12, 2, 16, 16)) / 2
-    for n, row in enumerate(data.rows):
-        # Sky at another place in each image, so that only its own labels fit.
-        sky = np.zeros((16, 16, 3), dtype=np.uint8)
-        y, x = rng.integers(0, 12, 2)
-        sky[y : y + 4, x : x + 4, 0] = 3
-        if n != 2:
-            Image.fromarray(sky).save(data.root / f"images/{row.image[:-4]}_object.png")
-            maps[n, 0] += sky[:, :, 0] > 0
-    data = load_broden(data.root)
-    write_labels(tmp_path / "labels.h5", data)
-    write_maps(tmp_path / "activations.h5", data, maps.astype(np.float16))
-    sources = tmp_path / "activations.h5", tmp_path / "labels.h5"
-    write_profiles(tmp_path / "profiles.h5", *sources, Dissection(quantile=0.05))
-    write_chance(tmp_path / "chance.h5", *sources, tmp_path / "profiles.h5")
-    return tmp_path
+    p = rng.integers(1, 102, 300) / 101
+    p[:40] = 1 / 101
+    np.testing.assert_allclose(q_values(p), false_discovery_control(p), rtol=1e-12)
+    with_dead = np.insert(p, [0, 100, 300], np.nan)
+    assert np.isnan(q_values(with_dead)).sum() == 3
+    np.testing.assert_array_equal(q_values(with_dead)[~np.isnan(with_dead)], q_values(p))
+    assert np.isnan(q_values(np.array([np.nan]))).all()
+    assert len(q_values(np.zeros(0))) == 0
 
 
-def slow_null(folder, threshold, partners):
-    """Count pixel by pixel, with masks and labels of equal size."""
-    with h5py.File(folder / "activations.h5") as file, open_labels(folder / "labels.h5") as labels:
-        masks = file["layers/a/activations"][:] > threshold[:, None, None]
-        both = np.zeros((2, len(labels.names)), dtype=int)
-        fired = np.zeros((2, len(labels.categories)), dtype=int)
-        for n, partner in enumerate(partners):
-            regions = labels.regions(int(partner))
-            present = set()
-            for region, concept in zip(regions.member_region, regions.member_concept, strict=True):
-                both[:, concept] += (masks[n] & (regions.region == region)).sum(axis=(1, 2))
-                present.add(labels.concept_category[concept])
-            for g in present:
-                fired[:, g] += masks[n].sum(axis=(1, 2))
-        return both, fired, labels.concept_category
+def test_units_beside_their_nulls_by_hand():
+    null = np.linspace(0.01, 1, 100)[:, None] * np.array([0.1, 0.1, 0.1, 1.0])
+    assert null_bound(null) == pytest.approx([0.095, 0.095, 0.095, 0.95])
+    iou = np.array([[0.3, 0.2, 0.0], [0.09, 0.096, 0.1], [0, 0, 0], [0.3, 0.2, 0.1]])
+    found = compare_units(iou, null, np.array([5, 5, 0, 5]))
+    np.testing.assert_allclose(found.p, [1 / 101, 2 / 101, np.nan, 72 / 101])
+    np.testing.assert_allclose(found.q, [3 / 101, 3 / 101, np.nan, 72 / 101])
+    np.testing.assert_allclose(found.null_mean, [0.0505, 0.0505, np.nan, 0.505])
+    np.testing.assert_allclose(found.excess, [0.2495, 0.0495, np.nan, -0.205])
+    assert found.n_concepts.tolist() == [2, 2, 0, 0]  # two meanings, two barely, dead, none
+    assert found.detectors().tolist() == [True, True, False, False]
+    assert np.isnan(untested(2).p).all()
+    assert not untested(2).detectors().any()
 
 
-def test_chance_equals_the_slow_reference(dissected):
-    with h5py.File(dissected / "profiles.h5") as file, h5py.File(dissected / "chance.h5") as chance:
-        group = file["layers/a"]
-        pixels = file["labels/pixels"][:]
-        best = chance["layers/a/best"][:]
-        assert best.shape == (count_draws(2), 2) == (128, 2)
-        partners = draw_partners(np.full((12, 2), 16), 128, seed=0)
-        for draw in (0, 127):
-            both, fired, category = slow_null(dissected, group["threshold"][:], partners[draw])
-            iou = both / (fired[:, category] + pixels - both)
-            np.testing.assert_allclose(best[draw], iou.max(axis=1))
-        both, fired, _ = slow_null(dissected, group["threshold"][:], np.arange(12))
-        np.testing.assert_array_equal(group["intersection"][:], both)
-        np.testing.assert_array_equal(group["activation"][:], fired)
+def test_the_dead_change_nothing_for_the_living():
+    rng = np.random.default_rng(1)
+    iou, null = rng.random((40, 7)), rng.random((100, 40))
+    pixels = np.arange(40) % 2
+    found, alone = (
+        compare_units(iou, null, pixels),
+        compare_units(iou[1::2], null[:, 1::2], pixels[1::2]),
+    )
+    for of_all, of_living in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(of_all[1::2], of_living)
+        assert not np.nan_to_num(of_all[::2]).any()
 
 
-def test_a_unit_that_knows_beats_chance_and_one_that_does_not_does_not(dissected):
-    write_units(RunFolder(dissected), dissected / "units.csv")
-    with (dissected / "units.csv").open() as file:
-        knows, does_not = csv.DictReader(file)
-    assert knows["label"] == "sky"
-    assert float(knows["p"]) == pytest.approx(1 / 257, abs=1e-4)
-    assert float(does_not["p"]) > 0.05
+def test_iou_of_draws_by_hand():
+    # 10 of 50 + 100 - 10 pixels, in sixteenths; in the second draw half a pixel more.
+    both = np.array([[[160, 0], [168, 32]]])
+    fired = np.array([[[60, 50], [60, 50]]])
+    drawn = Drawn(both, fired, np.array([[5 * FRACTIONS, 0]]), np.array([60]))
+    iou = drawn.iou(np.array([100, 50]), np.array([1, 0]))
+    assert iou.shape == (2, 1, 2)
+    np.testing.assert_allclose(iou[:, 0, 0], [10 / 140, 10.5 / 139.5])
+    np.testing.assert_allclose(iou[:, 0, 1], [0, 2 / 108])
+    assert PARTS == 16
+
+
+def test_every_partner_follows_from_a_cycle():
+    """Of four images every draw is one of the six cycles, each as often."""
+    partners = draw_partners(np.zeros(4, dtype=int), 1200, seed=0)
+    cycles = set()
+    for order in itertools.permutations(range(4)):
+        row = [0] * 4
+        for here, there in zip(order, order[1:] + order[:1], strict=True):
+            row[here] = there
+        cycles.add(tuple(row))
+    kinds, counts = np.unique(partners, axis=0, return_counts=True)
+    assert {tuple(row) for row in kinds.tolist()} == cycles
+    assert len(cycles) == 6
+    assert (abs(counts - 200) < 5 * 13).all()

@@ -96,7 +96,8 @@ function drawTable(content) {
       { title: "concept", data: "concept", render: text },
       { title: "category", data: "category", render: text },
       { title: "IoU", data: "iou", render: (v, type) => (type === "display" ? v.toFixed(4) : v) },
-      { title: "p (chance)", data: "p", render: (v, type) => (type === "display" ? v.toFixed(4) : v) },
+      { title: "q (chance)", data: "q", render: (v, type) => (type === "display" ? v?.toFixed(4) ?? "" : v ?? 2) },
+      { title: "meanings", data: "beyond" },
       { title: "KL, nats", data: (u) => u.kl.at(-1), render: (v, type) => (type === "display" ? v.toFixed(4) : v) },
       { title: "nearest", data: (u) => u.near[0]?.[0] ?? -1,
         render: (v, type) => (type !== "display" ? v : v < 0 ? "" : link(v)) },
@@ -134,6 +135,14 @@ function applyFilter() {
   table?.draw();
 }
 
+// What labels of other images give the unit, in words.
+function beside(unit) {
+  if (unit.p === null) return "; no test against chance";
+  const concepts = unit.beyond === 1 ? "1 concept goes" : `${unit.beyond} concepts go`;
+  return `; by chance p ${unit.p.toFixed(4)}, among all units of the layer q ${unit.q.toFixed(4)}. ` +
+    `${unit.beyond ? concepts : "No concept goes"} beyond chance.`;
+}
+
 async function showUnit(content, focus) {
   const unit = content.units[state.unit];
   at("unit-body").hidden = !unit;
@@ -145,7 +154,7 @@ async function showUnit(content, focus) {
   const best = at("best");
   best.replaceChildren();
   if (unit.concept) {
-    best.append(make("bdi", unit.concept), " (", make("bdi", unit.category), `), IoU ${unit.iou.toFixed(4)}, p ${unit.p.toFixed(4)} by chance`);
+    best.append(make("bdi", unit.concept), " (", make("bdi", unit.category), `), IoU ${unit.iou.toFixed(4)}${beside(unit)}`);
   } else best.append("It overlaps no concept.");
   at("strip").hidden = !unit.pictures;
   if (unit.pictures) {
@@ -178,7 +187,7 @@ async function showUnit(content, focus) {
   if (focus) at("unit-title").focus();
   at("profile").hidden = !unit.profile.length;
   if (unit.profile.length) await draw("profile", unit.profile.map(([label, category, iou]) => (
-    { concept: label, category, iou, colour: settings.colours[category] })), { chance: content.chance }, 19 * unit.profile.length);
+    { concept: label, category, iou, colour: settings.colours[category] })), { chance: unit.chance }, 19 * unit.profile.length);
   await draw("curve", [["this unit", unit.kl], ["mean of the layer", content.kl]].flatMap(
     ([who, kl]) => kl.map((value, i) => ({ who, epoch: content.epochs[i], kl: value }))), {});
 }
