@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dissect_embed.artefacts.files import atomic_path, check_version, describe
+from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.artefacts.headers import check_version, describe
 from dissect_embed.artefacts.kinds import remedy
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.folders import list_files

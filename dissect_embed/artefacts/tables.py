@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from dissect_embed.artefacts.files import atomic_path, check_version, describe
+from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.artefacts.headers import check_version, describe
 from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError
 
