@@ -71,22 +71,25 @@ def unit_rows(
         If there is no such concept.
     """
     names, categories = profiles.concepts, profiles.concept_categories
-    wanted = None if concept is None else match_concepts(names, concept, str(profiles.path))
     rows: list[tuple[str, int, str, str, float, float]] = []
-    for layer in profiles.layers:
-        best = profiles[layer].best
+
+    def p_of(layer: str, iou: Float[np.ndarray, " unit"]) -> Float[np.ndarray, " unit"]:
         pool = by_chance.get(layer)
-        p = np.full(len(best.iou), np.nan) if pool is None else p_values(best.iou, pool)
-        if wanted is None:
-            for unit, (c, iou) in enumerate(zip(*best, strict=True)):
+        return np.full(len(iou), np.nan) if pool is None else p_values(iou, pool)
+
+    if concept is None:
+        for layer in profiles.layers:
+            best = profiles[layer].best
+            for unit, (c, iou, p) in enumerate(
+                zip(*best, p_of(layer, best.iou).tolist(), strict=True)
+            ):
                 name, category = (names[c], categories[c]) if c >= 0 else ("", "")
-                rows.append((layer, unit, name, category, float(iou), float(p[unit])))
-            continue
-        for c in wanted:
-            of_concept = profiles[layer].iou[:, c]
-            p = np.full(len(p), np.nan) if pool is None else p_values(of_concept, pool)
-            rows += [
-                (layer, unit, names[c], categories[c], float(of_concept[unit]), float(p[unit]))
-                for unit in np.flatnonzero(of_concept > 0).tolist()
-            ]
-    return rows if wanted is None else sorted(rows, key=lambda row: -row[4])
+                rows.append((layer, unit, name, category, float(iou), p))
+        return rows
+    for c in match_concepts(names, concept, str(profiles.path)):
+        p_of_layer = {k: p_of(k, profiles[k].iou[:, c]).tolist() for k in profiles.layers}
+        rows += [
+            (layer, unit, names[c], categories[c], iou, p_of_layer[layer][unit])
+            for layer, unit, iou in profiles.units_of(c)
+        ]
+    return sorted(rows, key=lambda row: -row[4])
