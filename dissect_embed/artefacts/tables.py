@@ -45,21 +45,6 @@ class Table(NamedTuple):
     config: dict[str, Any]
     made_from: dict[str, str]
 
-    def check_made_from(self, source: str, expected: str, expected_file: str) -> None:
-        """Check that the table was made from a given file.
-
-        Raises
-        ------
-        ArtefactError
-            If the fingerprints differ; both files are named.
-        """
-        if self.made_from.get(source) != expected:
-            msg = (
-                f"{self.path}: made from another {source} than {expected_file}; of two runs, or "
-                "made before: run snakemake again"
-            )
-            raise ArtefactError(msg)
-
 
 def write_table(
     path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str = ","

@@ -188,15 +188,6 @@ def test_small_layers_have_neither_neighbours_nor_pairs(tmp_path, kind):
     assert read_table(tmp_path / "t.csv", kind).rows == []
 
 
-def test_what_it_was_made_from_is_checked(path):
-    table = read_table(path, "scores")
-    table.check_made_from("embedding", "e1", "run/embedding.h5")
-    told = r"scores\.csv: made from another {} than run/{}\.h5; .*run snakemake again"
-    for source in ("embedding", "similarity"):
-        with pytest.raises(ArtefactError, match=told.format(source, source)):
-            table.check_made_from(source, "e2", f"run/{source}.h5")
-
-
 def write_run(folder: Path, vectors: float) -> Path:
     """Write the vectors of a run and its scores, as far as they say what they are."""
     with create_artefact(folder / "embedding.h5", "embedding", CONFIG, {}) as file:
