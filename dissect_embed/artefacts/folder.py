@@ -49,6 +49,7 @@ class RunFolder:
         """
         self.folder = Path(folder)
         self._headers: dict[str, dict[str, Any]] = {}
+        self._tables: dict[str, Table] = {}
         self._checked: set[str] = set()
         if not self.folder.is_dir():
             msg = f"{self.folder}: no such folder; name that of a run, results/<run>"
@@ -135,7 +136,8 @@ class RunFolder:
 
     def read_table(self, kind: str) -> Table:
         """Read a table: ``units``, ``scores``, ``controls``, ``relations`` or ``pairs``."""
-        return read_table(self.need(kind), kind)
+        self.need(kind)
+        return self._tables[kind]
 
     def header(self, kind: str) -> dict[str, Any]:
         """Return what a file says of itself: ``config``, ``made_from``, ``fingerprint`` and more.
@@ -148,7 +150,7 @@ class RunFolder:
         if kind not in self._headers:
             path = self.path(kind)
             if kind in TABLES:
-                table = read_table(path, kind)
+                table = self._tables[kind] = read_table(path, kind)
                 self._headers[kind] = {"config": table.config, "made_from": table.made_from}
             else:
                 with open_hdf5(path, remedy(kind)) as file:

@@ -32,6 +32,11 @@ COLUMNS = {
         "first_cosine", "second_cosine", "first_label", "second_label", "target_label",
     ),
 }  # fmt: skip
+# Of those, what is text and no number.
+TEXTS = (
+    "layer", "method", "statistic",
+    "label", "neighbour_label", "first_label", "second_label", "target_label",
+)  # fmt: skip
 # Those of units.csv, and for each category more.
 UNIT_COLUMNS = ("layer", "unit", "category", "label", "score", "p")
 CATEGORY_COLUMNS = ("label", "truth", "activation", "intersect", "iou")
@@ -40,7 +45,6 @@ CATEGORY_COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 class Table(NamedTuple):
     """A table that was read, with what lies beside it."""
 
-    path: Path
     rows: list[dict[str, str]]
     config: dict[str, Any]
     made_from: dict[str, str]
@@ -110,7 +114,7 @@ def read_table(path: Path, kind: str) -> Table:
             f"changed or replaced; {remedy(kind)}"
         )
         raise ArtefactError(msg)
-    return Table(path, _read_rows(path, content, kind), config, made_from)
+    return Table(_read_rows(path, content, kind), config, made_from)
 
 
 def _read_rows(path: Path, content: bytes, kind: str) -> list[dict[str, str]]:
