@@ -37,9 +37,11 @@ from dissect_embed.settings import (
 
 
 def _read_cache(value: Any) -> Any:
-    if value in ("all", "none") or (isinstance(value, list | tuple) and value):
-        return unique(tuple(value)) if isinstance(value, list | tuple) else value
-    msg = "expected 'all', 'none' or a list of layers"
+    if value in ("all", "none"):
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(v, str) and v for v in value):
+        return unique(tuple(value))
+    msg = "expected 'all', 'none' or a list of layers, each a text; put numbers in quotes"
     raise ValueError(msg)
 
 

@@ -20,11 +20,11 @@ from tqdm import tqdm
 
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.datasets.broden import Broden, ImageRow
-from dissect_embed.datasets.pixels import read_image, read_regions
+from dissect_embed.datasets.pixels import read_all_regions, read_image
 from dissect_embed.device import choose_device
 from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.models import build_model
-from dissect_embed.parallel import batched_map, map_in_threads
+from dissect_embed.parallel import batched_map
 
 logger = logging.getLogger(__name__)
 
@@ -129,10 +129,7 @@ def _mean_average_precision(
 def _load_presence(dataset: Broden, n_threads: int | None) -> Bool[Tensor, "image concept"]:
     """Return which concepts are present in each image."""
     present = torch.zeros((len(dataset.rows), len(dataset.concepts)), dtype=torch.bool)
-    regions = map_in_threads(
-        functools.partial(read_regions, dataset), dataset.rows, n_threads=n_threads
-    )
-    for n, labels in enumerate(tqdm(regions, "labels", len(present), unit=" images", disable=None)):
+    for n, labels in enumerate(read_all_regions(dataset, n_threads)):
         present[n, labels.member_concept] = True
     return present
 

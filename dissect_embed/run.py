@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.artefacts.tables import COLUMNS, TEXTS
 from dissect_embed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -123,9 +124,10 @@ class Run(RunFolder):
         """
         with self.open_embedding() as embedding:
             seed = embedding.seeds[0] if seed is None else seed
-            if seed not in embedding.seeds:
+            if not isinstance(seed, int | np.integer) or seed not in embedding.seeds:
                 seeds = ", ".join(map(str, embedding.seeds))
-                msg = f"{embedding.path}: no vectors of seed {seed}; there are {seeds}"
+                msg = f"{embedding.path}: no vectors of seed {seed!r}; there are {seeds}"
+                msg += ", whole numbers" if isinstance(seed, str) else ""
                 raise ArtefactError(msg)
             vectors = embedding[self.check_layer(layer)].vectors
             return np.asarray(vectors[embedding.seeds.index(seed)])
@@ -227,11 +229,13 @@ class Run(RunFolder):
     def _frame(self, kind: str) -> "pd.DataFrame":
         import pandas as pd
 
-        self.read_table(kind)  # checked
-        # A concept may be called "nan"; scores without a seed or an epoch have none.
-        empty = {"seed": [""], "epoch": [""]} if kind == "scores" else {}
-        types = dict.fromkeys(empty, "Int64")
-        return pd.read_csv(self.path(kind), keep_default_na=False, na_values=empty, dtype=types)
+        frame = pd.DataFrame(self.read_table(kind).rows, columns=list(COLUMNS[kind]))
+        # By name, not by looks: a layer may be called "1", and a concept "nan".
+        numbers = [name for name in COLUMNS[kind] if name not in TEXTS]
+        frame[numbers] = frame[numbers].apply(pd.to_numeric)
+        # Scores without a seed or an epoch have none.
+        whole = ["seed", "epoch"] if kind == "scores" else []
+        return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:

@@ -78,9 +78,7 @@ class Section(BaseModel):
         If a setting is unknown, of another type or out of bounds.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     # Where it stands in a config file.
     path: ClassVar[str] = ""
 
@@ -117,7 +115,13 @@ def _explain(section: type[Section], error: dict[str, Any]) -> str:
     if kind == "missing":
         return f"{key}: missing; add it"
     if kind == "value_error" and isinstance(context["error"], ConfigError):
-        return str(context["error"])  # of a section within
+        # Of a section within, which does not know its place in a list.
+        parent, _, place = key.rpartition(".")
+        text = str(context["error"])
+        return text.replace(f"{parent}.", f"{key}.") if place.isdigit() else text
+    if kind == "string_type" and isinstance(value, int | float):
+        # YAML reads 1.10 as 1.1 and 010 as 8.
+        return f"{key}: {value!r} is a number, expected a text; put it in quotes"
     if kind == "value_error":
         return f"{key}: {value!r}: {context['error']}"
     expected = {

@@ -79,7 +79,6 @@ def unit_rows(
         If there is no such concept.
     """
     names, categories = profiles.concepts, profiles.concept_categories
-    wanted = None if concept is None else match_concepts(names, concept, str(profiles.path))
     rows: list[tuple[str, int, str, str, float, float, float]] = []
 
     def test(layer: str, iou: Float[np.ndarray, "unit some"]) -> list[tuple[float, float]]:
@@ -89,19 +88,17 @@ def unit_rows(
             compared = compare_units(iou, chance.best(layer), chance.pixels(layer))
         return list(zip(compared.p.tolist(), compared.q.tolist(), strict=True))
 
-    for layer in profiles.layers:
-        best = profiles[layer].best
-        if wanted is None:
+    if concept is None:
+        for layer in profiles.layers:
             tests = test(layer, profiles[layer].iou)
-            for unit, (c, iou) in enumerate(zip(*best, strict=True)):
+            for unit, (c, iou) in enumerate(zip(*profiles[layer].best, strict=True)):
                 name, category = (names[c], categories[c]) if c >= 0 else ("", "")
                 rows.append((layer, unit, name, category, float(iou), *tests[unit]))
-            continue
-        for c in wanted:
-            of_concept = profiles[layer].iou[:, c]
-            tests = test(layer, of_concept[:, None])
-            rows += [
-                (layer, unit, names[c], categories[c], float(of_concept[unit]), *tests[unit])
-                for unit in np.flatnonzero(of_concept > 0).tolist()
-            ]
-    return rows if wanted is None else sorted(rows, key=lambda row: -row[4])
+        return rows
+    for c in match_concepts(names, concept, str(profiles.path)):
+        of_layer = {k: test(k, profiles[k].iou[:, [c]]) for k in profiles.layers}
+        rows += [
+            (layer, unit, names[c], categories[c], iou, *of_layer[layer][unit])
+            for layer, unit, iou in profiles.units_of(c)
+        ]
+    return sorted(rows, key=lambda row: -row[4])

@@ -14,6 +14,7 @@ from dissect_embed.errors import ConfigError
 from dissect_embed.settings import Section, describe_settings, json_schema
 
 ROOT = Path(__file__).parents[1]
+PAIR = {"teacher": "resnet32", "student": "resnet20"}
 REMEDY = "run 'python -m dissect_embed.config {} > {}'"
 
 
@@ -77,7 +78,7 @@ def test_options_of_commands_have_the_defaults_of_the_settings():
 
 
 def test_texts_of_the_command_line_become_numbers():
-    read = read_config({"embedding": {"seeds": ["4", "5"], "lr": "0.05"}, "run": 2024})
+    read = read_config({"embedding": {"seeds": ["4", "5"], "lr": "0.05"}, "run": "2024"})
     assert read["embedding"]["seeds"] == [4, 5]
     assert read["embedding"]["lr"] == 0.05
     assert read["run"] == "2024"
@@ -96,12 +97,33 @@ def test_texts_of_the_command_line_become_numbers():
             {"distillation": {"methods": ["kdd"]}},
             "distillation.methods.0: 'kdd': expected one of plain",
         ),
-        ({"distillation": {"pairs": [{"teacher": "a"}]}}, "distillation.pairs.student: missing"),
+        (
+            {"distillation": {"pairs": [PAIR, {"teacher": "vgg13"}]}},
+            r"^distillation.pairs.1.student: missing; add it$",
+        ),
+        (
+            {"distillation": {"pairs": [PAIR, PAIR | {"student": "vgg"}, PAIR | {"beta": -1}]}},
+            r"^distillation.pairs.1.student: 'vgg': expected .*; distillation.pairs.2.beta: -1, e",
+        ),
+        ({"distillation": {"pairs": ["vgg13"]}}, "pairs.0: 'vgg13', expected settings by name"),
+        # As YAML reads "run: 1.10" and "run: 010".
+        ({"run": 1.1}, "^run: 1.1 is a number, expected a text; put it in quotes$"),
+        ({"run": 8}, "^run: 8 is a number, expected a text; put it in quotes$"),
+        ({"model": {"layers": ["a", 3]}}, "^model.layers.1: 3 is a number, expected a text; put"),
         ({"distillation": {"dataset": {"mean": [1, 2]}}}, "mean: .*: expected three numbers"),
         ({"activations": {"cache": "some"}}, "activations.cache: 'some': expected 'all', 'none'"),
         ({"shards": 0}, "shards: 0, expected at least 1"),
         ({"shards": True}, "shards: True, expected no truth value"),
         ({"embedding": {"dim": True}}, "embedding.dim: True, expected no truth value"),
+        (
+            {"activations": {"cache": [None]}},
+            r"^activations.cache: \[None\]: expected 'all', 'none'",
+        ),
+        ({"activations": {"cache": [3]}}, "^activations.cache: .*; put numbers in quotes$"),
+        (
+            {"activations": {"cache": [""]}},
+            "^activations.cache: .*: expected 'all', 'none' or a li",
+        ),
         ({"activations": {"cache": ["a", "a"]}}, "activations.cache: .*: 'a' stands there twice"),
         # As Snakemake's command line gives them: texts.
         ({"embedding": {"target": "minibach"}}, "embedding.target: 'minibach', expected 'mean' or"),

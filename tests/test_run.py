@@ -96,6 +96,27 @@ def test_tables_are_frames(run):
     assert {"first", "second", "target"} <= set(run.pairs().columns)
 
 
+def test_layers_are_texts_in_frames_and_numbers_are_those_written(run):
+    """The layers of this run are called 1 and 3."""
+    for kind in ("scores", "controls", "pairs"):
+        frame, rows = getattr(run, kind)(), run.read_table(kind).rows
+        assert frame.layer.tolist() == [row["layer"] for row in rows]
+        last = frame.columns[4]
+        assert frame[last].tolist() == [float(row[last]) for row in rows]
+    assert run.controls().seed.tolist() == [
+        int(row["seed"]) for row in run.read_table("controls").rows
+    ]
+    assert set(run.pairs().first_label) <= {*run.units().concept}
+
+
+def test_a_table_is_read_once(run, monkeypatch):
+    again, read = de.open_run(run.folder), []
+    for name in ("dissect_embed.artefacts.folder.read_table", "pandas.read_csv"):
+        monkeypatch.setattr(name, lambda *args, **options: read.append(args))
+    assert len(again.scores()) == len(run.scores())
+    assert read == []
+
+
 def test_images_of_a_unit(run):
     with run.open_activations() as source:
         peak = source["3"].peak[:, 1]
@@ -129,6 +150,14 @@ def test_a_unit_is_shown(run, tmp_path):
 def test_what_is_not_there_is_named(run, ask, message):
     with pytest.raises(ArtefactError, match=message):
         ask(run)
+
+
+def test_a_seed_is_a_whole_number(run):
+    """As a user sees it: without the checks of types that tests have."""
+    code = "import sys, dissect_embed as de; de.open_run(sys.argv[1]).vectors('3', seed='3')"
+    command = [sys.executable, "-c", code, str(run.folder)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert "embedding.h5: no vectors of seed '3'; there are 3, 8, whole numbers" in told
 
 
 def test_without_a_cache_the_given_network_is_used(run, tmp_path):

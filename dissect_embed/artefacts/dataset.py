@@ -3,13 +3,11 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
-from dissect_embed.artefacts.files import atomic_path, check_version, describe
-from dissect_embed.artefacts.kinds import remedy
+from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.artefacts.headers import describe
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.folders import list_files
-from dissect_embed.errors import ArtefactError
 
 
 def write_dataset_file(path: Path, dataset: Broden, name: str = "") -> None:
@@ -33,23 +31,3 @@ def write_dataset_file(path: Path, dataset: Broden, name: str = "") -> None:
     header["categories"] = list(dataset.categories)
     with atomic_path(path) as part:
         part.write_text(json.dumps(header, indent=1) + "\n", "utf-8")
-
-
-def read_dataset_file(path: Path) -> dict[str, Any]:
-    """Return what ``write_dataset_file`` wrote.
-
-    Raises
-    ------
-    ArtefactError
-        If it is missing, damaged or of another version.
-    """
-    try:
-        header = dict(json.loads(path.read_text("utf-8")))
-    except FileNotFoundError as error:
-        msg = f"{path}: missing; make it with 'dissect-embed dataset' or snakemake"
-        raise ArtefactError(msg) from error
-    except ValueError as error:
-        msg = f"{path}: damaged ({error}); {remedy('dataset')}"
-        raise ArtefactError(msg) from error
-    check_version(path, header, "dataset")
-    return header

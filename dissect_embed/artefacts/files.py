@@ -19,23 +19,19 @@ whole. So what has the final name is complete; what an interrupted run leaves is
 next.
 """
 
-import datetime
 import errno
 import json
 import os
-import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
-from dissect_embed import __version__
 from dissect_embed.artefacts.contents import seal
 from dissect_embed.artefacts.disk import PatientFile, full_disk_message
+from dissect_embed.artefacts.headers import check_version, describe
 from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError, DiskSpaceError
 
@@ -56,20 +52,6 @@ def atomic_path(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
         raise
     part.replace(path)
-
-
-def describe(
-    schema: str, config: Mapping[str, Any], made_from: Mapping[str, str]
-) -> dict[str, Any]:
-    """Return what every file says of itself, but for its fingerprint."""
-    return {
-        "schema": schema,
-        "schema_version": KINDS[schema].version,
-        "config": dict(config),
-        "made_from": dict(made_from),
-        "software": _software(),
-        "created": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
-    }
 
 
 @contextmanager
@@ -156,28 +138,6 @@ def open_hdf5(path: Path, remedy: str) -> Iterator[h5py.File]:
         raise ArtefactError(msg) from error
     with file:
         yield file
-
-
-def check_version(path: Path, header: Mapping[str, Any], schema: str) -> None:
-    """Check that a header is that of a kind of file, of the version that this program reads.
-
-    Raises
-    ------
-    ArtefactError
-        If it is not.
-    """
-    found, version = header.get("schema"), header.get("schema_version")
-    known = KINDS[schema].version
-    if (found, version) == (schema, known):
-        return
-    if found != schema:
-        end = f"name a file of '{KINDS[schema].rule}'"
-    elif isinstance(version, int | np.integer) and version > known:
-        end = "it is of a later version of dissect-embed: update this one"
-    else:
-        end = remedy(schema)
-    msg = f"{path}: expected {schema} version {known}, found {found} version {version}; {end}"
-    raise ArtefactError(msg)
 
 
 def _check_part(path: Path, part: Path, attested: str) -> None:
@@ -275,14 +235,3 @@ def _refuse_second_writer(path: Path) -> None:
         raise ArtefactError(msg) from error
     except OSError:
         pass  # what an interrupted run left: it is written anew
-
-
-def _software() -> dict[str, str]:
-    return {
-        "dissect-embed": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "h5py": h5py.__version__,
-        "torch": metadata.version("torch"),
-        "torchvision": metadata.version("torchvision"),
-    }

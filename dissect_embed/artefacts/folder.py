@@ -1,16 +1,15 @@
 """The files of a run: where they lie, and whether they belong together."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from dissect_embed.artefacts.chance import Chance, open_chance
-from dissect_embed.artefacts.files import check_version, open_hdf5
+from dissect_embed.artefacts.files import open_hdf5
+from dissect_embed.artefacts.headers import check_version, read_header
 from dissect_embed.artefacts.kinds import HDF5_KINDS, KINDS, remedy
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.artefacts.tables import COLUMNS, Table, read_table
@@ -50,6 +49,7 @@ class RunFolder:
         """
         self.folder = Path(folder)
         self._headers: dict[str, dict[str, Any]] = {}
+        self._tables: dict[str, Table] = {}
         self._checked: set[str] = set()
         if not self.folder.is_dir():
             msg = f"{self.folder}: no such folder; name that of a run, results/<run>"
@@ -136,10 +136,11 @@ class RunFolder:
 
     def read_table(self, kind: str) -> Table:
         """Read a table: ``units``, ``scores``, ``controls``, ``relations`` or ``pairs``."""
-        return read_table(self.need(kind), kind)
+        self.need(kind)
+        return self._tables[kind]
 
     def header(self, kind: str) -> dict[str, Any]:
-        """Return what a file says of itself: ``config``, ``made_from``, ``fingerprint``.
+        """Return what a file says of itself: ``config``, ``made_from``, ``fingerprint`` and more.
 
         Raises
         ------
@@ -149,12 +150,12 @@ class RunFolder:
         if kind not in self._headers:
             path = self.path(kind)
             if kind in TABLES:
-                table = read_table(path, kind)
+                table = self._tables[kind] = read_table(path, kind)
                 self._headers[kind] = {"config": table.config, "made_from": table.made_from}
             else:
                 with open_hdf5(path, remedy(kind)) as file:
                     check_version(path, file.attrs, kind)
-                    self._headers[kind] = _header_of(path, file)
+                    self._headers[kind] = read_header(file)
         return self._headers[kind]
 
     def need(self, kind: str) -> Path:
@@ -225,15 +226,3 @@ class RunFolder:
             msg = f"n: {n!r}, expected a whole number of at least 1"
             raise ArtefactError(msg)
         return int(n)
-
-
-def _header_of(path: Path, file: h5py.File) -> dict[str, Any]:
-    try:
-        return {
-            "config": dict(json.loads(file.attrs["config"])),
-            "made_from": dict(json.loads(file.attrs["made_from"])),
-            "fingerprint": str(file.attrs["fingerprint"]),
-        }
-    except (KeyError, ValueError, TypeError) as error:
-        msg = f"{path}: damaged (attribute {error}); make it again"
-        raise ArtefactError(msg) from error

@@ -1,4 +1,4 @@
-"""What a run makes, in one table: the version of each kind of file, who writes and who reads it.
+"""What a run makes, in one table: the version of each kind of file, and who writes it.
 
 Loads neither torch nor h5py, for the Snakefile reads it too.
 """
@@ -16,35 +16,31 @@ class Kind(NamedTuple):
         files of an older version are made again.
     rule
         The rule and command that make it.
-    reader
-        ``package.module:function`` that opens it, checked; empty where nothing reads it again.
     """
 
     version: int
     rule: str
-    reader: str = ""
 
 
-_HERE = "dissect_embed.artefacts"
 KINDS = {
     # HDF5
-    "labels": Kind(2, "labels", f"{_HERE}.labels:open_labels"),
-    "activations": Kind(4, "activations", f"{_HERE}.activations:open_activations"),
-    "thresholds": Kind(2, "thresholds", f"{_HERE}.thresholds:open_thresholds"),
-    "profiles": Kind(3, "dissect", f"{_HERE}.profiles:open_profiles"),
-    "chance": Kind(2, "chance", f"{_HERE}.chance:open_chance"),
-    "similarity": Kind(2, "similarity", f"{_HERE}.similarity:open_similarity"),
-    "embedding": Kind(2, "embed", f"{_HERE}.embedding:open_embedding"),
-    "classes": Kind(2, "classes", "dissect_embed.datasets.classes:load_classes"),
-    "prior": Kind(2, "prior", "dissect_embed.distillation.prior:load_prior"),
+    "labels": Kind(2, "labels"),
+    "activations": Kind(4, "activations"),
+    "thresholds": Kind(2, "thresholds"),
+    "profiles": Kind(3, "dissect"),
+    "chance": Kind(2, "chance"),
+    "similarity": Kind(2, "similarity"),
+    "embedding": Kind(2, "embed"),
+    "classes": Kind(2, "classes"),
+    "prior": Kind(2, "prior"),
     # Tables, each with a JSON beside it
-    "units": Kind(2, "units", f"{_HERE}.tables:read_table"),
-    "scores": Kind(1, "score", f"{_HERE}.tables:read_table"),
-    "controls": Kind(1, "score", f"{_HERE}.tables:read_table"),
-    "relations": Kind(1, "relations", f"{_HERE}.tables:read_table"),
-    "pairs": Kind(1, "relations", f"{_HERE}.tables:read_table"),
+    "units": Kind(2, "units"),
+    "scores": Kind(1, "score"),
+    "controls": Kind(1, "score"),
+    "relations": Kind(1, "relations"),
+    "pairs": Kind(1, "relations"),
     # Others
-    "dataset": Kind(1, "dataset", f"{_HERE}.dataset:read_dataset_file"),
+    "dataset": Kind(1, "dataset"),
     "mini": Kind(1, "mini"),
     "fetch": Kind(1, "fetch"),
     "model": Kind(1, "train"),

@@ -103,6 +103,16 @@ class Profiles(LayeredFile):
         scores = (f"{iou:.4f}" for iou in self[layer].best.iou)
         return list(zip(self.best_names(layer), scores, strict=True))
 
+    def units_of(self, concept: int) -> list[tuple[str, int, float]]:
+        """Return layer, unit and IoU of all units that overlap a concept at all, best first."""
+        found = [
+            (layer, unit, iou)
+            for layer in self.layers
+            for unit, iou in enumerate(self[layer].iou[:, concept].tolist())
+            if iou > 0
+        ]
+        return sorted(found, key=lambda row: -row[2])
+
     @cached_property
     def concept_category(self) -> Int[np.ndarray, " concept"]:
         """The index of each concept's category among ``categories``."""

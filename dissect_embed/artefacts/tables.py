@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from dissect_embed.artefacts.files import atomic_path, check_version, describe
+from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.artefacts.headers import check_version, describe
 from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError
 
@@ -31,6 +32,11 @@ COLUMNS = {
         "first_cosine", "second_cosine", "first_label", "second_label", "target_label",
     ),
 }  # fmt: skip
+# Of those, what is text and no number.
+TEXTS = (
+    "layer", "method", "statistic",
+    "label", "neighbour_label", "first_label", "second_label", "target_label",
+)  # fmt: skip
 # Those of units.csv, and for each category more.
 UNIT_COLUMNS = (
     "layer", "unit", "category", "label", "score", "p", "q", "null_mean", "excess", "n_concepts"
@@ -41,25 +47,9 @@ CATEGORY_COLUMNS = ("label", "truth", "activation", "intersect", "iou")
 class Table(NamedTuple):
     """A table that was read, with what lies beside it."""
 
-    path: Path
     rows: list[dict[str, str]]
     config: dict[str, Any]
     made_from: dict[str, str]
-
-    def check_made_from(self, source: str, expected: str, expected_file: str) -> None:
-        """Check that the table was made from a given file.
-
-        Raises
-        ------
-        ArtefactError
-            If the fingerprints differ; both files are named.
-        """
-        if self.made_from.get(source) != expected:
-            msg = (
-                f"{self.path}: made from another {source} than {expected_file}; of two runs, or "
-                "made before: run snakemake again"
-            )
-            raise ArtefactError(msg)
 
 
 def write_table(
@@ -126,7 +116,7 @@ def read_table(path: Path, kind: str) -> Table:
             f"changed or replaced; {remedy(kind)}"
         )
         raise ArtefactError(msg)
-    return Table(path, _read_rows(path, content, kind), config, made_from)
+    return Table(_read_rows(path, content, kind), config, made_from)
 
 
 def _read_rows(path: Path, content: bytes, kind: str) -> list[dict[str, str]]:

@@ -1,14 +1,18 @@
 """Decode images and label maps of a data set in Broden's format."""
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
+from tqdm import tqdm
 
 from dissect_embed.datasets.broden import Broden, ImageRow, format_size
 from dissect_embed.errors import DatasetError
 from dissect_embed.mathematics.regions import Regions
+from dissect_embed.parallel import map_in_threads
 
 # Regions are numbered anew when there are more: that takes as long as a look at every pixel.
 MAX_REGIONS = 8192
@@ -72,6 +76,19 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
     member_region, which = (said >= 0).T.nonzero()
     member_concept = said[which, member_region]
     return Regions(region.reshape(height, width), member_region, member_concept, n_regions)
+
+
+def read_all_regions(dataset: Broden, n_threads: int | None = None) -> Iterator[Regions]:
+    """Decode the labels of all images, in order, and show how far it is.
+
+    Raises
+    ------
+    DatasetError
+        As ``read_regions`` does.
+    """
+    read = functools.partial(read_regions, dataset)
+    regions = map_in_threads(read, dataset.rows, n_threads=n_threads)
+    yield from tqdm(regions, "labels", len(dataset.rows), unit=" images", disable=None)
 
 
 def _drop_empty(

@@ -1,152 +1,155 @@
-"""Print the answers to questions about one unit or one concept."""
+"""Answers to questions about one unit or one concept."""
 
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import h5py
 import numpy as np
-from rich.console import Console
 
 from dissect_embed.artefacts.activations import Activations
-from dissect_embed.artefacts.files import check_made_from
+from dissect_embed.artefacts.files import check_made_from, open_artefact
 from dissect_embed.artefacts.naming import match_concepts, parse_unit
-from dissect_embed.artefacts.profiles import Profiles, open_profiles
+from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.pixels import read_all_regions
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.files import explain_damage
-from dissect_embed.inspection.queries import (
-    count_concept_pixels,
-    rank_units,
-    top_images,
-)
-from dissect_embed.inspection.tables import number, print_heading, print_table, share
+from dissect_embed.inspection.tables import Part, heading, number, share, table
+
+# Of an answer, without --top.
+TOP_ROWS = 10
 
 
-def print_concept_units(
-    console: Console, profiles: Profiles, wanted: str, top: int, detector_iou: float
-) -> None:
-    """Print the units of ``profiles.h5`` that have a concept."""
+class Asked(NamedTuple):
+    """A question; an empty option where none was asked."""
+
+    option: str  # "--concept" or "--unit"
+    wanted: str
+    dataset: Path | None
+    top: int | None
+    detector_iou: float
+
+
+def _units_of_concept(file: h5py.File, asked: Asked) -> Iterator[Part]:
+    profiles, top, detector_iou = Profiles(file), asked.top or TOP_ROWS, asked.detector_iou
     names, categories = profiles.concepts, profiles.concept_categories
-    for concept in match_concepts(names, wanted, str(profiles.path)):
+    condition = f"an IoU of at least {detector_iou:g}, or the unit's best concept"
+    for concept in match_concepts(names, asked.wanted, str(profiles.path)):
         title = f"{names[concept]} ({categories[concept]})"
-        ranked = rank_units(profiles, concept)
-        chosen = [u for u in ranked if u.has(concept, detector_iou)]
-        condition = f"an IoU of at least {detector_iou:g}, or the unit's best concept"
+        ranked = profiles.units_of(concept)
+        chosen = [
+            (layer, unit, iou)
+            for layer, unit, iou in ranked
+            if iou >= detector_iou or profiles[layer].best.concept[unit] == concept
+        ]
         if chosen:
             first = f", the first {top}" if len(chosen) > top else ""
-            count = f"{len(chosen):,} unit{'' if len(chosen) == 1 else 's'}{first}"
-            print_heading(console, f"{title}: {count}")
-            console.print(f"({condition})")
+            yield heading(f"{title}: {len(chosen):,} unit{'s' if len(chosen) > 1 else ''}{first}")
+            yield f"({condition})"
         elif ranked:
-            print_heading(console, f"{title}: no unit; this one is nearest")
-            console.print(f"(it would take {condition})")
+            yield heading(f"{title}: no unit; this one is nearest")
+            yield f"(it would take {condition})"
         else:
-            print_heading(console, f"{title}: no unit overlaps it at all")
+            yield heading(f"{title}: no unit overlaps it at all")
             continue
-        rows = [
-            (
-                f"{u.layer}:{u.unit}", f"{u.iou:.4f}", f"{u.intersection:,}",
-                "itself" if u.best_concept == concept else names[u.best_concept],
-                f"{u.best_iou:.4f}",
-            )
-            for u in (chosen[:top] if chosen else ranked[:1])
-        ]  # fmt: skip
-        columns = ("unit", "IoU>", "shared pixels>", "the unit's best concept", "its IoU>")
-        print_table(console, columns, rows)
+        rows = []
+        for layer, unit, iou in chosen[:top] or ranked[:1]:
+            of_layer = profiles[layer]
+            best, best_iou = int(of_layer.best.concept[unit]), of_layer.best.iou[unit]
+            shared = f"{of_layer.intersection[unit, concept]:,}"
+            name = "itself" if best == concept else names[best]
+            rows.append((f"{layer}:{unit}", f"{iou:.4f}", shared, name, f"{best_iou:.4f}"))
+        yield table(("unit", "IoU>", "shared pixels>", "the unit's best concept", "its IoU>"), rows)
 
 
-def print_unit_profile(
-    console: Console, profiles: Profiles, wanted: str, top: int, detector_iou: float
-) -> None:
-    """Print what ``profiles.h5`` says of a unit: its best concepts, and that of each category."""
+def _concepts_of_unit(file: h5py.File, asked: Asked) -> Iterator[Part]:
+    profiles, detector_iou = Profiles(file), asked.detector_iou
     n_units = {layer: len(profiles[layer]) for layer in profiles.layers}
-    layer, unit = parse_unit(wanted, n_units, str(profiles.path))
+    layer, unit = parse_unit(asked.wanted, n_units, str(profiles.path))
     of_layer = profiles[layer]
     names, categories, pixels = profiles.concepts, profiles.concept_categories, profiles.pixels
     iou, both = of_layer.iou[unit], of_layer.intersection[unit]
     ranked, best = of_layer.concepts_of(unit), float(of_layer.best.iou[unit])
     reaches = "at least" if 0 < best >= detector_iou else "below"
-    print_heading(
-        console, f"{layer}:{unit}, threshold {number(float(of_layer.threshold[unit]), 6)}"
-    )
-    console.print(f"Its best IoU, {best:.4f}, is {reaches} the {detector_iou:g} of a detector.")
-    if not ranked:
-        console.print("It overlaps no concept.")
-    else:
+    yield heading(f"{layer}:{unit}, threshold {number(float(of_layer.threshold[unit]), 6)}")
+    yield f"Its best IoU, {best:.4f}, is {reaches} the {detector_iou:g} of a detector."
+    if ranked:
         rows = [
             (names[c], categories[c], f"{iou[c]:.4f}", f"{both[c]:,}", f"{pixels[c]:,}")
-            for c in ranked[:top]
+            for c in ranked[: asked.top or TOP_ROWS]
         ]
-        columns = ("concept", "category", "IoU>", "shared pixels>", "its pixels>")
-        print_table(console, columns, rows)
-    print_heading(console, "The best of each category, and the unit's pixels where it is labelled")
+        yield table(("concept", "category", "IoU>", "shared pixels>", "its pixels>"), rows)
+    else:
+        yield "It overlaps no concept."
+    yield heading("The best of each category, and the unit's pixels where it is labelled")
     rows = []
     for category, active in zip(profiles.categories, of_layer.activation[unit], strict=True):
         c = next((c for c in ranked if categories[c] == category), None)
         found = ("-",) * 3 if c is None else (names[c], f"{iou[c]:.4f}", f"{both[c]:,}")
         rows.append((category, *found, f"{active:,}"))
-    columns = ("category", "concept", "IoU>", "shared pixels>", "unit's pixels>")
-    print_table(console, columns, rows)
+    yield table(("category", "concept", "IoU>", "shared pixels>", "unit's pixels>"), rows)
 
 
-def print_unit_images(console: Console, source: Activations, wanted: str, top: int) -> None:
-    """Print the images of ``activations.h5`` on which a unit is most active."""
-    layer, unit = parse_unit(
-        wanted, {name: source[name].n_units for name in source.layers}, str(source.path)
-    )
+def _images_of_unit(file: h5py.File, asked: Asked) -> Iterator[Part]:
+    source = Activations(file)
+    n_units = {name: source[name].n_units for name in source.layers}
+    layer, unit = parse_unit(asked.wanted, n_units, str(source.path))
     peak = source[layer].peaks[:, unit]
-    threshold, note = _find_threshold(source, layer, unit)
-    chosen = top_images(peak, top)
-    images = source.images
-    counts = f"{len(chosen):,} of {len(peak):,} images"
-    print_heading(console, f"{layer}:{unit}, highest peaks: {counts}")
-    # Peaks and thresholds are float32 of stored values, so no rounding lies between them.
-    fires = set() if threshold is None else set(np.flatnonzero(peak > threshold).tolist())
-    if threshold is not None:
-        note = (
-            f"Above its threshold, {number(threshold, 6)}, on {len(fires):,} of {len(peak):,} "
-            f"images ({share(len(fires), len(peak))})."
-        )
-    rows = [(number(float(peak[i]), 6), images[i], "yes" if i in fires else "no") for i in chosen]
-    columns = ("peak>", "image", "above its threshold")
-    keep = 2 if threshold is None else 3
-    print_table(console, columns[:keep], [row[:keep] for row in rows])
-    console.print(note)
-
-
-def _find_threshold(source: Activations, layer: str, unit: int) -> tuple[float | None, str]:
-    """Return a unit's threshold from the ``profiles.h5`` beside, or None and why there is none."""
+    chosen = np.argsort(-peak, kind="stable")[: asked.top or TOP_ROWS].tolist()
+    columns = ["peak>", "image"]
+    rows = [[number(float(peak[i]), 6), source.images[i]] for i in chosen]
     beside = source.path.with_name("profiles.h5")
-    if not beside.is_file():
-        return None, "Its threshold is unknown here: no profiles.h5 lies beside this file."
     try:
-        with open_profiles(beside) as profiles, explain_damage(beside, "profiles"):
-            if profiles.made_from.get("activations") != source.fingerprint:
-                return None, f"Its threshold is unknown: {beside} was made from other activations."
-            return float(profiles[layer].threshold[unit]), ""
+        with open_artefact(beside, "profiles") as other, explain_damage(beside, "profiles"):
+            check_made_from(other, "activations", source.fingerprint, str(source.path))
+            threshold = float(Profiles(other)[layer].threshold[unit])
     except ArtefactError as error:
-        return None, f"Its threshold is unknown: {error}"
+        note = f"Its threshold is unknown: {error}"
+    else:
+        # Peaks and thresholds are float32 of stored values, so no rounding lies between them.
+        fires = peak > threshold
+        n, of_all = int(fires.sum()), len(peak)
+        columns.append("above its threshold")
+        rows = [[*row, "yes" if fires[i] else "no"] for row, i in zip(rows, chosen, strict=True)]
+        above = f"Above its threshold, {number(threshold, 6)}"
+        note = f"{above}, on {n:,} of {of_all:,} images ({share(n, of_all)})."
+    yield heading(f"{layer}:{unit}, highest peaks: {len(chosen):,} of {len(peak):,} images")
+    yield table(columns, rows)
+    yield note
 
 
-def print_concept_images(
-    console: Console, source: Activations, wanted: str, root: Path, top: int
-) -> None:
-    """Print the images of ``activations.h5`` that contain a concept, by its data set's labels."""
+def _images_of_concept(file: h5py.File, asked: Asked) -> Iterator[Part]:
+    source, root, top = Activations(file), asked.dataset, asked.top or TOP_ROWS
+    assert root is not None, "as the options are checked"
     dataset = load_broden(root, source.config["dataset"]["split"])
     check_made_from(source.file, "dataset", dataset.fingerprint, str(root))
     names = [concept.name for concept in dataset.concepts]
-    found = match_concepts(names, wanted, str(root / "label.csv"))
-    counts = count_concept_pixels(dataset, found)
-    for concept, pixels in zip(found, counts.T, strict=True):
-        name, category = names[concept], dataset.concepts[concept].category
-        chosen = top_images(pixels, int((pixels > 0).sum()))
-        first = f", the first {top}" if len(chosen) > top else ""
-        title = f"{name} ({category}): on {len(chosen):,} of {len(pixels):,} images{first}"
-        print_heading(console, title)
+    found = match_concepts(names, asked.wanted, str(root / "label.csv"))
+    counts = np.zeros((len(found), len(dataset.rows)), dtype=np.int64)
+    for image, regions in enumerate(read_all_regions(dataset)):
+        of_region = regions.region_pixels
+        for n, concept in enumerate(found):
+            members = regions.member_region[regions.member_concept == concept]
+            counts[n, image] = of_region[members].sum()
+    for concept, pixels in zip(found, counts, strict=True):
+        n_images = int((pixels > 0).sum())
+        first = f", the first {top}" if n_images > top else ""
+        title = f"{names[concept]} ({dataset.concepts[concept].category})"
+        yield heading(f"{title}: on {n_images:,} of {len(pixels):,} images{first}")
         rows = []
-        for i in chosen[:top]:
-            row = dataset.rows[i]
-            rows.append(
-                (f"{pixels[i]:,}", share(int(pixels[i]), math.prod(row.label_size)), row.image)
-            )
+        for i in np.argsort(-pixels, kind="stable")[: min(n_images, top)].tolist():
+            row, n = dataset.rows[i], int(pixels[i])
+            rows.append((f"{n:,}", share(n, math.prod(row.label_size)), row.image))
         if rows:
-            print_table(console, ("label pixels>", "of all>", "image"), rows)
+            yield table(("label pixels>", "of all>", "image"), rows)
+
+
+# By schema and option.
+ANSWERS: dict[tuple[str, str], Callable[[h5py.File, Asked], Iterator[Part]]] = {
+    ("profiles", "--concept"): _units_of_concept,
+    ("profiles", "--unit"): _concepts_of_unit,
+    ("activations", "--concept"): _images_of_concept,
+    ("activations", "--unit"): _images_of_unit,
+}

@@ -1,12 +1,12 @@
-"""Print what the layers of a file hold, a row a layer."""
+"""What the layers of a file hold, and whether it is sound: a row a layer."""
 
 from collections import Counter
-from collections.abc import Callable
-from math import isnan, log
+from collections.abc import Callable, Iterator
+from math import log
 
 import h5py
 import numpy as np
-from rich.console import Console
+from scipy.special import entr
 
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.chance import Chance
@@ -19,170 +19,136 @@ from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.similarity import Similarity
 from dissect_embed.artefacts.thresholds import Thresholds
 from dissect_embed.datasets.classes import count_classes
-from dissect_embed.inspection.files import format_shape
-from dissect_embed.inspection.summaries import (
-    read_activation_summary,
-    sample_images,
-    summarise_embedding,
-    summarise_profiles,
-    summarise_similarity,
-)
-from dissect_embed.inspection.tables import describe, number, print_heading, print_table, share
+from dissect_embed.inspection.tables import Part, describe, heading, number, shape, share, table
 from dissect_embed.mathematics.null import null_bound
 
+# Images looked at for what the peaks do not tell, evenly spaced.
+SAMPLE = 32
 # P is kept in float64, summed from float32: its rows' sums are good to some six digits.
 ROW_ERROR = 1e-4
 
-# What prints a summary, once everything was read.
-Printer = Callable[[Console], None]
 
-
-def _activations(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+def _activations(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     source = Activations(file)
-    summaries = {layer: read_activation_summary(source, layer) for layer in source.layers}
-    n_images, first, last = len(source), source.images[0], source.images[-1]
-    n_sample = len(sample_images(n_images))
-    columns = ("layer", "units>", "map>", "dead>", "lowest*>", "highest>", "zero*>", "bytes>")
-    rows = [
-        (
-            layer, f"{s.n_units:,}", format_shape(s.map_size), s.n_dead, number(s.low),
-            number(s.high), "-" if isnan(s.zero_share) else f"{100 * s.zero_share:.1f} %",
-            format_bytes(s.n_bytes),
-        )
-        for layer, s in summaries.items()
-    ]  # fmt: skip
-
-    def show(console: Console) -> None:
-        print_heading(console, f"{n_images:,} images, {first} to {last}")
-        print_table(console, columns, rows)
-        console.print(f"dead: 0 on every image. * from {n_sample} images, evenly spaced.")
-        if any(isnan(s.low) for s in summaries.values()):
-            console.print("-: not cached; dissection computes these maps once more.")
-
-    return show
-
-
-def _profiles(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
-    profiles = Profiles(file)
-    concepts = list(zip(profiles.concepts, profiles.concept_categories, strict=True))
-    categories = profiles.categories
-    summaries = {
-        layer: summarise_profiles(
-            profiles[layer].threshold, profiles[layer].activation, profiles[layer].iou, detector_iou
-        )
-        for layer in profiles.layers
-    }
-    layers, unique, top = [], [], []
-    for layer, s in summaries.items():
-        detectors = (s.n_detectors, share(s.n_detectors, s.n_units))
-        thresholds = (number(s.low), number(s.high))
-        layers.append((layer, f"{s.n_units:,}", *thresholds, s.n_dead, *detectors))
-        counts = Counter(concepts[c.concept][1] for c in s.concepts)
-        by_category = {name: counts[name] for name in categories if counts[name]}
-        unique.append((layer, len(s.concepts), describe(by_category) or "-"))
-        for index, c in enumerate(s.concepts[:n_concepts]):
-            found = (c.n_units, f"{c.best_iou:.4f}", f"{layer}:{c.best_unit}")
-            top.append((layer if index == 0 else "", *concepts[c.concept], *found))
-
-    def show(console: Console) -> None:
-        title = f"{len(concepts):,} concepts; a detector has an IoU of at least {detector_iou:g}"
-        print_heading(console, title)
-        columns = ("layer", "units>", "threshold>", "to>", "dead>", "detectors>", "share>")
-        print_table(console, columns, layers)
-        print_heading(console, "Unique detector concepts")
-        print_table(console, ("layer", "concepts>", "by category"), unique)
-        print_heading(console, f"The {n_concepts} concepts of most detectors, by layer")
-        best = ("units>", "best IoU>", "best unit")
-        print_table(console, ("layer", "concept", "category", *best), top)
-
-    return show
-
-
-def _similarity(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+    sample = np.unique(np.linspace(0, len(source) - 1, SAMPLE).astype(int))
     rows = []
+    for layer in source.layers:
+        of_layer, low, zeros = source[layer], "-", "-"
+        peak, units_and_map = of_layer.peaks, of_layer.shape
+        dead, n_bytes = (peak == 0).all(axis=0), peak.nbytes
+        if of_layer.maps is not None:
+            # A peak of 0 alone could be that of a unit that is mostly negative.
+            maps, _ = source.read_maps(layer, sample)
+            dead &= (maps == 0).all(axis=(0, 2, 3))
+            low, zeros = number(float(maps.min())), share(int((maps == 0).sum()), maps.size)
+            n_bytes += len(source) * maps[0].nbytes
+        units = (f"{of_layer.n_units:,}", shape(units_and_map[1:]), int(dead.sum()))
+        values = (low, number(float(peak.max())), zeros, format_bytes(n_bytes))
+        rows.append((layer, *units, *values))
+    yield heading(f"{len(source):,} images, {source.images[0]} to {source.images[-1]}")
+    columns = ("layer", "units>", "map>", "dead>", "lowest*>", "highest>", "zero*>", "bytes>")
+    yield table(columns, rows)
+    yield f"dead: 0 on every image. * from {len(sample)} images, evenly spaced."
+    if source.uncached:
+        yield "-: not cached; dissection computes these maps once more."
+
+
+def _profiles(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
+    profiles = Profiles(file)
+    names, categories = profiles.concepts, profiles.concept_categories
+    layers, unique, top = [], [], []
+    for layer in profiles.layers:
+        of_layer = profiles[layer]
+        best, threshold = of_layer.best, of_layer.threshold
+        dead = (threshold == 0) & (of_layer.activation == 0).all(axis=1)
+        detects = best.detectors(detector_iou)
+        n_detectors, n_units = int(detects.sum()), len(of_layer)
+        numbers = (number(float(threshold.min())), number(float(threshold.max())), int(dead.sum()))
+        shares = (n_detectors, share(n_detectors, n_units))
+        layers.append((layer, f"{n_units:,}", *numbers, *shares))
+        found = []
+        for concept in np.unique(best.concept[detects]).tolist():
+            units = np.flatnonzero(detects & (best.concept == concept))
+            nearest = int(units[best.iou[units].argmax()])
+            found.append((concept, len(units), float(best.iou[nearest]), nearest))
+        counts = Counter(categories[concept] for concept, *_ in found)
+        by_category = {name: counts[name] for name in profiles.categories if counts[name]}
+        unique.append((layer, len(found), describe(by_category) or "-"))
+        found.sort(key=lambda row: (-row[1], -row[2]))
+        for n, (concept, count, iou, unit) in enumerate(found[:n_concepts]):
+            which = ("" if n else layer, names[concept], categories[concept])
+            top.append((*which, count, f"{iou:.4f}", f"{layer}:{unit}"))
+    yield heading(f"{len(names):,} concepts; a detector has an IoU of at least {detector_iou:g}")
+    columns = ("layer", "units>", "threshold>", "to>", "dead>", "detectors>", "share>")
+    yield table(columns, layers)
+    yield heading("Unique detector concepts")
+    yield table(("layer", "concepts>", "by category"), unique)
+    yield heading(f"The {n_concepts} concepts of most detectors, by layer")
+    yield table(("layer", "concept", "category", "units>", "best IoU>", "best unit"), top)
+
+
+def _similarity(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     similarity = Similarity(file)
+    rows = []
     for layer in similarity.layers:
-        s = summarise_similarity(similarity.target(layer))
-        flat = log(s.n_units)
+        target = similarity.target(layer)
+        n = len(target)
+        error = float(np.abs(target.sum(axis=1) - 1).max())
         # A NaN is no 1 either.
-        sums = "1" if s.row_error < ROW_ERROR else f"off by {s.row_error:.2g}"
-        entropy = (f"{s.entropy:.4f}", f"{flat:.4f}")
-        flatness = f"{100 * s.entropy / flat:.2f} %" if s.n_units > 1 else "-"
-        values = (number(s.low), number(s.high), number(1 / s.n_units))
-        rows.append((layer, f"{s.n_units:,}", sums, *values, *entropy, flatness))
+        sums = "1" if error < ROW_ERROR else f"off by {error:.2g}"
+        others = target[~np.eye(n, dtype=bool)] if n > 1 else np.array([np.nan])
+        values = (number(float(others.min())), number(float(others.max())), number(1 / n))
+        entropy, flat = float(entr(target).sum(axis=1).mean()), log(n)
+        flatness = f"{100 * entropy / flat:.2f} %" if n > 1 else "-"
+        rows.append((layer, f"{n:,}", sums, *values, f"{entropy:.4f}", f"{flat:.4f}", flatness))
+    yield heading("P: lowest and highest off its diagonal; entropy in nats")
     columns = ("layer", "units>", "row sums>", "lowest>", "highest>", "1/C>", "entropy>")
-
-    def show(console: Console) -> None:
-        print_heading(console, "P: lowest and highest off its diagonal; entropy in nats")
-        print_table(console, (*columns, "log C>", "share>"), rows)
-
-    return show
+    yield table((*columns, "log C>", "share>"), rows)
 
 
-def _embedding(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+def _embedding(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     embedding = Embedding(file)
-    seeds = embedding.seeds
-    summaries = {}
+    rows = []
     for layer in embedding.layers:
         for method in METHODS:
             of_layer = embedding.of(layer, method)
-            trajectory = of_layer.trajectory
-            summaries[layer, method] = summarise_embedding(
-                trajectory, of_layer.vectors, of_layer.loss
-            )
+            trajectory, vectors, loss = of_layer.trajectory, of_layer.vectors, of_layer.loss
+            norm, curve = np.linalg.norm(vectors, axis=2), loss.mean(axis=0)
+            ends = (number(float(curve[0]), 5), number(float(curve[-1]), 5))
+            n_bad = sum(int((~np.isfinite(x)).sum()) for x in (trajectory, vectors, loss))
+            norms = (f"{norm.min():.3f}", f"{norm.max():.3f}")
+            rows.append((layer, method, f"{norm.shape[1]:,}", *ends, *norms, n_bad or "none"))
     _, n_epochs, _, dim = trajectory.shape
-    rows = [
-        (
-            layer, method, f"{s.n_units:,}", number(s.first_loss, 5), number(s.last_loss, 5),
-            f"{s.low_norm:.3f}", f"{s.high_norm:.3f}", s.n_bad or "none",
-        )
-        for (layer, method), s in summaries.items()
-    ]  # fmt: skip
+    seeds = f"seed{'s' if len(embedding.seeds) > 1 else ''} {', '.join(map(str, embedding.seeds))}"
+    yield heading(f"{dim} dimensions, {n_epochs - 1} epochs, {seeds}")
     columns = ("layer", "method", "units>", "first loss>", "last loss>", "norm>", "to>", "NaN>")
-
-    def show(console: Console) -> None:
-        plural = "s" if len(seeds) > 1 else ""
-        print_heading(console, f"{dim} dimensions, {n_epochs - 1} epochs, seed{plural} "
-                               f"{', '.join(map(str, seeds))}")  # fmt: skip
-        print_table(console, columns, rows)
-        console.print("Loss in nats, an epoch's mean, over seeds. NaN: or infinite, anywhere.")
-
-    return show
+    yield table(columns, rows)
+    yield "Loss in nats, an epoch's mean, over seeds. NaN: or infinite, anywhere."
 
 
-def _labels(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+def _labels(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     categories = read_strings(file["categories"])
     of_category = np.bincount(read_array(file["concepts/category"]), minlength=len(categories))
     n_regions = read_array(file["n_regions"])
     sizes = np.unique(read_array(file["size"]), axis=0)
-
-    def show(console: Console) -> None:
-        print_heading(console, f"{len(n_regions):,} images, {of_category.sum():,} concepts")
-        rows = [(c, n) for c, n in zip(categories, of_category.tolist(), strict=True)]
-        print_table(console, ("category", "concepts>"), rows)
-        shapes = ", ".join(format_shape(size) for size in sizes[:5])
-        more = f" and {len(sizes) - 5} other sizes" if len(sizes) > 5 else ""
-        console.print(f"Label maps of {shapes}{more} pixels.")
-        console.print(f"Regions an image: {n_regions.min()} to {n_regions.max():,}.")
-
-    return show
+    yield heading(f"{len(n_regions):,} images, {of_category.sum():,} concepts")
+    yield table(("category", "concepts>"), zip(categories, of_category.tolist(), strict=True))
+    more = f" and {len(sizes) - 5} other sizes" if len(sizes) > 5 else ""
+    yield f"Label maps of {', '.join(map(shape, sizes[:5]))}{more} pixels."
+    yield f"Regions an image: {n_regions.min()} to {n_regions.max():,}."
 
 
-def _thresholds(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
-    rows = []
+def _thresholds(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     thresholds = Thresholds(file)
-    for layer in thresholds.layers:
-        values = thresholds[layer]
-        rows.append((layer, len(values), number(float(values.min())), number(float(values.max()))))
-
-    def show(console: Console) -> None:
-        print_heading(console, "Thresholds of all images, for shards to be dissected with")
-        print_table(console, ("layer", "units>", "lowest>", "highest>"), rows)
-
-    return show
+    rows = [
+        (layer, len(values), number(float(values.min())), number(float(values.max())))
+        for layer, values in ((layer, thresholds[layer]) for layer in thresholds.layers)
+    ]
+    yield heading("Thresholds of all images, for shards to be dissected with")
+    yield table(("layer", "units>", "lowest>", "highest>"), rows)
 
 
-def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     chance = Chance(file)
     rows = []
     for layer in chance.layers:
@@ -190,54 +156,40 @@ def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
         bound = f"{float(null_bound(best).mean()):.4f}"
         n_dead = int((chance.pixels(layer) == 0).sum())
         rows.append((layer, f"{best.shape[1]:,}", n_dead, f"{float(best.mean()):.4f}", bound))
-
-    def show(console: Console) -> None:
-        title = (
-            f"Best IoU of units whose masks lie on labels of other images, {chance.n_draws} draws"
-        )
-        print_heading(console, title)
-        columns = ("layer", "units>", "never fire>", "mean>", "one in twenty draws above>")
-        print_table(console, columns, rows)
-        if chance.no_p:
-            console.print(f"No p: {chance.no_p}.")
-
-    return show
+    yield heading(
+        f"Best IoU of units whose masks lie on labels of other images, {chance.n_draws} draws"
+    )
+    yield table(("layer", "units>", "never fire>", "mean>", "one in twenty draws above>"), rows)
+    if chance.no_p:
+        yield f"No p: {chance.no_p}."
 
 
-def _classes(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
-    counts = count_classes(file)
+def _classes(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     names = read_strings(file["classes"])
     per_class = [np.bincount(read_array(file[f"{split}/labels"])) for split in ("train", "test")]
-
-    def show(console: Console) -> None:
-        print_heading(console, str(counts))
-        console.print(f"Classes: {names[0]} to {names[-1]}.")
-        train, test = (f"{n.min():,} to {n.max():,}" for n in per_class)
-        console.print(f"Images a class: {train} in train, {test} in test.")
-
-    return show
+    train, test = (f"{n.min():,} to {n.max():,}" for n in per_class)
+    yield heading(str(count_classes(file)))
+    yield f"Classes: {names[0]} to {names[-1]}."
+    yield f"Images a class: {train} in train, {test} in test."
 
 
-def _prior(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
+def _prior(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     config = read_config(file)
-    model, data, normalisation = (config[k] for k in ("model", "dataset", "normalisation"))
-    accuracy = (
-        "" if model["accuracy"] is None else f", {model['accuracy']:.2%} of test images right"
+    model, data = config["model"], config["dataset"]
+    right = "" if model["accuracy"] is None else f", {model['accuracy']:.2%} of test images right"
+    mean, std = (
+        " ".join(f"{x:g}" for x in config["normalisation"][key]) for key in ("mean", "std")
     )
-    shapes = [(name, *vectors.shape) for name, vectors in read_vectors(file).items()]
-    values = {key: " ".join(f"{x:g}" for x in normalisation[key]) for key in ("mean", "std")}
-
-    def show(console: Console) -> None:
-        print_heading(console, f"Units of {model['name']}{accuracy}, on {data['images']:,} images "
-                               f"of {data['name']}")  # fmt: skip
-        print_table(console, ("layer", "units>", "dimensions>"), shapes)
-        console.print(f"Images normalised with mean {values['mean']}, std {values['std']}.")
-
-    return show
+    yield heading(
+        f"Units of {model['name']}{right}, on {data['images']:,} images of {data['name']}"
+    )
+    rows = [(name, *vectors.shape) for name, vectors in read_vectors(file).items()]
+    yield table(("layer", "units>", "dimensions>"), rows)
+    yield f"Images normalised with mean {mean}, std {std}."
 
 
-# By schema: read a file's summary, with so many top concepts a layer, and the IoU of a detector.
-OVERVIEWS: dict[str, Callable[[h5py.File, int, float], Printer]] = {
+# By schema: a file's summary, with so many top concepts a layer, and the IoU of a detector.
+OVERVIEWS: dict[str, Callable[[h5py.File, int, float], Iterator[Part]]] = {
     "labels": _labels,
     "activations": _activations,
     "thresholds": _thresholds,

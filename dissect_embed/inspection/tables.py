@@ -9,6 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+# What is printed, one below the other.
+Part = str | Text | Table
+
 
 def open_console() -> Console:
     """Return a console for standard output that shows names as they are.
@@ -23,39 +26,35 @@ def open_console() -> Console:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def print_heading(console: Console, text: str) -> None:
-    """Print what a table below is about."""
-    console.print()
-    console.print(Text(text, style="bold"))
+def heading(text: str) -> Text:
+    """Return what a table below is about, after an empty line."""
+    return Text(f"\n{text}", style="bold")
 
 
-def print_table(console: Console, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows below the names of their columns.
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Return rows below the names of their columns.
 
     Parameters
     ----------
     columns
         A name that ends in ``>`` sets its column flush right: numbers.
     """
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    laid_out = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for name in columns:
         if name.endswith(">"):
-            table.add_column(name[:-1], justify="right", no_wrap=True)
+            laid_out.add_column(name[:-1], justify="right", no_wrap=True)
         else:
-            table.add_column(name, overflow="fold")
+            laid_out.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*map(str, row))
-    console.print(table)
+        laid_out.add_row(*map(str, row))
+    return laid_out
 
 
-def print_pairs(console: Console, pairs: Iterable[tuple[str, str]]) -> None:
-    """Print names and what they stand for, side by side."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(overflow="fold", style="bold")
-    grid.add_column(overflow="fold")
-    for pair in pairs:
-        grid.add_row(*pair)
-    console.print(grid)
+def pairs(values: Iterable[tuple[str, str]]) -> Table:
+    """Return names and what they stand for, side by side."""
+    grid = table(("name", "value"), values)
+    grid.show_header, grid.columns[0].style = False, "bold"
+    return grid
 
 
 def describe(value: object) -> str:
@@ -97,3 +96,14 @@ def share(part: int, whole: int) -> str:
     '12.5 %'
     """
     return f"{100 * part / whole:.1f} %"
+
+
+def shape(sizes: Iterable[int]) -> str:
+    """Return a shape for people.
+
+    Examples
+    --------
+    >>> shape((2000, 64, 56, 56))
+    '2000×64×56×56'
+    """
+    return "×".join(map(str, sizes)) or "scalar"

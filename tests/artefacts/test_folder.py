@@ -255,9 +255,9 @@ def test_a_damaged_header_is_named(make, name):
     with h5py.File(folder / "chance.h5", "r+") as file:
         del file.attrs[name]
     told = refusal(folder, use("chance"))
-    assert told.startswith(f"{folder / 'chance.h5'}: damaged (attribute ")
+    assert told.startswith(f"{folder / 'chance.h5'}: damaged (its header: ")
     assert name in told
-    assert told.endswith("; make it again")
+    assert told.endswith("; delete it and run 'snakemake --forcerun chance'")
 
 
 def test_a_truncated_file_is_named(make):

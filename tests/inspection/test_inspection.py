@@ -21,6 +21,7 @@ from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.artefacts.naming import match_concepts, parse_unit
 from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.artefacts.similarity import write_target
 from dissect_embed.chance import write_chance
 from dissect_embed.cli import main
 from dissect_embed.config import Activations, Embedding
@@ -29,19 +30,6 @@ from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, DatasetError
 from dissect_embed.inspection import print_inspection
-from dissect_embed.inspection.files import read_header
-from dissect_embed.inspection.queries import (
-    UnitOverlap,
-    count_concept_pixels,
-    rank_units,
-    top_images,
-)
-from dissect_embed.inspection.summaries import (
-    summarise_activations,
-    summarise_embedding,
-    summarise_profiles,
-    summarise_similarity,
-)
 from dissect_embed.inspection.tables import number
 from dissect_embed.labels import write_labels
 from dissect_embed.mathematics.null import null_bound
@@ -134,62 +122,70 @@ def write_layers(path, names, layers):
     return path
 
 
-def write_own_activations(path):
+def write_own_activations(path, maps=None, peak=None):
+    maps = np.zeros((4, 2, 1, 1), dtype=np.float16) if maps is None else maps
+    if peak is None:
+        peak = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
     config = {"layers": ["a"], "dataset": {"name": "own", "split": "all"}}
     with create_artefact(path, "activations", config, {"dataset": "y"}) as file:
-        write_scale(file, "images", ["p.jpg", "q.jpg", "r.jpg", "s.jpg"])
-        write_scale(file, "layers/a/unit", np.arange(2))
-        file["layers/a"].attrs["shape"], file["layers/a"].attrs["dtype"] = (2, 1, 1), "float16"
-        maps = np.zeros((4, 2, 1, 1), dtype=np.float16)
-        peak = np.array([[0, 1], [0, 4], [0, 2], [0, 2]], dtype=np.float32)
+        write_scale(file, "images", [f"{n}.jpg" for n in "pqrstuvw"[: len(maps)]])
+        write_scale(file, "layers/a/unit", np.arange(maps.shape[1]))
+        file["layers/a"].attrs["shape"], file["layers/a"].attrs["dtype"] = maps.shape[1:], "float16"
         file["layers/a/activations"], file["layers/a/peak"] = maps, peak
         file["layers/a/digest"] = row_digests(maps, peak)
     return path
 
 
-def test_a_unit_is_dead_where_it_is_zero_and_not_where_it_is_negative():
-    # The last unit fires outside the sample, which is the first image.
-    peak = np.array([[0, 0, 2, 0], [0, 0, 5, 1]], dtype=np.float32)
-    sample = np.array([[[[0, 0]], [[-1, 0]], [[0, 2]], [[0, 0]]]], dtype=np.float16)
-    found = summarise_activations(peak, sample, (1, 2))
-    assert (found.n_units, found.map_size, found.n_dead) == (4, (1, 2), 1)
-    assert (found.low, found.high) == (-1, 5)
-    assert found.zero_share == pytest.approx(6 / 8)
-    assert found.n_bytes == 8 * (2 * 2 + 4)
+def write_own_similarity(path, **targets):
+    with create_artefact(path, "similarity", {"layers": list(targets)}, {}) as file:
+        for layer, target in targets.items():
+            write_target(file, layer, np.array(target), 1, shard=False)
+    return path
 
 
-def test_detectors_are_counted_by_their_best_concept():
-    iou = np.array([[0.04, 0.01], [0.5, 0.1], [0.03, 0.0399], [0, 0.6], [0, 0], [0, 0]])
-    # Unit 3 fires seldom, unit 4 only where nothing is labelled; neither is dead as unit 5 is.
-    threshold = np.array([1, 2, 1, 0, 3, 0], dtype=np.float32)
-    activation = np.array([[1], [1], [1], [1], [0], [0]])
-    found = summarise_profiles(threshold, activation, iou, 0.04)
-    assert (found.low, found.high, found.n_dead, found.n_detectors) == (0, 3, 1, 3)
-    assert found.concepts == [(0, 2, 0.5, 1), (1, 1, 0.6, 3)]
+def test_a_unit_is_dead_where_it_is_zero_and_not_where_it_is_negative(tmp_path, monkeypatch):
+    # The last unit fires on the second image alone, of which only the peaks are looked at.
+    monkeypatch.setattr("dissect_embed.inspection.overviews.SAMPLE", 1)
+    maps = np.array([[[[0, 0]], [[-1, 0]], [[0, 2]], [[0, 0]]]] * 2, dtype=np.float16)
+    maps[1, 3], peak = 1, np.array([[0, 0, 2, 0], [0, 0, 5, 1]], dtype=np.float32)
+    text = inspect(write_own_activations(tmp_path / "a.h5", maps, peak))
+    size = format_bytes(8 * (2 * 2 + 4))
+    assert cells(text, "a  ") == ["a", "4", "1×2", "1", "-1", "5", "75.0 %", size]
+    assert "* from 1 images, evenly spaced" in text
+
+
+def test_detectors_are_counted_by_their_best_concept(tmp_path):
+    # Unit 0 and 1 detect dog, unit 2 leg; one of layer b lies just below the bound.
+    a = np.array([[0.04, 0.01], [0.5, 0.1], [0.0, 0.6]])
+    b = np.array([[0.03, 0.0399], [0.0, 0.0], [0.0, 0.7]])
+    layers = {"a": (a, INTERSECTION), "b": (b, INTERSECTION), "c": (a * 0, INTERSECTION)}
+    path = write_layers(tmp_path / "p.h5", ["dog", "leg"], layers)
+    rows = [re.split(r" {2,}", line.strip()) for line in inspect(path).splitlines()]
+    assert ["a", "3", "0", "2.5", "1", "3", "100.0 %"] in rows
+    assert ["b", "3", "0", "2.5", "1", "1", "33.3 %"] in rows
+    assert ["a", "2", "object 1, part 1"] in rows
+    first = rows.index(["a", "dog", "object", "2", "0.5000", "a:1"])
+    assert rows[first + 1 : first + 3] == [
+        ["leg", "part", "1", "0.6000", "a:2"],
+        ["b", "leg", "part", "1", "0.7000", "b:2"],
+    ]
     # Without a least IoU, a unit that overlaps nothing detects nothing all the same.
-    assert summarise_profiles(threshold, activation, iou * 0, 0.0).n_detectors == 0
+    lines = inspect(path, detector_iou=0.0).splitlines()
+    assert "c 3 0 2.5 1 0 0.0 %".split() in [line.split() for line in lines]
 
 
-def test_similarity_says_how_flat_it_is():
-    flat = summarise_similarity(np.full((4, 4), 0.25))
-    assert flat.entropy == pytest.approx(np.log(4))
-    assert (flat.low, flat.high, flat.row_error) == (0.25, 0.25, 0)
-    steep = summarise_similarity(np.array([[0.9, 0.1], [0.4, 0.7]]))
-    assert (steep.low, steep.high) == (0.1, 0.4)
-    assert steep.row_error == pytest.approx(0.1)
+def test_similarity_says_how_flat_it_is(tmp_path):
+    path = write_own_similarity(
+        tmp_path / "s.h5",
+        flat=np.full((4, 4), 0.25), steep=[[0.9, 0.1], [0.4, 0.7]], one=[[1.0]],
+    )  # fmt: skip
+    text = inspect(path)
+    assert cells(text, "flat  ")[1:] == [
+        "4", "1", "0.25", "0.25", "0.25", "1.3863", "1.3863", "100.00 %",
+    ]  # fmt: skip
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1) + 0.4 * np.log(0.4) + 0.7 * np.log(0.7)) / 2
-    assert steep.entropy == pytest.approx(entropy)
-    assert np.isnan(summarise_similarity(np.ones((1, 1))).high)
-    assert np.isnan(summarise_similarity(np.full((2, 2), np.nan)).row_error)
-
-
-def test_embedding_reports_losses_norms_and_nan():
-    vectors = np.array([[[3.0, 4.0], [0.0, 1.0]], [[0.0, 2.0], [1.0, 0.0]]])
-    trajectory = np.stack([vectors, vectors], axis=1)
-    trajectory[0, 0, 0, 0] = np.nan
-    loss = np.array([[4.0, 2.0, 1.0], [6.0, 3.0, 2.0]])
-    assert summarise_embedding(trajectory, vectors, loss) == (2, 5.0, 1.5, 1.0, 5.0, 1)
-    assert np.isnan(summarise_embedding(trajectory, vectors, loss[:, :0]).first_loss)
+    assert cells(text, "steep  ")[2:7] == ["off by 0.1", "0.1", "0.4", "0.5", f"{entropy:.4f}"]
+    assert cells(text, "one  ")[2:5] == ["1", "-", "-"]
 
 
 def test_numbers_are_short():
@@ -254,15 +250,18 @@ def test_units_that_have_a_concept_are_ranked(tmp_path):
     high = (np.array([[0.01, 0.0], [0.03, 0.2], [0.04, 0.2]]), np.array([[7, 0], [8, 9], [6, 2]]))
     path = write_layers(tmp_path / "p.h5", ["dog", "leg"], {"low": low, "high": high})
     with open_profiles(path) as profiles:
-        ranked = rank_units(profiles, 0)
-    assert ranked[:2] == [
-        UnitOverlap("low", 0, 0.1, 1, 1, 0.3),
-        UnitOverlap("low", 1, 0.05, 5, 0, 0.05),
-    ]
-    assert [(u.layer, u.unit) for u in ranked[2:]] == [("high", 2), ("high", 1), ("high", 0)]
+        assert profiles.units_of(0) == [
+            ("low", 0, 0.1), ("low", 1, 0.05), ("high", 2, 0.04), ("high", 1, 0.03),
+            ("high", 0, 0.01),
+        ]  # fmt: skip
     # high 0 has it as its best concept, high 2 just reaches 0.04, high 1 neither.
-    chosen = [(u.layer, u.unit) for u in ranked if u.has(0, 0.04)]
-    assert chosen == [("low", 0), ("low", 1), ("high", 2), ("high", 0)]
+    lines = [re.split(" {2,}", line.strip()) for line in inspect(path, concept="dog").splitlines()]
+    assert lines[4:] == [
+        ["low:0", "0.1000", "1", "leg", "0.3000"],
+        ["low:1", "0.0500", "5", "itself", "0.0500"],
+        ["high:2", "0.0400", "6", "leg", "0.2000"],
+        ["high:0", "0.0100", "7", "itself", "0.0100"],
+    ]
 
 
 def test_a_unit_has_a_best_concept_in_each_category(tmp_path):
@@ -277,24 +276,22 @@ def test_a_unit_has_a_best_concept_in_each_category(tmp_path):
     assert cells(of_each, "scene") == ["scene", "-", "-", "-", "9"]
 
 
-def test_top_images_of_equal_peaks_keep_their_order():
-    assert top_images(np.array([2.0, 0.0, 2.0, 5.0]), 3) == [3, 0, 2]
-
-
-def test_concepts_are_counted_in_pixels(tiny):
-    data = load_broden(tiny)
+def test_concepts_are_counted_in_pixels(run, tiny):
     # Sky covers n + 2 rows of 16 pixels, but image 2 has no objects; day-s holds everywhere.
-    expected = [[32, 256], [48, 256], [0, 256], [80, 256], [96, 256], [112, 256]]
-    counts = count_concept_pixels(data, [2, 3], n_threads=2)
-    np.testing.assert_array_equal(counts, expected)
-    np.testing.assert_array_equal(counts[:, ::-1], count_concept_pixels(data, [3, 2], n_threads=1))
+    text = inspect(run["activations"], concept="sky", dataset=tiny)
+    counted = re.findall(r"^ *(\d+) .* (\d)\.jpg$", text, flags=re.MULTILINE)
+    assert counted == [("112", "5"), ("96", "4"), ("80", "3"), ("48", "1"), ("32", "0")]
+    text = inspect(run["activations"], concept="day", dataset=tiny)
+    counted = re.findall(r"^ *(\d+) .* (\d)\.jpg$", text, flags=re.MULTILINE)
+    assert counted == [("256", str(n)) for n in range(6)]  # of equals in their order
 
 
 def test_activations_are_inspected(run, tiny):
     text = inspect(run["activations"])
-    header = read_header(run["activations"])
-    assert cells(text, "what")[1].startswith(f"activations, version {header.version}, ")
-    assert cells(text, "fingerprint")[1] == header.fingerprint[:12]
+    version = KINDS["activations"].version
+    assert cells(text, "what")[1].startswith(f"activations, version {version}, ")
+    with h5py.File(run["activations"]) as file:
+        assert cells(text, "fingerprint")[1] == file.attrs["fingerprint"][:12]
     dataset = load_broden(tiny).fingerprint[:12]
     assert cells(text, "made from")[1].startswith(f"dataset {dataset}, weights ")
     assert cells(text, "weights_provenance")[1] == "loss 0.203516, epochs 3, val_map -"
@@ -314,9 +311,11 @@ def test_activations_are_inspected(run, tiny):
     expected = ["high", "5", "8×8", str(dead), "0", number(float(maps.max())), zero, size]
     assert cells(text, "high  ") == expected
     assert "6 images, 0.jpg to 5.jpg" in text
-    names = {d.name for d in header.datasets}
-    assert {"images", "layers/high/peak", "layers/low/activations"} <= names
-    assert not {"layers/high/unit", "layers/low/unit"} & names  # they count from 0
+    stored = text[text.index("Datasets") : text.index("6 images, 0.jpg")].split("\n")[2:]
+    names = [line.split()[0] for line in stored if line]
+    assert names[0] == "images"
+    at = names.index("layers/low/")  # without its units, which count from 0
+    assert names[at + 1 : at + 5] == ["activations", "digest", "peak", "layers/low/top/"]
 
 
 def test_profiles_are_inspected(run, tmp_path):
@@ -358,6 +357,7 @@ def test_an_embedding_is_inspected(run):
     assert row[2:5] == ["5", number(loss[0], 5), number(loss[1], 5)]
     assert row[5:] == [f"{norm.min():.3f}", f"{norm.max():.3f}", "none"]
     assert cells(inspect(run["embedding"]), "low    ours")[-1] == "4"
+    assert row[2:] != cells(text, "high   ours")[2:]
 
 
 def test_what_chance_gives_is_inspected(run):
@@ -441,14 +441,14 @@ def test_top_images_of_a_unit(tmp_path):
     assert "a:1, highest peaks: 3 of 4 images" in text
     lines = [line.split() for line in text.splitlines()]
     assert lines[3:6] == [["4", "q.jpg"], ["2", "r.jpg"], ["2", "s.jpg"]]
-    assert "unknown here: no profiles.h5 lies beside" in text
+    assert re.search(r"unknown: .*profiles\.h5: missing; make it with 'dissect-embed dis", text)
 
 
 def test_top_images_know_the_threshold_beside(tmp_path):
     path = write_own_activations(tmp_path / "activations.h5")
     beside = write_own_profiles(tmp_path / "profiles.h5", ["dog", "leg", "cat", "paw"])
     text = inspect(path, unit="a:1")
-    assert "profiles.h5 was made from other activations" in text
+    assert "profiles.h5: made from another activations than " in text
     with h5py.File(path) as file, rewritten(beside) as profiles:
         made_from = {"activations": str(file.attrs["fingerprint"])}
         profiles.attrs["made_from"] = json.dumps(made_from)
