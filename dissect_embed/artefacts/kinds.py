@@ -29,12 +29,12 @@ _HERE = "dissect_embed.artefacts"
 KINDS = {
     # HDF5
     "labels": Kind(2, "labels", f"{_HERE}.labels:open_labels"),
-    "activations": Kind(4, "activations", f"{_HERE}.activations:open_activations"),
+    "activations": Kind(5, "activations", f"{_HERE}.activations:open_activations"),
     "thresholds": Kind(2, "thresholds", f"{_HERE}.thresholds:open_thresholds"),
     "profiles": Kind(3, "dissect", f"{_HERE}.profiles:open_profiles"),
     "chance": Kind(1, "chance", f"{_HERE}.chance:open_chance"),
-    "similarity": Kind(2, "similarity", f"{_HERE}.similarity:open_similarity"),
-    "embedding": Kind(2, "embed", f"{_HERE}.embedding:open_embedding"),
+    "similarity": Kind(3, "similarity", f"{_HERE}.similarity:open_similarity"),
+    "embedding": Kind(3, "embed", f"{_HERE}.embedding:open_embedding"),
     "classes": Kind(2, "classes", "dissect_embed.datasets.classes:load_classes"),
     "prior": Kind(2, "prior", "dissect_embed.distillation.prior:load_prior"),
     # Tables, each with a JSON beside it
