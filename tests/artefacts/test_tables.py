@@ -171,11 +171,12 @@ def test_a_damaged_json_is_named(path, text):
         (
             [("a", 1)],
             ("layer", "kl"),
-            f":1: expected the columns layer,method,seed,epoch,kl, found 'layer,kl'; {AGAIN}",
+            f":1: expected the columns layer,similarity,method,seed,epoch,kl, found "
+            f"'layer,kl'; {AGAIN}",
         ),
-        ([ROWS[0], ROWS[1][:4]], (), f":3: 4 cells, expected 5; {AGAIN}"),
-        ([(*ROWS[0], 1)], (), f":2: 6 cells, expected 5; {AGAIN}"),
-        ([("a\nb", *ROWS[0][1:]), ()], (), f":4: 0 cells, expected 5; {AGAIN}"),
+        ([ROWS[0], ROWS[1][:5]], (), f":3: 5 cells, expected 6; {AGAIN}"),
+        ([(*ROWS[0], 1)], (), f":2: 7 cells, expected 6; {AGAIN}"),
+        ([("a\nb", *ROWS[0][1:]), ()], (), f":4: 0 cells, expected 6; {AGAIN}"),
         ([], (), f": it has no row; {AGAIN}"),
     ],
 )
