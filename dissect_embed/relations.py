@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from jaxtyping import Float
 
 from dissect_embed.artefacts.activations import Activations
-from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.files import check_expected
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_artefact_table
@@ -34,6 +35,7 @@ def write_relations(
     path: Path,
     pairs_path: Path,
     *,
+    similarity: str | None = None,
     dataset: Path | None = None,
     expected: Mapping[str, Any] | None = None,
     device: str | None = None,
@@ -49,6 +51,9 @@ def write_relations(
 
     Parameters
     ----------
+    similarity
+        That the vectors were learned from, by default the run's first; the JSON of both tables
+        says which.
     dataset
         For layers that are not cached: where the data set lies now.
     expected
@@ -69,8 +74,10 @@ def write_relations(
         replay = None
         if source.uncached:
             replay = prepare_replay(source, run.network(), run.dataset(dataset), device)
-        nearest, pairs = find_relations(source, profiles, embedding, replay, device, n_threads)
-        config = embedding.config
+        similarity = embedding.check_similarity(similarity)
+        vectors = {k: embedding.of(k, similarity).vectors[0] for k in source.layers}
+        nearest, pairs = find_relations(source, profiles, vectors, replay, device, n_threads)
+        config = embedding.config | {"similarity": similarity}
         made_from = {
             "activations": source.fingerprint,
             "profiles": profiles.fingerprint,
@@ -83,7 +90,7 @@ def write_relations(
 def find_relations(
     source: Activations,
     profiles: Profiles,
-    embedding: Embedding,
+    vectors: Mapping[str, Float[np.ndarray, "unit dim"]],
     replay: Replay | None,
     device: str,
     n_threads: int | None = None,
@@ -95,12 +102,12 @@ def find_relations(
     together = Coactivations(thresholds)
     add_up(together, source, source.layers, replay, device, n_threads, desc="relations")
     for layer in source.layers:
-        vectors = torch.from_numpy(embedding[layer].vectors[0])
+        of_layer = torch.from_numpy(vectors[layer])
         concepts = profiles.best_concepts(layer)
         overlap = overlap_of(together.totals[layer].cpu()).numpy()
         n_units = len(overlap)
         chance = (overlap.sum(axis=1) - overlap.diagonal()) / max(1, n_units - 1)
-        units, cosines = nearest_units(vectors, NEAREST)
+        units, cosines = nearest_units(of_layer, NEAREST)
         for unit in range(n_units):
             for rank, (other, cosine) in enumerate(
                 zip(units[unit].tolist(), cosines[unit].tolist(), strict=True), start=1
@@ -108,7 +115,7 @@ def find_relations(
                 row = [layer, unit, rank, other, f"{cosine:.4f}", f"{overlap[unit, other]:.4f}"]
                 row += [f"{chance[unit]:.4f}", *concepts[unit], *concepts[other]]
                 nearest_rows.append(row)
-        for rank, pair in enumerate(additive_pairs(vectors), start=1):
+        for rank, pair in enumerate(additive_pairs(of_layer), start=1):
             row = [layer, rank, *pair[:3], *(f"{c:.4f}" for c in pair[3:])]
             pair_rows.append([*row, *(concepts[unit][0] for unit in pair[:3])])
     return nearest_rows, pair_rows

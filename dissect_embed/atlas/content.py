@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from dissect_embed.artefacts.chance import Chance
-from dissect_embed.artefacts.embedding import Embedding
+from dissect_embed.artefacts.embedding import LayerEmbedding
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
@@ -23,7 +23,7 @@ CONCEPTS, PAIRS, POINTS = 10, 3, 26
 def describe_layer(
     layer: str,
     profiles: Profiles,
-    embedding: Embedding,
+    embedding: LayerEmbedding,
     chance: Chance,
     relations: list[dict[str, str]],
     detector_iou: float,
@@ -32,6 +32,8 @@ def describe_layer(
 
     Parameters
     ----------
+    embedding
+        Of the layer, by the similarity that is shown.
     relations
         The rows of ``relations.csv``.
     detector_iou
@@ -44,10 +46,10 @@ def describe_layer(
     """
     names, categories = profiles.concepts, profiles.concept_categories
     iou, best_iou = profiles[layer].iou, profiles[layer].best.iou
-    vectors = embedding[layer].vectors[0]
+    vectors = embedding.vectors[0]
     near = _read_near(layer, relations, len(iou))
     pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
-    epochs, kl = unit_curves(iou, embedding[layer].trajectory[0])
+    epochs, kl = unit_curves(iou, embedding.trajectory[0])
     places = project_vectors(vectors)
     compared = chance.compare(profiles, layer)
     bound = null_bound(chance.best(layer))

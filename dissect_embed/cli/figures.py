@@ -12,6 +12,7 @@ from dissect_embed.cli.options import (
     Log,
     Moved,
     RunFolder,
+    Similarity,
     Threads,
     log_to,
     option,
@@ -61,6 +62,7 @@ def relations(
         Path | None, typer.Option("--output", "-o", help="By default RUN/relations.csv.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="By default pairs.csv beside OUTPUT.")] = None,
+    similarity: Similarity = None,
     dataset: Moved = None,
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
@@ -75,8 +77,8 @@ def relations(
     output = output or run / "relations.csv"
     pairs = pairs or output.with_name("pairs.csv")
     write_relations(
-        Run(run), output, pairs, dataset=dataset, expected=read_expected(expect), device=device,
-        n_threads=threads,
+        Run(run), output, pairs, similarity=similarity, dataset=dataset,
+        expected=read_expected(expect), device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s, %s: done", output, pairs)
 
@@ -85,6 +87,7 @@ def figure2(
     run: RunFolder,
     output: Svg = None,
     layer: Layer = None,
+    similarity: Similarity = None,
     unit: list[int] = option(Figure2, "units", "--unit"),
     image: list[str] = option(Figure2, "images", "--image"),
     seed: int = setting(Figure2, "seed"),
@@ -100,7 +103,10 @@ def figure2(
     settings = Figure2(units=unit, images=image, seed=seed)
     output = output or run / "figures/figure2.svg"
     stem = output.with_suffix("")
-    draw_figure2(Run(run), stem, settings, layer=layer, dataset=dataset, device=device)
+    draw_figure2(
+        Run(run), stem, settings, layer=layer, similarity=similarity, dataset=dataset,
+        device=device,
+    )  # fmt: skip
     logging.info("%s: done", output.with_suffix(".svg"))
 
 
@@ -108,6 +114,7 @@ def figure3(
     run: RunFolder,
     output: Svg = None,
     layer: Layer = None,
+    similarity: Similarity = None,
     dataset: Moved = None,
     device: Device = "auto",
     log: Log = None,
@@ -118,7 +125,8 @@ def figure3(
 
     log_to(log)
     output = output or run / "figures/figure3.svg"
-    draw_figure3(Run(run), output.with_suffix(""), layer=layer, dataset=dataset, device=device)
+    stem = output.with_suffix("")
+    draw_figure3(Run(run), stem, layer=layer, similarity=similarity, dataset=dataset, device=device)
     logging.info("%s: done", output.with_suffix(".svg"))
 
 
@@ -153,6 +161,7 @@ def atlas(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder, by default RUN/atlas.")
     ] = None,
+    similarity: Similarity = None,
     pictures: Annotated[bool, typer.Option(help="Without, no image is read.")] = True,
     detector_iou: float = setting(Dissection, "detector_iou"),
     dataset: Moved = None,
@@ -169,7 +178,7 @@ def atlas(
     settings = Dissection(detector_iou=detector_iou)
     output = output or run / "atlas"
     size = write_atlas(
-        Run(run), output, settings, pictures=pictures, dataset=dataset, device=device,
-        n_threads=threads,
+        Run(run), output, settings, similarity=similarity, pictures=pictures, dataset=dataset,
+        device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s: %s", output / "index.html", format_bytes(size))

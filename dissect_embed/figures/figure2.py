@@ -49,6 +49,7 @@ def draw_figure2(
     settings: Figure2 = Figure2(),
     *,
     layer: str | None = None,
+    similarity: str | None = None,
     dataset: Path | None = None,
     device: str | None = None,
 ) -> None:
@@ -62,20 +63,25 @@ def draw_figure2(
     ----------
     layer
         By default the last that was probed.
+    similarity
+        That the vectors were learned from, by default the run's first.
     dataset
         Where the data set lies now, if it was moved.
 
     Raises
     ------
     ArtefactError
-        If there is no such layer, unit or image.
+        If there is no such layer, similarity, unit or image.
     """
     with (
         run.gallery(layer, dataset=dataset, device=device) as gallery,
         run.open_profiles() as profiles,
     ):
-        vectors = torch.from_numpy(run.vectors(gallery.layer))
-        draw_neighbours(gallery, run_title(profiles), vectors, stem, settings)
+        name = run.similarity(similarity)
+        vectors = torch.from_numpy(run.vectors(gallery.layer, similarity=name))
+        draw_neighbours(
+            gallery, f"{run_title(profiles)}; similarity {name}", vectors, stem, settings
+        )
 
 
 def draw_neighbours(

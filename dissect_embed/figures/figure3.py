@@ -41,6 +41,7 @@ def draw_figure3(
     stem: Path,
     *,
     layer: str | None = None,
+    similarity: str | None = None,
     dataset: Path | None = None,
     device: str | None = None,
 ) -> None:
@@ -53,20 +54,23 @@ def draw_figure3(
     ----------
     layer
         By default the last that was probed.
+    similarity
+        That the vectors were learned from, by default the run's first.
     dataset
         Where the data set lies now, if it was moved.
 
     Raises
     ------
     ArtefactError
-        If there is no such layer.
+        If there is no such layer or similarity.
     """
     with (
         run.gallery(layer, dataset=dataset, device=device) as gallery,
         run.open_profiles() as profiles,
     ):
-        vectors = torch.from_numpy(run.vectors(gallery.layer))
-        draw_sums(gallery, run_title(profiles), vectors, stem)
+        name = run.similarity(similarity)
+        vectors = torch.from_numpy(run.vectors(gallery.layer, similarity=name))
+        draw_sums(gallery, f"{run_title(profiles)}; similarity {name}", vectors, stem)
 
 
 def draw_sums(gallery: Gallery, title: str, vectors: Float[Tensor, "unit dim"], stem: Path) -> None:

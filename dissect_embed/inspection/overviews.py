@@ -1,5 +1,6 @@
 """What the layers of a file hold, and whether it is sound: a row a layer."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from math import log
@@ -12,7 +13,7 @@ from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.chance import Chance
 from dissect_embed.artefacts.contents import read_array, read_strings
 from dissect_embed.artefacts.disk import format_bytes
-from dissect_embed.artefacts.embedding import METHODS, Embedding
+from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.files import read_config
 from dissect_embed.artefacts.prior import read_vectors
 from dissect_embed.artefacts.profiles import Profiles
@@ -90,8 +91,8 @@ def _profiles(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator
 def _similarity(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     similarity = Similarity(file)
     rows = []
-    for layer in similarity.layers:
-        target = similarity.target(layer)
+    for layer, name in itertools.product(similarity.layers, similarity.similarities):
+        target = similarity.target(layer, name)
         n = len(target)
         error = float(np.abs(target.sum(axis=1) - 1).max())
         # A NaN is no 1 either.
@@ -99,18 +100,20 @@ def _similarity(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterat
         others = target[~np.eye(n, dtype=bool)] if n > 1 else np.array([np.nan])
         values = (number(float(others.min())), number(float(others.max())), number(1 / n))
         entropy, flat = float(entr(target).sum(axis=1).mean()), log(n)
-        flatness = f"{100 * entropy / flat:.2f} %" if n > 1 else "-"
-        rows.append((layer, f"{n:,}", sums, *values, f"{entropy:.4f}", f"{flat:.4f}", flatness))
+        share_of = f"{100 * entropy / flat:.2f} %" if n > 1 else "-"
+        rows.append(
+            (layer, name, f"{n:,}", sums, *values, f"{entropy:.4f}", f"{flat:.4f}", share_of)
+        )
     yield heading("P: lowest and highest off its diagonal; entropy in nats")
-    columns = ("layer", "units>", "row sums>", "lowest>", "highest>", "1/C>", "entropy>")
-    yield table((*columns, "log C>", "share>"), rows)
+    columns = ("layer", "similarity", "units>", "row sums>", "lowest>", "highest>", "1/C>")
+    yield table((*columns, "entropy>", "log C>", "share>"), rows)
 
 
 def _embedding(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     embedding = Embedding(file)
     rows = []
     for layer in embedding.layers:
-        for method in METHODS:
+        for method in embedding.methods:
             of_layer = embedding.of(layer, method)
             trajectory, vectors, loss = of_layer.trajectory, of_layer.vectors, of_layer.loss
             norm, curve = np.linalg.norm(vectors, axis=2), loss.mean(axis=0)

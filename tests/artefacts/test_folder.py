@@ -17,7 +17,7 @@ from dissect_embed.artefacts.folder import FILES, RunFolder
 from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.artefacts.labels import ReadLabels, write_label_file
 from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
-from dissect_embed.artefacts.similarity import write_target
+from dissect_embed.artefacts.similarity import write_targets
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.datasets.broden import Broden, Concept, ImageRow
 from dissect_embed.errors import ArtefactError
@@ -55,8 +55,9 @@ def write_labels(path: Path, data: Broden) -> None:
 def write_embedding(path: Path, similarity: str, profiles: str, value: float = 1.0) -> None:
     trained = Trained(torch.full((1, 3, 2, 4), value), torch.tensor([[0.5, 0.25]]))
     made_from = {"similarity": similarity, "profiles": profiles}
-    with create_artefact(path, "embedding", CONFIG, made_from) as file:
-        write_trained(file, [3], {("a", "ours"): trained, ("a", "supervised"): trained})
+    config = CONFIG | {"embedding": {"similarity": ["dataset", "image"]}}
+    with create_artefact(path, "embedding", config, made_from) as file:
+        write_trained(file, [3], {("a", m): trained for m in ("image", "dataset", "supervised")})
 
 
 Make = Callable[..., Path]
@@ -87,11 +88,12 @@ def make(tmp_path: Path, write_maps: Callable[..., None]) -> Make:
             write_draws(file, CONCEPTS, 0, {"a": draw})
         source = {"activations": origin["activations"]}
         with create_artefact(path["similarity"], "similarity", CONFIG, source) as file:
-            write_target(file, "a", np.full((2, 2), value), 2, shard=False)
+            p = np.full((2, 2), value / 2)
+            write_targets(file, "a", {"image": p, "dataset": p}, 2)
         similarity = fingerprint(path["similarity"])
         write_embedding(path["embedding"], similarity, profiles, value)
         made_from = {"profiles": profiles, "embedding": fingerprint(path["embedding"])}
-        rows = [("a", "ours", 3, 0, value)]
+        rows = [("a", "image", "ours", 3, 0, value)]
         write_artefact_table(folder / "scores.csv", "scores", rows, CONFIG, made_from)
         return folder
 
