@@ -62,6 +62,7 @@ rule embed:
 rule score:
     input:
         profiles=f"{RESULTS}/profiles.h5",
+        chance=f"{RESULTS}/chance.h5",
         similarity=f"{RESULTS}/similarity.h5",
         embedding=f"{RESULTS}/embedding.h5",
     output:

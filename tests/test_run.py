@@ -128,10 +128,12 @@ def test_tables_are_frames(run):
     assert limit.seed.isna().all()
     assert limit.similarity.tolist() == ["image", "dataset"]
     of_none = scores[scores.similarity == ""]
-    assert set(of_none.method) == {"random", "supervised"}
+    assert set(of_none.method) == {"random", "supervised", "uniform"}
     controls = run.controls()
-    assert set(controls.statistic) == {"kl_shuffled", "rank_correlation", "neighbours"}
-    assert len(controls) == 2 * 2 * 2 * 3  # layers, similarities, seeds, statistics
+    assert set(controls.statistic) == {"kl", "gain", "rank_correlation", "neighbours"}
+    # Layers, similarities, seeds; three statistics beside units shuffled, four beside wrong labels.
+    assert len(controls) == 2 * 2 * 2 * (3 + 4)
+    np.testing.assert_allclose(controls.excess, controls.value - controls.null_mean)
     assert {"first", "second", "target"} <= set(run.pairs().columns)
 
 
@@ -140,8 +142,8 @@ def test_layers_are_texts_in_frames_and_numbers_are_those_written(run):
     for kind in ("scores", "controls", "pairs"):
         frame, rows = getattr(run, kind)(), run.read_table(kind).rows
         assert frame.layer.tolist() == [row["layer"] for row in rows]
-        last = frame.columns[4]
-        assert frame[last].tolist() == [float(row[last]) for row in rows]
+        number = {"scores": "kl", "controls": "value", "pairs": "cosine"}[kind]
+        assert frame[number].tolist() == [float(row[number]) for row in rows]
     assert run.controls().seed.tolist() == [
         int(row["seed"]) for row in run.read_table("controls").rows
     ]

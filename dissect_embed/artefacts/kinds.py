@@ -35,8 +35,8 @@ KINDS = {
     "prior": Kind(2, "prior"),
     # Tables, each with a JSON beside it
     "units": Kind(2, "units"),
-    "scores": Kind(2, "score"),
-    "controls": Kind(2, "score"),
+    "scores": Kind(3, "score"),
+    "controls": Kind(3, "score"),
     "relations": Kind(2, "relations"),
     "pairs": Kind(2, "relations"),
     # Others

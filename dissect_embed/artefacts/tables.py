@@ -22,7 +22,10 @@ from dissect_embed.errors import ArtefactError
 
 COLUMNS = {
     "scores": ("layer", "similarity", "method", "seed", "epoch", "kl"),
-    "controls": ("layer", "similarity", "statistic", "seed", "value", "null_mean", "null_sd", "p"),
+    "controls": (
+        "layer", "similarity", "statistic", "null", "seed", "value",
+        "null_mean", "null_sd", "excess", "p",
+    ),
     "relations": (
         "layer", "unit", "rank", "neighbour", "cosine", "overlap", "chance",
         "label", "score", "neighbour_label", "neighbour_score",

@@ -44,8 +44,8 @@ def write_atlas(
     relations = run.read_table("relations")
     if relations.config["similarity"] != name:
         msg = (
-            f"{run.path('relations')}: by similarity {relations.config['similarity']}, the atlas by "
-            f"{name}; run 'dissect-embed relations {run.folder} --similarity {name}' first"
+            f"{run.path('relations')}: by similarity {relations.config['similarity']}, the atlas "
+            f"by {name}; run 'dissect-embed relations {run.folder} --similarity {name}' first"
         )
         raise ArtefactError(msg)
     part = begin_folder(folder)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dissect_embed.cli.options import log_to, setting
+from dissect_embed.cli.options import RunFolder, log_to, setting
 from dissect_embed.config import Dissection
 from dissect_embed.errors import ConfigError
 
@@ -144,11 +144,12 @@ def inspect(
     )  # fmt: skip
 
 
-def summary(run: Annotated[Path, typer.Argument(metavar="RUN", help="results/<run>")]) -> None:
+def summary(run: RunFolder) -> None:
     """Print where a run's files are, and a line a layer."""
+    from dissect_embed.artefacts.folder import RunFolder as Folder
     from dissect_embed.scoring import summarise
 
-    lines = summarise(run / "scores.csv")
+    lines = summarise(Folder(run))
     for path in sorted(p for p in run.rglob("*") if p.is_file() and p.parent.name != "logs"):
         typer.echo(str(path))
     typer.echo(lines)

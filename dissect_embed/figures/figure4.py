@@ -1,4 +1,8 @@
-"""Figure 4 of [HAN22]: KL(T, S) along training, a panel a layer and one for their mean."""
+"""Figure 4 of [HAN22]: KL(T, S) along training, a panel a layer and one for their mean.
+
+Besides the paper's lines two that could refute it: ``uniform``, which holds that all units are
+alike, and the band of the shuffled, vectors that belong to other units of the layer.
+"""
 
 from pathlib import Path
 
@@ -18,8 +22,9 @@ CURVES = (
     ("ours", "dataset", "dataset (eq. 1, no labels)", "#b4458f", (0, (5, 1.5))),
     ("supervised", "", "supervised bound", "#e69138", "-."),
 )
-# Of each similarity where training ends if the vectors can represent P.
-LIMITS = (("image", "#0b5394", (0, (1, 1.5))), ("dataset", "#b4458f", (0, (1, 4))))
+# Of each similarity where training ends if the vectors can represent P: an arrow at the end.
+COLOUR = {"image": "#0b5394", "dataset": "#b4458f"}
+MARK = {"image": "<", "dataset": "4"}
 
 
 def draw_figure4(run: RunFolder, stem: Path) -> None:
@@ -54,11 +59,23 @@ def _draw_panel(ax: Axes, rows: list[dict[str, str]], layer: str) -> None:
         mean, spread = values.mean(axis=0), values.std(axis=0)
         ax.plot(epochs, mean, linestyle=line, color=color, label=label, linewidth=1.6)
         ax.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
-    for similarity, color, line in LIMITS:
-        if similarity in shown:
-            limit = score_curve(rows, layer, "limit", similarity)[0, 0]
-            label = f"limit of {similarity}, KL(T‖P)"
-            ax.axhline(limit, color=color, linewidth=1.1, linestyle=line, label=label)
+    uniform = score_curve(rows, layer, "uniform")[0, 0]
+    ax.axhline(uniform, color="black", linewidth=0.9, linestyle=(0, (6, 2, 1, 2)), label="uniform")
+    for similarity in (name for name in COLOUR if name in shown):
+        limit = score_curve(rows, layer, "limit", similarity)[0, 0]
+        ax.plot(
+            [epochs[-1]], [limit], MARK[similarity], color=COLOUR[similarity], markersize=7,
+            clip_on=False, label=f"limit of {similarity}, KL(T‖P)",
+        )  # fmt: skip
+        low, high = (
+            score_curve(rows, layer, f"shuffled_{end}", similarity).mean()
+            for end in ("low", "high")
+        )
+        # At the end of training, which is when it was measured.
+        ax.fill_between(
+            epochs[-1] * np.array([0.9, 1]), low, high, facecolor="none", hatch="////",
+            edgecolor=COLOUR[similarity], linewidth=0.6, label=f"{similarity}, units shuffled",
+        )  # fmt: skip
     ax.set(title=layer, xlabel="epoch", ylabel="KL (nats)", xlim=(0, len(epochs) - 1))
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)

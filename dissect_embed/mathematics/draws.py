@@ -161,15 +161,6 @@ class Draws(Running):
         with lock:
             total.view(-1).index_add_(0, at.flatten(), values.flatten())
 
-    def merge(self, other: "Draws") -> None:
-        """Add the counts of other images."""
-        with self._lock:
-            self._pixels += other._pixels
-            self._activation += other._activation
-            self._expected += other._expected
-            for mine, theirs in zip(self._intersection, other._intersection, strict=True):
-                mine += theirs
-
     def blocks(self) -> Iterator[tuple[int, dict[str, Drawn]]]:
         """Yield the counts of each layer, some draws at a time, with the index of the first."""
         expected, pixels = (t.long().cpu().numpy() for t in (self._expected, self._pixels))

@@ -117,11 +117,3 @@ class Pairings(Running):
                     both, by_category = self._totals[layer]
                     add_overlaps(both, *overlap)
                     add_fired(by_category, fired, labels)
-
-    def merge(self, other: "Pairings") -> None:
-        """Add the counts of other images."""
-        with self._lock:
-            self._pixels.add_(other._pixels)
-            for layer, totals in other._totals.items():
-                for mine, theirs in zip(self._totals[layer], totals, strict=True):
-                    mine.add_(theirs)

@@ -20,9 +20,9 @@ class Running(ABC):
     """A number, or many, over images: the sum of those of its parts, exactly.
 
     Highest values and how often they come, sums of similarities, pixels in common, positions at
-    which two units fire: each adds batches as they come, in whatever order, and the result of some
-    images merged with that of others is that of all of them. How it is stored is said where the
-    file is (``artefacts``).
+    which two units fire: each adds batches as they come, in whatever order. What was found on some
+    images and on others adds up to what is found on all; ``gathering`` does so with what their
+    files hold.
     """
 
     @abstractmethod
@@ -36,10 +36,6 @@ class Running(ABC):
         batch
             What each layer puts out.
         """
-
-    @abstractmethod
-    def merge(self, other: Any) -> None:
-        """Add what another one of the same kind found on other images."""
 
 
 # Matrices, or what else ``+`` adds.
@@ -65,13 +61,7 @@ class RunningSum(Running, Generic[Summand]):
 
     def add(self, start: int, batch: Mapping[str, Maps]) -> None:
         """Add a batch of images; several threads may call it at once."""
-        self._add({layer: self.measure(layer, maps) for layer, maps in batch.items()})
-
-    def merge(self, other: "RunningSum[Summand]") -> None:
-        """Add what another one found on other images."""
-        self._add(other.totals)
-
-    def _add(self, parts: Mapping[str, Summand]) -> None:
+        parts = {layer: self.measure(layer, maps) for layer, maps in batch.items()}
         with self._lock:
             for layer, part in parts.items():
                 total = self.totals.get(layer)

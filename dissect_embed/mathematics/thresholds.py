@@ -125,11 +125,6 @@ class Highest(Running):
         for layer, maps in batch.items():
             self.top[layer].add(maps.maps)
 
-    def merge(self, other: "Highest") -> None:
-        """Add the counts of other images."""
-        for layer, counts in other.top.items():
-            self.top[layer].merge(counts)
-
 
 def guess_floor(sample: Float[Tensor, "image unit *grid"]) -> Int[np.ndarray, " unit"]:
     """Guess the key of each unit that some 2 % of its values reach, from some of its maps.
