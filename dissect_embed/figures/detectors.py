@@ -175,9 +175,11 @@ def _draw_bars(ax: Axes, bars: list[Bar], colour: dict[str, str], places: int) -
     both, above = np.array([b.both for b in bars]), np.array([b.chance_alone for b in bars])
     ax.bar(x, both, color=tone)
     ax.bar(x, above, bottom=both, color=tone, alpha=0.35)
+    # A bar of no height would still have an edge.
+    alone = [n for n, b in enumerate(bars) if b.iou_alone]
     ax.bar(
-        x, [b.iou_alone for b in bars], bottom=both + above, color="white", edgecolor=tone,
-        hatch="//////", linewidth=0.5,
+        alone, [bars[n].iou_alone for n in alone], bottom=(both + above)[alone], color="white",
+        edgecolor=[tone[n] for n in alone], hatch="//////", linewidth=0.5,
     )  # fmt: skip
     # Names are text, not mathematics: a dollar sign is a dollar sign.
     names = [b.concept.replace("$", r"\$") for b in bars]
