@@ -45,7 +45,7 @@ def files(tmp_path_factory, make_tiny, write_maps) -> Path:
         config = profiles.config | {"embedding": {"similarity": ["image", "dataset"]}}
         with create_artefact(folder / "embedding.h5", "embedding", config, made_from) as file:
             trained = Trained(VECTORS[None, None], torch.zeros(1, 0))
-            other = Trained(-VECTORS[None, None] ** 2, torch.zeros(1, 0))
+            other = Trained(-(VECTORS[None, None] ** 2), torch.zeros(1, 0))
             by_method = {"image": trained, "dataset": other, "supervised": trained}
             write_trained(file, [7], {("a", k): v for k, v in by_method.items()})
     return folder
