@@ -64,8 +64,9 @@ def embed(
 
     log_to(log)
     settings = Embedding(
-        similarity=similarity, dim=dim, target=target, epochs=epochs, steps_per_epoch=steps_per_epoch,
-        lr=lr, momentum=momentum, weight_decay=weight_decay, milestones=milestone, seeds=seed,
+        similarity=similarity, dim=dim, target=target, epochs=epochs,
+        steps_per_epoch=steps_per_epoch, lr=lr, momentum=momentum, weight_decay=weight_decay,
+        milestones=milestone, seeds=seed,
     )  # fmt: skip
     write_embedding(
         output, targets, profiles, settings, activations_path=activations,
