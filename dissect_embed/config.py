@@ -36,8 +36,8 @@ from dissect_embed.settings import (
     unique,
 )
 
-
 Colours = Annotated[tuple[float, ...], AfterValidator(three_or_none)]
+Cache = Annotated[Literal["all", "none"] | tuple[Text, ...], BeforeValidator(all_none_or_layers)]
 Network = Annotated[str, AfterValidator(check_network)]
 Method = Annotated[
     str, AfterValidator(one_of(METHODS)), Field(json_schema_extra={"enum": list(METHODS)})
@@ -97,9 +97,7 @@ class Activations(Section):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="What the network computes in; tf32 on CUDA devices only."
     )
-    cache: Annotated[Literal["all", "none"] | tuple[Text, ...], BeforeValidator(all_none_or_layers)] = (
-        Field("all", description="'all', 'none', or the layers whose maps are stored.")
-    )
+    cache: Cache = Field("all", description="'all', 'none', or the layers whose maps are stored.")
 
     def cached(self, layers: Sequence[str]) -> list[str]:
         """Return those of the probed layers whose maps are stored.

@@ -105,9 +105,7 @@ def test_vectors_of_either_similarity_begin_alike_and_end_apart(run):
     np.testing.assert_allclose(near.cosine, (unit @ unit[2])[near.unit], rtol=1e-5)
 
 
-def test_minibatches_are_those_of_the_published_similarity_alone(
-    run, tmp_path, monkeypatch
-):
+def test_minibatches_are_those_of_the_published_similarity_alone(run, tmp_path, monkeypatch):
     """As published there are batches; the other's vectors are trained at its mean, as always."""
     monkeypatch.setattr("dissect_embed.embedding.BATCH", 4)
     embedding = SETTINGS["embedding"].model_copy(update={"target": "minibatch"})
