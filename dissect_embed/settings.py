@@ -34,6 +34,16 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def all_none_or_layers(value: Any) -> Any:
+    """Check what stands for which layers are stored, as ``activations.cache`` has it."""
+    if value in ("all", "none"):
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(v, str) and v for v in value):
+        return unique(tuple(value))
+    msg = "expected 'all', 'none' or a list of layers, each a text; put numbers in quotes"
+    raise ValueError(msg)
+
+
 def three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
     """Return numbers for red, green and blue, or none."""
     if len(values) not in (0, 3):

@@ -94,6 +94,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('model={"weights": "trained"}',), {"train", "activations", *AFTER_ACTIVATIONS}),
         ((), ('embedding={"seeds": [0, 1, 2, 3]}',), AFTER_EMBED),
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
+        ((), ('embedding={"similarity": ["dataset", "image"]}',), AFTER_EMBED),
         ((), ("dissection={quantile: 0.01}",), AFTER_DISSECT),
         ((), ("dissection={detector_iou: 0.1}",), {"detectors", "atlas", "report"}),
         ((), ("chance={seed: 1}",), {"chance", "units", "detectors", "atlas", "report"}),
