@@ -10,6 +10,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dissect_embed.distillation.methods.registry import known_control
 from dissect_embed.distillation.results.names import TEACHERS, Pair, read_pair, write_pair
 from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.results.rows import TEACHER, Row
@@ -26,13 +27,15 @@ class Run(NamedTuple):
     student: str
     row: Row
     seed: int
-    accuracy: float  # percent of the test images, of the last epoch
+    accuracy: float  # percent of the test images, or of those held out, of the last epoch
     data: str  # fingerprint of classes.h5
     schedule: str
     precision: str
+    held_out: int  # training images that it was tested on in place of the test images
     machine: str
     step: float | None  # seconds, the median
     memory: int  # bytes at the peak
+    divergence: dict[str, float]  # KL(p || q) at the end, nats, of each target that was measured
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -50,7 +53,7 @@ def read_runs(folder: Path) -> list[Run]:
         raise ArtefactError(msg)
     teachers, students = [r for r in runs if r.pair is None], [r for r in runs if r.pair]
     for whose, keys in (
-        (runs, ("data", "precision")),
+        (runs, ("data", "precision", "held_out")),
         (teachers, ("schedule",)),
         (students, ("schedule",)),
     ):
@@ -97,6 +100,11 @@ def read_run(path: Path) -> Run:
             machine=_name_machine(run["sessions"]),
             step=run["seconds_a_step"],
             memory=int(run["peak_memory_bytes"]),
+            held_out=int(task["held_out"]),
+            divergence={
+                name: float(told["mean"])
+                for name, told in content.get("measured", {}).get("divergence", {}).items()
+            },
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         msg = (
@@ -132,6 +140,12 @@ def _read_row(task: Mapping[str, Any], pair: Pair | None) -> Row:
     if pair is None:
         return Row(TEACHER)
     usual = published_beta(task["method"], *pair)
+    if task["control"] is not None:
+        try:
+            known_control(task["control"])
+        except ValueError as error:
+            msg = f"its control is {task['control']!r}: {error}; keep its result elsewhere"
+            raise ValueError(msg) from None
     return Row(
         str(task["method"]),
         task["control"],
