@@ -1,4 +1,4 @@
-"""Which training images are held out: a share of each class, the same always, and not trained on."""
+"""Which training images are held out: a share of each class, always the same, none trained on."""
 
 import numpy as np
 import pytest
