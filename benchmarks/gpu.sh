@@ -159,7 +159,8 @@ row = json.load(open(sys.argv[1]))["rows"]["plan"]; print(row["epochs"], row["pr
     "$out/plan.json")
   local train=("${dissect_embed[@]}" distil "$classes" --epochs "$EPOCHS" --device "$device"
     --precision "$precision" --checkpoint-every 20)
-  part table1/teachers/resnet56-seed0 999 "${train[@]}" --student resnet56 --output "$teacher.json"
+  part table1/teachers/resnet56-seed0 999 "${train[@]}" --student resnet56 --role teacher \
+    --output "$teacher.json"
   if [ ! -f "$teacher.pt" ]; then
     echo "students: left out, their teacher has not come to its end; another call goes on"
     return
