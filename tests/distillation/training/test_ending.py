@@ -48,7 +48,7 @@ def divergence_by_loops(p, maps):
             cosines = []
             for j in range(n_units):
                 norms = np.linalg.norm(image[i]) * np.linalg.norm(image[j])
-                cosines.append(image[i] @ image[j] / norms if norms > 0 else 0.0)
+                cosines.append(image[i] @ image[j] / norms if norms > 1e-6 else 0.0)
             z = sum(math.exp(c) for c in cosines)
             for j in range(n_units):
                 q = math.exp(cosines[j]) / z
@@ -63,6 +63,7 @@ def test_the_divergence_of_every_target_equals_loops(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     layers = [torch.randn((7, n, 3, 2), generator=generator).relu() for n in (4, 6)]
     layers[0][2, 1] = 0  # a unit that is dead on an image
+    layers[1][4, 3] *= 1e-9  # and one that the loss takes for dead as well
     some = [torch.rand((n, n), generator=generator) for n in (4, 6)]
     asked = {
         "skd": [x / x.sum(dim=1, keepdim=True) for x in some],
@@ -103,11 +104,12 @@ def test_a_student_that_has_the_targets_cosines_is_at_zero():
     assert found["own"]["mean"] == pytest.approx(0, abs=1e-7)
 
 
-def test_the_part_of_the_weakest_maps_by_hand():
+def test_the_part_of_the_weakest_maps_by_hand(monkeypatch):
     """A hundred maps of one strength but one, a hundredth as strong: its gradient is 100 times."""
+    monkeypatch.setattr(ending, "BATCH", 8)  # the weak one is in the last batch, of four images
     generator = torch.Generator().manual_seed(2)
     maps = torch.nn.functional.normalize(torch.rand((20, 5, SIZE), generator=generator), dim=2)
-    maps[7, 3] *= 0.01
+    maps[18, 3] *= 0.01
     maps = maps.reshape(20, 5, 4, 2)
     some = torch.rand((5, 5), generator=generator).softmax(dim=1)
     static = Static([some])
@@ -115,7 +117,7 @@ def test_the_part_of_the_weakest_maps_by_hand():
     leaf = maps.clone().requires_grad_()
     static_loss([leaf], [some]).backward()
     squares = leaf.grad.square().sum(dim=(2, 3))
-    assert share == pytest.approx(float(squares[7, 3] / squares.sum()), rel=1e-4)
+    assert share == pytest.approx(float(squares[18, 3] / squares.sum()), rel=1e-4)
     assert share > 0.9
 
 
