@@ -24,6 +24,7 @@ from dissect_embed.distillation.prior import (
 )
 from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.teachers import load_teacher
+from dissect_embed.distillation.training.ending import Yardstick
 from dissect_embed.distillation.training.sampling import hold_out
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.distillation.training.task import Task, channel_statistics
@@ -103,7 +104,7 @@ def distil(
     check_teacher_network(teacher_path, teacher_network)
     train, test = (load_classes(data_path, split) for split in ("train", "test"))
     means, stds = _read_statistics(train, mean, std)
-    teacher, meta, prior, targets, measured = None, None, None, None, None
+    teacher, meta, prior, targets, yardstick = None, None, None, None, None
     if teacher_path is not None:
         teacher, meta = load_teacher(
             teacher_path, teacher_network, train, test, means, stds, device
@@ -113,7 +114,7 @@ def distil(
         prior = load_prior(prior_path, similarity_path)
         network = build_network(student, len(train.classes))
         check_prior(prior, network, train, means, stds, held_out)
-        measured = all_targets(prior, seed=seed)
+        yardstick = Yardstick(prior.fingerprint, all_targets(prior, seed=seed))
     if prior is not None and METHODS[method].guide == "prior":
         targets = prior_targets(prior, control, seed=seed, temperature=temperature)
         beta = published_beta(method, prior.network, student) if beta is None else beta
@@ -137,7 +138,7 @@ def distil(
     )
     return train_student(
         task, train, test, output=output, teacher=teacher, teacher_meta=meta, targets=targets,
-        measured=measured, device=device, checkpoint_every=checkpoint_every,
+        yardstick=yardstick, device=device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ class Run(NamedTuple):
     step: float | None  # seconds, the median
     memory: int  # bytes at the peak
     divergence: dict[str, float]  # KL(p || q) at the end, nats, of each target that was measured
+    prior: str | None  # fingerprint of the one whose targets these are
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -45,17 +46,20 @@ def read_runs(folder: Path) -> list[Run]:
     ------
     ArtefactError
         If there is none, one is damaged, or two do not belong in one table: of other images or
-        another schedule or precision, or twice the same. Teachers may have a schedule of their own.
+        another schedule or precision, of one pair and measured by another prior, or twice the same.
+        Teachers may have a schedule of their own.
     """
     runs = [read_run(path) for path in sorted(folder.glob("*/*.json"))]
     if not runs:
         msg = f"{folder}: no result of a training (*/*.json); make some with 'dissect-embed distil'"
         raise ArtefactError(msg)
     teachers, students = [r for r in runs if r.pair is None], [r for r in runs if r.pair]
+    pairs = {run.pair for run in students}
     for whose, keys in (
         (runs, ("data", "precision", "held_out")),
         (teachers, ("schedule",)),
         (students, ("schedule",)),
+        *(([r for r in students if r.pair == pair and r.divergence], ("prior",)) for pair in pairs),
     ):
         for other, what in product(whose[1:], keys):
             found, expected = getattr(other, what), getattr(whose[0], what)
@@ -84,6 +88,7 @@ def read_run(path: Path) -> Run:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         task, run = read_description(content["task"]), content["run"]
+        found = content.get("measured", {})
         student = str(task["student"])
         is_teacher = path.parent.name == TEACHERS
         pair = None if is_teacher else read_pair(path.parent.name, student)
@@ -101,10 +106,8 @@ def read_run(path: Path) -> Run:
             step=run["seconds_a_step"],
             memory=int(run["peak_memory_bytes"]),
             held_out=int(task["held_out"]),
-            divergence={
-                name: float(told["mean"])
-                for name, told in content.get("measured", {}).get("divergence", {}).items()
-            },
+            divergence={k: float(v["mean"]) for k, v in found.get("divergence", {}).items()},
+            prior=found.get("prior"),
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         msg = (

@@ -10,7 +10,7 @@ p is constant, so all targets of a layer need but one matrix, the mean of log q_
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,13 @@ BATCH: Final = 50
 TOGETHER: Final = 1 << 22
 # The share of unit maps, the weakest, whose part in the gradient is told.
 WEAKEST: Final = 0.01
+
+
+class Yardstick(NamedTuple):
+    """What students are measured by: p of f1, f2, … of each target, and the prior they are of."""
+
+    prior: str  # its fingerprint
+    targets: Mapping[str, Sequence[Float[Tensor, "_ _"]]]
 
 
 def measure_divergence(

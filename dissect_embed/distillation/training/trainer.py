@@ -27,6 +27,7 @@ from dissect_embed.distillation.training.course import Course
 from dissect_embed.distillation.training.ending import (
     N_IMAGES,
     WEAKEST,
+    Yardstick,
     measure_divergence,
     share_of_weakest,
 )
@@ -47,7 +48,7 @@ def train_student(
     teacher: nn.Module | None = None,
     teacher_meta: Mapping[str, Any] | None = None,
     targets: list[Tensor] | None = None,
-    measured: Mapping[str, list[Tensor]] | None = None,
+    yardstick: Yardstick | None = None,
     device: str = "cpu",
     checkpoint_every: float = 300.0,
     use_graphs: bool = True,
@@ -67,9 +68,9 @@ def train_student(
         What is known of it; name and accuracy are kept in the result.
     targets
         SKD's p of f1, f2, …, (unit, unit) each; None for other methods.
-    measured
+    yardstick
         Targets like these by name, for any method, at temperature 1: how far the student is from
-        each is measured at its end (``ending``).
+        each is measured at its end.
     checkpoint_every
         Seconds between checkpoints.
     use_graphs
@@ -85,10 +86,10 @@ def train_student(
     ``network``; ``teacher``, where one is known: its name and accuracy; and under ``run`` what
     another run of the same task would have otherwise: times, memory, machine.
 
-    Of what was measured at the end, on ``images`` training images, unaugmented: ``divergence``, for
-    each target KL(p || q) in nats, ``layers`` and their ``mean``; and of SKD ``weakest``, the
-    ``share`` of eq. 2's squared gradient, a layer each, that goes to the weakest 1 % of living unit
-    maps.
+    ``measured`` is what was found at the end, on ``images`` training images, unaugmented:
+    ``divergence``, KL(p || q) in nats of each target of the ``prior``, ``layers`` and their
+    ``mean``; and of SKD ``weakest``, the ``share`` of eq. 2's squared gradient, a layer each, that
+    goes to the weakest 1 % of living unit maps.
 
     Raises
     ------
@@ -121,23 +122,22 @@ def train_student(
         )
         course.begin()
         course.run(_load_pixels(test, task, where))
-        measurements = _look_at_the_end(models, pixels, measured)
+        measurements = _look_at_the_end(models, pixels, yardstick)
         return course.finish(len(train.classes), teacher_meta, measurements)
 
 
-def _look_at_the_end(
-    models: Models, pixels: Pixels, measured: Mapping[str, list[Tensor]] | None
-) -> dict[str, Any]:
+def _look_at_the_end(models: Models, pixels: Pixels, yardstick: Yardstick | None) -> dict[str, Any]:
     """Return what ``ending`` measures of a student, on the same images for all of them."""
     static = models.method.term if isinstance(models.method.term, Static) else None
-    if not measured and static is None:
+    if yardstick is None and static is None:
         return {}
     drawn = draw_stratified(pixels.labels.cpu().numpy(), N_IMAGES, SAMPLE_SEED)
     chosen = torch.from_numpy(drawn).to(pixels.labels.device)
     sample = pixels._replace(images=pixels.images[chosen], labels=pixels.labels[chosen])
     told: dict[str, Any] = {"images": len(chosen)}
-    if measured:
-        told["divergence"] = measure_divergence(models.student, sample, measured)
+    if yardstick is not None:
+        told["prior"] = yardstick.prior
+        told["divergence"] = measure_divergence(models.student, sample, yardstick.targets)
     if static is not None:
         share = share_of_weakest(models.student, sample, static)
         told["weakest"] = {"of_living_maps": WEAKEST, "share": share}

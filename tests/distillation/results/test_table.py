@@ -49,7 +49,7 @@ def add(folder, where, data, *, name="", accuracy=0.5, step=0.01, epochs=240, kl
     }
     if kl is not None:
         told = {target: {"mean": mean, "layers": [mean]} for target, mean in kl.items()}
-        result["measured"] = {"images": 1000, "divergence": told}
+        result["measured"] = {"images": 1000, "prior": "s", "divergence": told}
     name = name or f"{described['method']}-seed{described['seed']}"
     path = folder / where / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -255,6 +255,19 @@ def test_nothing_is_said_of_what_was_not_measured(results, tmp_path):
     folder, classes, _ = results
     write_markdown(tmp_path / "table1.md", build_table(folder, classes))
     assert "loss itself" not in (tmp_path / "table1.md").read_text()
+
+
+def test_students_of_a_pair_are_measured_by_one_prior(tmp_path):
+    add(tmp_path, "resnet56-resnet20", "d", kl={"skd": 0.1})
+    other = add(tmp_path, "resnet56-resnet20", "d", method="kd", kl={"skd": 0.1})
+    content = other.read_text()
+    other.write_text(content.replace('"prior": "s"', '"prior": "t"'))
+    with pytest.raises(ArtefactError, match=r"its prior is (s|t), that of .*json (t|s); keep each"):
+        read_runs(tmp_path)
+    other.unlink()
+    third = add(tmp_path, "vgg13-vgg8", "d", method="kd", kl={"skd": 0.1})
+    third.write_text(content.replace('"prior": "s"', '"prior": "t"').replace("resnet20", "vgg8"))
+    assert len(read_runs(tmp_path)) == 2
 
 
 def test_numbers_to_choose_by_are_told_as_such(tmp_path):

@@ -30,7 +30,7 @@ from dissect_embed.distillation.methods.method import Method
 from dissect_embed.distillation.training import checkpoints, course, trainer
 from dissect_embed.distillation.training.augmentation import crop_and_flip, draw_epoch
 from dissect_embed.distillation.training.checkpoints import load_network
-from dissect_embed.distillation.training.ending import measure_divergence
+from dissect_embed.distillation.training.ending import Yardstick, measure_divergence
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.distillation.training.step import Pixels
 from dissect_embed.distillation.training.task import (
@@ -443,12 +443,12 @@ def test_held_out_images_are_tested_on_and_not_trained_on(tmp_path, monkeypatch)
 def test_what_is_measured_at_the_end(tmp_path, method):
     """Of the trained network, and of nothing that changes it."""
     asked = {"skd": targets(), "uniform": [torch.full((n, n), 1 / n) for n in (16, 32, 64)]}
-    result = train(tmp_path / "a.json", task(method), measured=asked)
+    result = train(tmp_path / "a.json", task(method), yardstick=Yardstick("s", asked))
     silent = train(tmp_path / "b.json", task(method))
     assert result["network"]["fingerprint"] == silent["network"]["fingerprint"]
     assert ("measured" in silent) is (method == "skd")
     found = result["measured"]
-    assert found["images"] == N_IMAGES
+    assert (found["images"], found["prior"]) == (N_IMAGES, "s")
     network, data = load_network(tmp_path / "a.pt")[0], images()
     pixels = Pixels(torch.from_numpy(data.images), torch.from_numpy(data.labels),
                     torch.full((3,), 0.5), torch.full((3,), 0.25))  # fmt: skip
@@ -468,9 +468,9 @@ def test_a_thousand_training_images_are_measured_on_the_same_for_all(tmp_path, m
         return {}
 
     monkeypatch.setattr(trainer, "measure_divergence", note)
-    data = images(n=1100)
+    data, asked = images(n=1100), Yardstick("s", {"skd": targets()})
     for name, of in (("a", task(epochs=1)), ("b", task("skd", epochs=1, seed=1))):
-        train(tmp_path / f"{name}.json", of, train=data, test=images(), measured={"skd": targets()})
+        train(tmp_path / f"{name}.json", of, train=data, test=images(), yardstick=asked)
     first, second = samples
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.labels.bincount(), torch.tensor([250] * 4))
