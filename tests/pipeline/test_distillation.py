@@ -178,7 +178,7 @@ def test_names_with_hyphens_and_sources(folder):
             "distillation.controls.0: 'permuted': it is SKD itself, by symmetry: a fresh student's "
             "units have no names; ask for 'shuffled'",
         ),
-        ("{held_out: -1}", "distillation.held_out: -1, expected at least 0"),
+        ("{held_out: -1}", "distillation.held_out: '-1', expected at least 0"),
     ],
 )
 def test_a_wrong_setting_stops_before_any_work(folder, change, message):
