@@ -169,8 +169,8 @@ row = json.load(open(sys.argv[1]))["rows"]["plan"]; print(row["epochs"], row["pr
     --output "$prior" --device "$device" "${fit[@]}"
   for seed in "${seeds[@]}"; do
     for arm in plain skd skd-uniform; do
-      local options=(--method "${arm%%-*}")
-      [ "$arm" = plain ] || options+=(--prior "$prior" --beta 0.5)
+      local options=(--method "${arm%%-*}" --prior "$prior")
+      [ "$arm" = plain ] || options+=(--beta 0.5)
       [ "$arm" = skd-uniform ] && options+=(--control uniform)
       while (($(jobs -pr | wc -l) >= ${JOBS:-3})); do wait -n; done
       name=table1/resnet56-resnet20/$arm-seed$seed

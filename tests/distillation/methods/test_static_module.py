@@ -168,7 +168,7 @@ def test_controls_are_those_of_the_prior():
     random, same, other = (own_loss(control="random", seed=n)(maps) for n in (3, 3, 4))
     assert random == same
     assert random != other
-    with pytest.raises(ModelError, match="control: unknown 'flat'; choose one of uniform"):
+    with pytest.raises(ModelError, match="control: 'flat': expected one of uniform"):
         own_loss(control="flat")
 
 
