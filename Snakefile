@@ -10,6 +10,7 @@ from dissect_embed.workflow import (
     ConfigError,
     data_state,
     file_state,
+    has_priors,
     is_path,
     list_pairs,
     list_rows,

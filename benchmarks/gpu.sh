@@ -159,7 +159,8 @@ row = json.load(open(sys.argv[1]))["rows"]["plan"]; print(row["epochs"], row["pr
     "$out/plan.json")
   local train=("${dissect_embed[@]}" distil "$classes" --epochs "$EPOCHS" --device "$device"
     --precision "$precision" --checkpoint-every 20)
-  part table1/teachers/resnet56-seed0 999 "${train[@]}" --student resnet56 --output "$teacher.json"
+  part table1/teachers/resnet56-seed0 999 "${train[@]}" --student resnet56 --role teacher \
+    --output "$teacher.json"
   if [ ! -f "$teacher.pt" ]; then
     echo "students: left out, their teacher has not come to its end; another call goes on"
     return
@@ -168,8 +169,8 @@ row = json.load(open(sys.argv[1]))["rows"]["plan"]; print(row["epochs"], row["pr
     --output "$prior" --device "$device" "${fit[@]}"
   for seed in "${seeds[@]}"; do
     for arm in plain skd skd-uniform; do
-      local options=(--method "${arm%%-*}")
-      [ "$arm" = plain ] || options+=(--prior "$prior" --beta 0.5)
+      local options=(--method "${arm%%-*}" --prior "$prior")
+      [ "$arm" = plain ] || options+=(--beta 0.5)
       [ "$arm" = skd-uniform ] && options+=(--control uniform)
       while (($(jobs -pr | wc -l) >= ${JOBS:-3})); do wait -n; done
       name=table1/resnet56-resnet20/$arm-seed$seed

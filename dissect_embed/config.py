@@ -18,7 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from dissect_embed.distillation.methods.registry import METHODS
-from dissect_embed.distillation.results.names import CONFIG_CONTROLS, check_network
+from dissect_embed.distillation.results.names import CONFIG_CONTROLS, check_control, check_network
 from dissect_embed.errors import ConfigError
 from dissect_embed.settings import (
     Name,
@@ -43,9 +43,7 @@ Method = Annotated[
     str, AfterValidator(one_of(METHODS)), Field(json_schema_extra={"enum": list(METHODS)})
 ]
 Control = Annotated[
-    str,
-    AfterValidator(one_of(CONFIG_CONTROLS)),
-    Field(json_schema_extra={"enum": list(CONFIG_CONTROLS)}),
+    str, AfterValidator(check_control), Field(json_schema_extra={"enum": list(CONFIG_CONTROLS)})
 ]
 
 
@@ -251,6 +249,7 @@ class Distillation(Section):
     )
     ablations: Ablations = Field(Ablations(), description="Other values of SKD's settings.")
     seeds: Seeds = Field((0,), description="Of the students.")
+    held_out: int = Field(0, ge=0, description="Training images kept apart to choose settings on.")
     schedule: Schedule = Field(Schedule(), description="How long.")
     beta: float = Field(0.5, ge=0, description="SKD's weight.")
     precision: Literal["float32", "bfloat16"] = Field(

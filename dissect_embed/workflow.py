@@ -21,16 +21,19 @@ from dissect_embed.datasets.folders import walk_files
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.results.names import (
     ROW_PATTERN,
-    list_pairs,
-    list_rows,
     own_teacher,
     prior_paths,
     read_network,
-    row_inputs,
-    row_options,
     student_path,
     teacher_path,
     write_network,
+)
+from dissect_embed.distillation.results.plan import (
+    has_priors,
+    list_pairs,
+    list_rows,
+    row_inputs,
+    row_options,
 )
 from dissect_embed.errors import ConfigError
 
@@ -131,7 +134,7 @@ def find_snakefile() -> Path:
 
 __all__ = [
     "ROW_PATTERN", "TRAINING_VERSION", "VERSIONS", "ConfigError", "data_state", "file_state",
-    "find_snakefile", "is_path", "list_pairs", "list_rows", "load_config",
+    "find_snakefile", "has_priors", "is_path", "list_pairs", "list_rows", "load_config",
     "network_state", "own_teacher", "prior_paths", "read_network", "row_inputs", "row_options",
     "source_state", "student_path", "teacher_path", "write_network",
 ]  # fmt: skip

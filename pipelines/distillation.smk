@@ -9,9 +9,12 @@ TEACHER = teacher_path(DISTILLED, "{teacher}", "{seed}")
 PRIOR = prior_paths(DISTILLED, "{teacher}")
 STUDENT = student_path(DISTILLED, "{pair}", "{row}", "{seed}")
 SCHEDULE = config["distillation"]["schedule"]
+# Then every student is told how far it ended from SKD's targets.
+WITH_PRIOR = has_priors(config["distillation"])
 TRAINING = [
     f"--schedule={SCHEDULE['name']}",
     f"--precision={config['distillation']['precision']}",
+    f"--held-out={config['distillation']['held_out']}",
     *(f"--{key}={value}" for key in ("mean", "std") for value in IMAGES[key]),
 ]
 
@@ -92,7 +95,7 @@ rule teacher:
         version=TRAINING_VERSION,
     shell:
         "dissect-embed distil {input:q} --student {params.student:q} --method plain "
-        "--seed {wildcards.seed} --epochs {params.epochs} {params.training} --threads {threads} "
+        "--role teacher --seed {wildcards.seed} --epochs {params.epochs} {params.training} --threads {threads} "
         "--output {output.json:q} --log {log:q}"
 
 
@@ -122,10 +125,12 @@ rule prior:
         ],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seed=config["embedding"]["seeds"][0],
+        held_out=config["distillation"]["held_out"],
         version=[VERSIONS["prior"], VERSIONS["similarity"]],
     shell:
         "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.own:q} "
-        "{params.settings} {params.milestones} --seed {params.seed} --threads {threads} "
+        "{params.settings} {params.milestones} --seed {params.seed} "
+        "--held-out {params.held_out} --threads {threads} "
         "--similarity {output.similarity:q} --output {output.prior:q} --log {log:q}"
 
 
@@ -133,7 +138,12 @@ rule distil:
     input:
         classes=CLASSES,
         guides=lambda wildcards: list(
-            row_inputs(wildcards.row, PAIRS[wildcards.pair], DISTILLED).values()
+            row_inputs(
+                wildcards.row,
+                PAIRS[wildcards.pair],
+                DISTILLED,
+                with_prior=WITH_PRIOR,
+            ).values()
         ),
     output:
         json=f"{STUDENT}.json",
@@ -147,7 +157,7 @@ rule distil:
     threads: 1
     params:
         row=lambda wildcards: row_options(
-            wildcards.row, PAIRS[wildcards.pair], DISTILLED
+            wildcards.row, PAIRS[wildcards.pair], DISTILLED, with_prior=WITH_PRIOR
         ),
         epochs=SCHEDULE["epochs"],
         training=TRAINING,

@@ -48,7 +48,7 @@ KINDS = {
     "vectors": Kind(2, "export"),
     "atlas": Kind(2, "atlas"),
     "report": Kind(1, "report"),
-    "table1": Kind(1, "table1"),
+    "table1": Kind(2, "table1"),
 }
 # Those of KINDS that are HDF5 files.
 HDF5_KINDS = (

@@ -27,6 +27,12 @@ Std = Annotated[list[float] | None, typer.Option(help="As --mean.")]
 P = Annotated[
     Path | None, typer.Option("--similarity", help="The file of P, for --control similarity.")
 ]
+HeldOut = Annotated[
+    int,
+    typer.Option(
+        min=0, help="Training images kept apart, and tested on in place of the test images."
+    ),
+]
 
 
 def classes(
@@ -100,6 +106,7 @@ def prior(
     similarity: P = None,
     mean: Mean = None,
     std: Std = None,
+    held_out: HeldOut = 0,
     dim: int = setting(Embedding, "dim"),
     epochs: int = setting(Embedding, "epochs"),
     steps_per_epoch: Annotated[
@@ -132,8 +139,9 @@ def prior(
     made = make_prior(
         data, output, teacher_path=teacher, teacher_network=teacher_network, model=model,
         weights=weights, layers=layer or (),
-        mean=mean or (), std=std or (), similarity_path=similarity, device=choose_device(device),
-        n_threads=threads, dim=dim, seed=seed, schedule=schedule_of(settings),
+        mean=mean or (), std=std or (), similarity_path=similarity, held_out=held_out,
+        device=choose_device(device), n_threads=threads, dim=dim, seed=seed,
+        schedule=schedule_of(settings),
     )  # fmt: skip
     n_units = sum(len(vectors) for vectors in made.vectors.values())
     logging.info(
@@ -154,7 +162,10 @@ def distil(
     method: Annotated[str, typer.Option(help=f"{', '.join(METHODS)}.")] = "plain",
     teacher: Teacher = None,
     teacher_network: TeacherNetwork = None,
-    prior: Annotated[Path | None, typer.Option(help="For skd: the file that 'prior' made.")] = None,
+    prior: Annotated[
+        Path | None,
+        typer.Option(help="That 'prior' made: skd's; others are told how far from it they end."),
+    ] = None,
     control: Annotated[
         str | None,
         typer.Option(help=f"For skd, in place of S: {', '.join(CONTROLS)}."),
@@ -171,6 +182,10 @@ def distil(
     mean: Mean = None,
     std: Std = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    held_out: HeldOut = 0,
+    role: Annotated[
+        str, typer.Option(help="teacher: draws other numbers than students of the same seed.")
+    ] = "student",
     device: Device = "auto",
     checkpoint_every: Annotated[
         float, typer.Option(min=0, help="Seconds between checkpoints.")
@@ -192,11 +207,12 @@ def distil(
         teacher_network=teacher_network, prior_path=prior,
         similarity_path=similarity, control=control, beta=beta, temperature=temperature, seed=seed,
         schedule=schedule, epochs=epochs, mean=mean or (), std=std or (), precision=precision,
+        held_out=held_out, role=role,
         device=choose_device(device), checkpoint_every=checkpoint_every,
     )  # fmt: skip
     logging.info(
-        "%s: %s, %s, seed %d: %.2f %% of the test images right",
-        output, student, method, seed, 100 * result["accuracy"],
+        "%s: %s, %s, seed %d: %.2f %% of the %s images right",
+        output, student, method, seed, 100 * result["accuracy"], result["tested_on"],
     )  # fmt: skip
 
 
@@ -219,7 +235,8 @@ def table1(
 ) -> None:
     """Put the results of all trainings into a table, and draw it."""
     from dissect_embed.distillation.results.names import Pair, read_network
-    from dissect_embed.distillation.results.table import build_table, write_csv, write_markdown
+    from dissect_embed.distillation.results.page import write_markdown
+    from dissect_embed.distillation.results.table import build_table, write_csv
     from dissect_embed.figures.table1 import draw_table1
 
     log_to(log)

@@ -7,16 +7,29 @@ from typing import Any
 from torch import nn
 
 from dissect_embed.datasets.classes import ClassImages, load_classes
+from dissect_embed.distillation.checks import (
+    check_files,
+    check_names,
+    check_teacher,
+    check_teacher_network,
+)
 from dissect_embed.distillation.extraction import write_prior
-from dissect_embed.distillation.methods.registry import CONTROLS, METHODS, list_methods
-from dissect_embed.distillation.own import OWN, is_own
-from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
+from dissect_embed.distillation.methods.registry import METHODS
+from dissect_embed.distillation.prior import (
+    Prior,
+    all_targets,
+    check_prior,
+    load_prior,
+    prior_targets,
+)
 from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.teachers import load_teacher
+from dissect_embed.distillation.training.ending import Yardstick
+from dissect_embed.distillation.training.sampling import hold_out
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.distillation.training.task import Task, channel_statistics
 from dissect_embed.distillation.training.trainer import train_student
-from dissect_embed.distillation.zoo import NETWORKS, build_network
+from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import TrainingError
 from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.networks.models import build_model
@@ -43,6 +56,8 @@ def distil(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     precision: str = "float32",
+    held_out: int = 0,
+    role: str = "student",
     device: str = "cpu",
     checkpoint_every: float = 300.0,
 ) -> dict[str, Any]:
@@ -58,13 +73,19 @@ def distil(
         The weights of a trained network, for the methods that need one; and what network, where
         they were not written by this function, see ``teachers.load_teacher``.
     prior_path, similarity_path
-        For SKD: ``prior.h5``, and for its control ``similarity`` the file of P.
+        ``prior.h5``, and the file of P. SKD needs the one, its control ``similarity`` both; of any
+        other method it is told at the end how far its student is from SKD's targets.
     control
         For SKD: a key of ``CONTROLS``, see ``prior.prior_targets``.
     beta
         The weight of the method's loss; by default as published.
     epochs
         By default the schedule's; fewer shorten it.
+    held_out
+        So many training images are not trained on, and tested on in place of the test images: to
+        choose a setting by. The teacher must have been trained so too, and the prior made so.
+    role
+        ``teacher`` for what is to teach: no student of the same seed draws the same numbers.
     checkpoint_every
         Seconds between checkpoints.
     mean, std
@@ -78,20 +99,23 @@ def distil(
     ArtefactError, ModelError
         If teacher, prior, student and images do not fit together.
     """
-    _check_names(student, method, schedule, control)
-    _check_files(method, teacher_path, prior_path, similarity_path, control, temperature)
-    _check_teacher_network(teacher_path, teacher_network)
+    check_names(student, method, schedule, control, role)
+    check_files(method, teacher_path, prior_path, similarity_path, control, temperature)
+    check_teacher_network(teacher_path, teacher_network)
     train, test = (load_classes(data_path, split) for split in ("train", "test"))
     means, stds = _read_statistics(train, mean, std)
-    teacher, meta, prior, targets = None, None, None, None
+    teacher, meta, prior, targets, yardstick = None, None, None, None, None
     if teacher_path is not None:
         teacher, meta = load_teacher(
             teacher_path, teacher_network, train, test, means, stds, device
         )
-        _check_teacher(teacher_path, meta, train, means, stds)
+        check_teacher(teacher_path, meta, train, means, stds, held_out)
     if prior_path is not None:
         prior = load_prior(prior_path, similarity_path)
-        check_prior(prior, build_network(student, len(train.classes)), train, means, stds)
+        network = build_network(student, len(train.classes))
+        check_prior(prior, network, train, means, stds, held_out)
+        yardstick = Yardstick(prior.fingerprint, all_targets(prior, seed=seed))
+    if prior is not None and METHODS[method].guide == "prior":
         targets = prior_targets(prior, control, seed=seed, temperature=temperature)
         beta = published_beta(method, prior.network, student) if beta is None else beta
     known = SCHEDULES[schedule]
@@ -107,12 +131,14 @@ def distil(
         temperature=temperature,
         control=control,
         teacher=None if meta is None else str(meta["fingerprint"]),
-        prior=None if prior is None else prior.fingerprint,
+        prior=None if prior is None or targets is None else prior.fingerprint,
         precision=precision,
+        held_out=held_out,
+        role=role,
     )
     return train_student(
         task, train, test, output=output, teacher=teacher, teacher_meta=meta, targets=targets,
-        device=device, checkpoint_every=checkpoint_every,
+        yardstick=yardstick, device=device, checkpoint_every=checkpoint_every,
     )  # fmt: skip
 
 
@@ -128,6 +154,7 @@ def make_prior(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     similarity_path: Path | None = None,
+    held_out: int = 0,
     device: str = "cpu",
     n_threads: int | None = None,
     dim: int = 16,
@@ -146,6 +173,8 @@ def make_prior(
         match.
     mean, std
         With ``model``: how its images were normalised; by default as those of the training images.
+    held_out
+        So many training images are not looked at, see ``distil``.
 
     Raises
     ------
@@ -160,12 +189,12 @@ def make_prior(
     train = load_classes(data_path, "train")
     network: nn.Module
     if teacher_path is not None:
-        _check_teacher_network(teacher_path, teacher_network)
+        check_teacher_network(teacher_path, teacher_network)
         test = load_classes(data_path, "test")
         given = _read_statistics(train, mean, std)
         network, meta = load_teacher(teacher_path, teacher_network, train, test, *given, device)
         means, stds = _colours("mean", mean or meta["mean"]), _colours("std", std or meta["std"])
-        _check_teacher(teacher_path, meta, train, means, stds)
+        check_teacher(teacher_path, meta, train, means, stds, held_out)
         name, accuracy, layers = meta["name"], meta["accuracy"], layers or network.stage_names[1:]
     else:
         if not layers:
@@ -174,96 +203,14 @@ def make_prior(
         assert model is not None
         network, name, accuracy = build_model(model, weights), model, None
         means, stds = _read_statistics(train, mean, std)
+    if held_out:
+        train, _ = hold_out(train, held_out)
     write_prior(
         output, train, network, layers, name=name, mean=means, std=stds, accuracy=accuracy,
         dim=dim, schedule=schedule, seed=seed, similarity_path=similarity_path, device=device,
         n_threads=n_threads,
     )  # fmt: skip
     return load_prior(output)
-
-
-def _check_names(student: str, method: str, schedule: str, control: str | None) -> None:
-    for option, value, known in (
-        ("student", None if is_own(student) else student, [*NETWORKS, OWN]),
-        ("method", method, list(METHODS)),
-        ("schedule", schedule, list(SCHEDULES)),
-        ("control", control, list(CONTROLS)),
-    ):
-        if value is not None and value not in known:
-            msg = f"--{option}: unknown {value!r}; choose one of {', '.join(known)}"
-            raise TrainingError(msg)
-
-
-def _check_files(
-    method: str,
-    teacher: Path | None,
-    prior: Path | None,
-    similarity: Path | None,
-    control: str | None,
-    temperature: float,
-) -> None:
-    """Stop where a method lacks a file that it needs, or is given what it does not take."""
-    guide = METHODS[method].guide
-    if guide == "prior":
-        if teacher is not None:
-            msg = f"--teacher {teacher}: {method} has no teacher but its --prior; leave it out"
-            raise TrainingError(msg)
-        if not temperature > 0:
-            msg = f"--temperature {temperature:g}; expected a positive number"
-            raise TrainingError(msg)
-        if prior is None:
-            msg = f"--method {method}: it needs --prior, the file that 'dissect-embed prior' makes"
-            raise TrainingError(msg)
-        if (control == "similarity") is (similarity is None):
-            msg = "--control similarity and --similarity FILE, the file of P, go together"
-            raise TrainingError(msg)
-        return
-    static = ", ".join(list_methods("prior"))
-    for option, given in (
-        ("prior", prior), ("similarity", similarity), ("control", control),
-        ("temperature", temperature if temperature != 1 else None),
-    ):  # fmt: skip
-        if given is not None:
-            msg = f"--{option} {given}: only {static} takes it, not {method}; leave it out"
-            raise TrainingError(msg)
-    if guide == "teacher" and teacher is None:
-        msg = (
-            f"--method {method}: it needs --teacher, the .pt of a trained network; train one with "
-            "--method plain"
-        )
-        raise TrainingError(msg)
-    if guide == "none" and teacher is not None:
-        msg = f"--teacher {teacher}: {method} takes none; leave it out, or name another --method"
-        raise TrainingError(msg)
-
-
-def _check_teacher_network(path: Path | None, network: str | None) -> None:
-    if network is None:
-        return
-    if path is None:
-        msg = f"--teacher-network {network}: of what file? Name its weights with --teacher"
-        raise TrainingError(msg)
-    if network not in NETWORKS and not is_own(network):
-        known = ", ".join([*NETWORKS, OWN])
-        msg = f"--teacher-network: unknown {network!r}; choose one of {known}"
-        raise TrainingError(msg)
-
-
-def _check_teacher(
-    path: Path, meta: dict[str, Any], data: ClassImages, mean: Colours, std: Colours
-) -> None:
-    """Stop where a teacher was trained on other images than it is now to see."""
-    remedy = "train it on these with --method plain"
-    if meta["data"] != data.fingerprint:
-        msg = (
-            f"{path}: trained on images of fingerprint {meta['data'][:12]}…, those of {data.name} "
-            f"have {data.fingerprint[:12]}…; {remedy}"
-        )
-        raise TrainingError(msg)
-    for what, found, expected in (("mean", meta["mean"], mean), ("std", meta["std"], std)):
-        if tuple(found) != expected:
-            msg = f"{path}: trained with {what} {found}, now {list(expected)} is given; {remedy}"
-            raise TrainingError(msg)
 
 
 def _read_statistics(

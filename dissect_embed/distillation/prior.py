@@ -24,7 +24,7 @@ from dissect_embed.artefacts.files import open_artefact, read_config, read_made_
 from dissect_embed.artefacts.prior import read_vectors
 from dissect_embed.artefacts.similarity import open_similarity
 from dissect_embed.datasets.classes import ClassImages
-from dissect_embed.distillation.methods.registry import CONTROLS
+from dissect_embed.distillation.methods.registry import CONTROLS, known_control
 from dissect_embed.distillation.outputs import Network
 from dissect_embed.distillation.zoo import map_shapes
 from dissect_embed.errors import ArtefactError, ModelError
@@ -40,6 +40,7 @@ class Prior(NamedTuple):
     accuracy: float | None  # of the teacher: the share of test images it gets right
     dataset: str
     data: str  # fingerprint of the images
+    n_images: int  # that the teacher was looked at on
     mean: tuple[float, ...]  # of each colour, on the 0..1 scale
     std: tuple[float, ...]
     vectors: dict[str, Float[Tensor, "unit dim"]]
@@ -66,6 +67,7 @@ def load_prior(path: Path, similarity_path: Path | None = None) -> Prior:
             accuracy=config["model"]["accuracy"],
             dataset=str(config["dataset"]["name"]),
             data=made_from["classes"],
+            n_images=int(config["dataset"]["images"]),
             mean=tuple(config["normalisation"]["mean"]),
             std=tuple(config["normalisation"]["std"]),
             vectors={k: torch.from_numpy(v) for k, v in read_vectors(file).items()},
@@ -95,10 +97,10 @@ def prior_targets(
     ----------
     control
         None: h(d(S, S)) ([HAN22] eq. 2). ``uniform``: 1/C everywhere, which knows no teacher;
-        ``random``: S ~ N(0, 1); ``permuted``: the rows of S belong to other units; ``similarity``:
-        P itself.
+        ``shuffled``: the cosines d(S, S) dealt out anew, so that only how often each value comes is
+        left; ``random``: S ~ N(0, 1); ``similarity``: P itself.
     seed
-        Of ``random`` and ``permuted``.
+        Of ``shuffled`` and ``random``.
     temperature
         Divides the cosines; 1 in [HAN22].
 
@@ -110,9 +112,12 @@ def prior_targets(
     ArtefactError
         If P is asked for and its file was not named.
     """
-    if control is not None and control not in CONTROLS:
-        msg = f"control: unknown {control!r}; choose one of {', '.join(CONTROLS)}"
-        raise ModelError(msg)
+    if control is not None:
+        try:
+            known_control(control)
+        except ValueError as error:
+            msg = f"control: {control!r}: {error}"
+            raise ModelError(msg) from None
     if control == "similarity":
         if temperature != 1:
             msg = f"control similarity: P is made at temperature 1, got {temperature:g}; leave it"
@@ -128,19 +133,45 @@ def prior_targets(
         sizes = [len(vectors) for vectors in prior.vectors.values()]
         return [torch.full((n_units, n_units), 1 / n_units) for n_units in sizes]
     targets = []
-    for index, vectors in enumerate(prior.vectors.values()):
-        s = _control_vectors(vectors, control, np.random.default_rng([seed, index]))
-        targets.append(row_softmax(cosine_similarity(s.double()) / temperature).float())
+    for index, s in enumerate(prior.vectors.values()):
+        # NumPy's generator, so that a random S is not the S that training started at.
+        rng = np.random.default_rng([seed, index])
+        vectors = torch.from_numpy(rng.standard_normal(s.shape)) if control == "random" else s
+        d = cosine_similarity(vectors.double())
+        if control == "shuffled":
+            d = shuffle_pairs(d, rng)
+        targets.append(row_softmax(d / temperature).float())
     return targets
 
 
-def _control_vectors(s: Tensor, control: str | None, rng: np.random.Generator) -> Tensor:
-    # NumPy's generator, so that a random S is not the S that training started at.
-    if control == "random":
-        return torch.from_numpy(rng.standard_normal(s.shape))
-    if control == "permuted":
-        return s[torch.from_numpy(rng.permutation(len(s)))]
-    return s
+def all_targets(prior: Prior, *, seed: int = 0) -> dict[str, list[Float[Tensor, "unit unit"]]]:
+    """Return p of each layer of SKD and of each of its controls, P only if its file was named."""
+    names = [name for name in CONTROLS if name != "similarity" or prior.similarity is not None]
+    controls = {name: prior_targets(prior, name, seed=seed) for name in names}
+    return {"skd": prior_targets(prior)} | controls
+
+
+def shuffle_pairs(
+    d: Float[Tensor, "unit unit"], rng: np.random.Generator
+) -> Float[Tensor, "unit unit"]:
+    """Return a symmetric matrix whose values off the diagonal are dealt out anew.
+
+    It stays symmetric and keeps its diagonal: the same values for other pairs of units.
+
+    Examples
+    --------
+    >>> d = torch.tensor([[1.0, 0.2, 0.3], [0.2, 1.0, 0.5], [0.3, 0.5, 1.0]])
+    >>> shuffle_pairs(d, np.random.default_rng(0))
+    tensor([[1.0000, 0.5000, 0.2000],
+            [0.5000, 1.0000, 0.3000],
+            [0.2000, 0.3000, 1.0000]])
+    """
+    rows, columns = torch.triu_indices(len(d), len(d), offset=1)
+    values = d[rows, columns][torch.from_numpy(rng.permutation(len(rows)))]
+    shuffled = d.clone()
+    shuffled[rows, columns] = values
+    shuffled[columns, rows] = values
+    return shuffled
 
 
 def check_prior(
@@ -149,6 +180,7 @@ def check_prior(
     data: ClassImages,
     mean: Sequence[float],
     std: Sequence[float],
+    held_out: int = 0,
 ) -> None:
     """Check that a student can be taught by a prior, on these images.
 
@@ -157,13 +189,20 @@ def check_prior(
     ModelError
         If layers or units do not fit; the first that does not is named, with both numbers.
     ArtefactError
-        If the prior comes from other images, or images normalised otherwise; both are told.
+        If the prior comes from other images, of which so many are held out, or images normalised
+        otherwise; both are told.
     """
     remedy = "make it from these images with 'dissect-embed prior'"
     if prior.data != data.fingerprint:
         msg = (
             f"{prior.path}: made from images of {prior.dataset} ({prior.data[:12]}…), the "
             f"student gets {data.name} ({data.fingerprint[:12]}…); {remedy}"
+        )
+        raise ArtefactError(msg)
+    if prior.n_images != (n_images := len(data.images) - held_out):
+        msg = (
+            f"{prior.path}: made from {prior.n_images:,} images of {prior.dataset}, the student is "
+            f"trained on {n_images:,} of {len(data.images):,}; make it with --held-out {held_out}"
         )
         raise ArtefactError(msg)
     for what, found, expected in (("mean", prior.mean, mean), ("std", prior.std, std)):

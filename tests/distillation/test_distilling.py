@@ -54,7 +54,7 @@ def files(tmp_path_factory):
     data = make_images(folder / "classes.h5")
     with one_torch_thread():
         cli("distil", data, "--student", "resnet20", "--epochs", 1, "--device", "cpu",
-            "-o", folder / "r/teachers/resnet20-seed0.json")  # fmt: skip
+            "--role", "teacher", "-o", folder / "r/teachers/resnet20-seed0.json")  # fmt: skip
         (folder / "teacher.pt").symlink_to(folder / "r/teachers/resnet20-seed0.pt")
         printed = cli(
             "prior", data, "--teacher", folder / "teacher.pt", "--epochs", 2,
@@ -80,7 +80,8 @@ def test_from_teacher_to_table(files, tmp_path):
         json.loads((run / "teachers/resnet20-seed0.json").read_text())["accuracy"]
     )
     prior = ("--method", "skd", "--prior", files / "prior.h5")
-    printed = distil(files, "-o", pair / "plain-seed0.json")
+    guide = ("--prior", files / "prior.h5", "--similarity", files / "p.h5")
+    printed = distil(files, *guide, "-o", pair / "plain-seed0.json")
     accuracy = json.loads((pair / "plain-seed0.json").read_text())["accuracy"]
     last = f"resnet32, plain, seed 0: {100 * accuracy:.2f} % of the test images right"
     assert printed.splitlines()[-1] == f"{pair / 'plain-seed0.json'}: {last}"
@@ -89,6 +90,22 @@ def test_from_teacher_to_table(files, tmp_path):
            "-o", pair / "skd-similarity-seed0.json")  # fmt: skip
     distil(files, *prior, "--control", "random", "--beta", 0, "-o", pair / "zero-seed0.json")
     distil(files, "--method", "kd", "--teacher", files / "teacher.pt", "-o", pair / "kd.json")
+    # A plain student is compared with the targets, and is what it is without.
+    distil(files, "-o", tmp_path / "alone.json")
+    plain, alone, zero = (
+        json.loads(path.read_text())
+        for path in (pair / "plain-seed0.json", tmp_path / "alone.json", pair / "zero-seed0.json")
+    )
+    assert plain["task"] == alone["task"]
+    assert plain["network"]["fingerprint"] == alone["network"]["fingerprint"]
+    told = plain["measured"]
+    assert told["images"] == 24
+    assert list(told["divergence"]) == ["skd", "uniform", "shuffled", "random", "similarity"]
+    assert all(layer > 0 for found in told["divergence"].values() for layer in found["layers"])
+    assert "measured" not in alone
+    for name, found in zero["measured"]["divergence"].items():
+        assert found == told["divergence"][name]
+    assert "similarity" not in zero["measured"]["divergence"]
     task = json.loads((pair / "skd-seed0.json").read_text())["task"]
     assert (task["beta"], task["control"], task["temperature"]) == (0.5, None, 1.0)
     # β = 0 is a plain student, whatever S is.
@@ -122,6 +139,27 @@ def test_a_prior_of_any_network(files, tmp_path):
     assert "the student 3 (layer1, layer2, layer3); choose a student of its family" in message
     printed = cli("inspect", out)
     assert "on 24 images of noise" in printed
+
+
+def test_held_out_all_the_way(files, tmp_path):
+    data, out = files / "classes.h5", tmp_path / "r"
+    held = ("--held-out", 6, "--device", "cpu")
+    printed = cli("distil", data, "--student", "resnet20", "--role", "teacher", "--epochs", 1,
+                  *held, "-o", out / "teachers/resnet20-seed0.json")  # fmt: skip
+    assert printed.splitlines()[-1].endswith(" % of the held-out images right")
+    teacher = ("--teacher", out / "teachers/resnet20-seed0.pt")
+    cli("prior", data, *teacher, *held, "--epochs", 1, "--steps-per-epoch", 1,
+        "-o", tmp_path / "prior.h5")  # fmt: skip
+    assert load_prior(tmp_path / "prior.h5").n_images == 18
+    pair = out / "resnet20-resnet32"
+    distil(files, *held, "--method", "kd", *teacher, "-o", pair / "kd-seed0.json")
+    skd = ("--method", "skd", "--prior", tmp_path / "prior.h5")
+    distil(files, *held, *skd, "-o", pair / "skd-seed0.json")
+    # What was made for choosing is not taken for the rest, by either.
+    for method in (("--method", "kd", *teacher), skd):
+        assert "held" in distil(files, *method, "-o", tmp_path / "x.json", fails=True)
+    cli("table1", out, data, "-o", tmp_path / "table1.csv")
+    assert "on 6 held-out training images" in (tmp_path / "table1.md").read_text()
 
 
 def test_a_network_of_ones_own_teaches_and_learns(files, tmp_path):
@@ -184,17 +222,28 @@ SKD = ("--method", "skd", "--prior", "{0}/prior.h5")
         (("--student", "resnet21"), "--student: unknown 'resnet21'; choose one of resnet20, resn"),
         (("--method", "hint"), "--method: unknown 'hint'; choose one of plain, kd, fitnet, at"),
         (("--schedule", "long"), "--schedule: unknown 'long'; choose one of crd, paper"),
-        ((*SKD, "--control", "flat"), "unknown 'flat'; choose one of uniform, random, permuted"),
+        ((*SKD, "--control", "flat"), "unknown 'flat'; expected one of uniform, shuffled, random"),
+        ((*SKD, "--control", "permuted"), "'permuted'; it is SKD itself, by symmetry: a fresh"),
+        (("--role", "pupil"), "--role: unknown 'pupil'; choose one of student, teacher"),
         (
             ("--method", "skd"),
             "--method skd: it needs --prior, the file that 'dissect-embed",
         ),
         ((*SKD, "--teacher", "{0}/teacher.pt"), "teacher.pt: skd has no teacher but its --prior"),
-        ((*SKD, "--control", "similarity"), "--similarity FILE, the file of P, go together"),
-        ((*SKD, "--similarity", "{0}/p.h5"), "--similarity FILE, the file of P, go together"),
+        ((*SKD, "--control", "similarity"), "--control similarity: it needs --similarity FILE"),
+        (("--similarity", "{0}/p.h5"), "p.h5: P of what prior? Name it with --prior, or leave it"),
+        ((*SKD, "--held-out", 4), "prior.h5: made from 24 images of noise, the student is train"),
+        (("--held-out", 23), "held out: 23 of the 24 training images of noise; expected fewer"),
+        (
+            ("--method", "kd", "--teacher", "{0}/teacher.pt", "--held-out", 4),
+            "teacher.pt: trained with 0 images held out, now 4 are; what is chosen by, it must not",
+        ),
         (("--method", "kd"), "--method kd: it needs --teacher, the .pt of a trained network"),
         (("--teacher", "{0}/teacher.pt"), "teacher.pt: plain takes none; leave it out"),
-        (("--prior", "{0}/prior.h5"), "prior.h5: only skd takes it, not plain"),
+        (
+            ("--prior", "{0}/prior.h5", "--student", "vgg8"),
+            "it has 3 layers (layer1, layer2, layer3) of resnet20, the",
+        ),
         (("--control", "random"), "--control random: only skd takes it, not plain"),
         (("--temperature", "2"), "--temperature 2.0: only skd takes it, not plain"),
         (
@@ -225,7 +274,7 @@ SKD = ("--method", "skd", "--prior", "{0}/prior.h5")
     ],
 )
 def test_what_is_refused(files, tmp_path, arguments, message):
-    given = [argument.format(files) for argument in arguments]
+    given = [str(argument).format(files) for argument in arguments]
     text = distil(files, *given, "-o", tmp_path / "r.json", fails=True)
     assert message in text
     assert "Traceback" not in text

@@ -10,9 +10,17 @@ from torch import nn
 from dissect_embed.artefacts.files import open_artefact, read_config
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation.extraction import write_prior
-from dissect_embed.distillation.prior import Prior, check_prior, load_prior, prior_targets
+from dissect_embed.distillation.prior import (
+    Prior,
+    all_targets,
+    check_prior,
+    load_prior,
+    prior_targets,
+    shuffle_pairs,
+)
 from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import ArtefactError, ModelError
+from dissect_embed.mathematics.cosines import cosine_similarity
 from dissect_embed.mathematics.vectors import Schedule
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -47,7 +55,7 @@ def made(tmp_path_factory):
 def prior_of(*vectors, similarity=None, **changes):
     fields = {
         "network": "net", "fingerprint": "p", "accuracy": None, "dataset": "noise",
-        "data": "f" * 64, "mean": MEAN, "std": STD,
+        "data": "f" * 64, "n_images": 70, "mean": MEAN, "std": STD,
     }  # fmt: skip
     named = {f"layer{n}": torch.tensor(v) for n, v in enumerate(vectors, start=1)}
     return Prior("prior.h5", vectors=named, similarity=similarity, **(fields | changes))
@@ -127,19 +135,12 @@ def test_targets_by_hand():
     torch.testing.assert_close(sharper, torch.tensor([[e**2, 1], [1, e**2]]) / (e**2 + 1))
 
 
-def test_controls():
+def test_the_random_control():
     rng = np.random.default_rng(3)
     s = rng.standard_normal((2, 12, 3)).astype(np.float32)
     prior = prior_of(*s.tolist())
-    taught, permuted, random = (
-        prior_targets(prior, kind, seed=4) for kind in (None, "permuted", "random")
-    )
+    taught, random = (prior_targets(prior, kind, seed=4) for kind in (None, "random"))
     for layer in range(2):
-        order = np.random.default_rng([4, layer]).permutation(12)
-        assert order.tolist() != list(range(12))
-        # The same numbers, of other units.
-        torch.testing.assert_close(permuted[layer], taught[layer][order][:, order])
-        assert not torch.allclose(permuted[layer], taught[layer])
         assert random[layer].shape == (12, 12)
         assert len({round(float(x), 5) for x in random[layer].diagonal()}) > 6
         # Not the numbers of S in another order.
@@ -151,7 +152,56 @@ def test_controls():
     assert not torch.allclose(random[0], random[1])
     torch.testing.assert_close(prior_targets(prior, "random", seed=4), random)
     assert not torch.allclose(prior_targets(prior, "random", seed=5)[0], random[0])
-    assert not torch.allclose(prior_targets(prior, "permuted", seed=5)[0], permuted[0])
+
+
+def test_the_shuffled_control_by_hand():
+    """Cosines 0.6, 0 and 0.8 of three units, dealt out to three pairs: one of six ways."""
+    prior = prior_of([[1.0, 0.0], [0.6, 0.8], [0.0, 2.0]])
+    found = set()
+    for seed in range(40):
+        (p,) = prior_targets(prior, "shuffled", seed=seed)
+        (again,) = prior_targets(prior, "shuffled", seed=seed)
+        assert torch.equal(p, again)
+        d = p.double().log()
+        d = d - d.diagonal()[:, None] + 1  # what h took away: a row's constant
+        torch.testing.assert_close(d, d.T, rtol=0, atol=1e-5)
+        torch.testing.assert_close(d.diagonal(), torch.ones(3, dtype=torch.float64))
+        dealt = tuple(round(float(x) + 0.0, 4) + 0.0 for x in (d[0, 1], d[0, 2], d[1, 2]))
+        assert sorted(dealt) == [0, 0.6, 0.8]
+        found.add(dealt)
+    assert len(found) == 6
+
+
+def test_shuffled_cosines_keep_their_histogram_and_nothing_else():
+    rng = np.random.default_rng(3)
+    s = torch.from_numpy(rng.standard_normal((12, 4)))
+    s[5] = 0  # a dead unit: cosine 0, with itself as well
+    d = cosine_similarity(s)
+    shuffled = shuffle_pairs(d, np.random.default_rng(0))
+    assert torch.equal(shuffled, shuffled.T)
+    assert torch.equal(shuffled.diagonal(), d.diagonal())
+    assert shuffled.diagonal()[5] == 0
+    upper = np.triu_indices(12, 1)
+    assert sorted(shuffled[upper].tolist()) == sorted(d[upper].tolist())
+    assert abs(np.corrcoef(shuffled[upper], d[upper])[0, 1]) < 0.3
+    # Layers of equal size get draws of their own.
+    prior = prior_of(s.tolist(), s.tolist())
+    first, second = prior_targets(prior, "shuffled", seed=4)
+    assert not torch.allclose(first, second)
+    sharper, _ = prior_targets(prior, "shuffled", seed=4, temperature=0.5)
+    squared = first.double().square()
+    torch.testing.assert_close(sharper.double(), squared / squared.sum(dim=1, keepdim=True))
+
+
+def test_all_targets_are_those_of_their_rows():
+    p = {"layer1": torch.tensor([[0.7, 0.3], [0.4, 0.6]], dtype=torch.float64)}
+    prior = prior_of([[1.0, 0.0], [0.0, 1.0]], similarity=p)
+    found = all_targets(prior, seed=3)
+    assert list(found) == ["skd", "uniform", "shuffled", "random", "similarity"]
+    for name, (target,) in found.items():
+        (expected,) = prior_targets(prior, None if name == "skd" else name, seed=3)
+        assert torch.equal(target, expected)
+    assert "similarity" not in all_targets(prior._replace(similarity=None), seed=3)
 
 
 def test_the_uniform_control_knows_no_teacher():
@@ -170,8 +220,11 @@ def test_p_itself_as_the_target():
         prior_targets(prior, "similarity", temperature=0.5)
     with pytest.raises(ArtefactError, match=r"prior\.h5: P is not in it; .*--similarity"):
         prior_targets(prior_of([[1.0, 0.0]]), "similarity")
-    with pytest.raises(ModelError, match="unknown 'shuffled'; choose one of uniform, random"):
-        prior_targets(prior, "shuffled")
+    with pytest.raises(ModelError, match="control: 'flat': expected one of uniform, shuffled"):
+        prior_targets(prior, "flat")
+    message = r"control: 'permuted': it is SKD itself, by symmetry: .*; ask for 'shuffled'"
+    with pytest.raises(ModelError, match=message):
+        prior_targets(prior, "permuted")
 
 
 def test_p_of_another_prior_is_refused(made, tmp_path):
@@ -192,6 +245,9 @@ def test_what_does_not_fit_is_named(made):
     check_prior(prior, student, data, MEAN, STD)
     with pytest.raises(ArtefactError, match=r"noise \(ffff.*\), the student gets noise \(0000"):
         check_prior(prior, student, draw_images(fingerprint="0" * 64), MEAN, STD)
+    message = r"made from 70 images of noise, the student is trained on 60 of 70; .*--held-out 10$"
+    with pytest.raises(ArtefactError, match=message):
+        check_prior(prior, student, data, MEAN, STD, held_out=10)
     message = r"with std 0\.2 0\.3 0\.4, the student's with 0\.2 0\.3 0\.5; make it"
     with pytest.raises(ArtefactError, match=message):
         check_prior(prior, student, data, MEAN, (0.2, 0.3, 0.5))

@@ -11,7 +11,7 @@ import torch
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation.methods.registry import METHODS
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
-from dissect_embed.distillation.training.task import Task
+from dissect_embed.distillation.training.task import Task, draw_seed
 from dissect_embed.distillation.training.trainer import train_student
 from dissect_embed.distillation.zoo import build_network, map_shapes
 from dissect_embed.networks.models import hash_weights
@@ -47,6 +47,11 @@ def task(method="plain", epochs=2, seed=0, **settings):
         settings = {"teacher": hash_weights(teacher())} | settings
     half, quarter = (0.5,) * 3, (0.25,) * 3
     return Task("resnet20", method, seed, schedule, "print", half, quarter, **settings)
+
+
+def start():
+    """Return the network that every student of seed 0 starts as."""
+    return build_network("resnet20", 4, draw_seed(task()))
 
 
 def train(output, of, **options):

@@ -55,13 +55,38 @@ def test_the_small_table(folder):
     assert counts(printed) == {
         "shapes": 1, "teacher": 1, "prior": 1, "distil": 3, "table1": 1, "total": 7
     }  # fmt: skip
-    kd = next(c for c in commands(printed) if "--method=kd" in c)
+    plain, kd = (next(c for c in commands(printed) if f"={m}" in c) for m in ("plain", "kd"))
     assert "--teacher=results/mini/distillation/teachers/resnet32-seed0.pt" in kd
-    assert "--prior" not in kd
     assert "--beta" not in kd
+    # Of every student it is told how far it ended from SKD's targets.
+    priors = "results/mini/distillation/priors/resnet32"
+    for command in (plain, kd):
+        assert f"--prior={priors}.h5 --similarity={priors}.similarity.h5" in command
+    (teacher,) = (c for c in commands(printed) if "--role teacher" in c)
+    assert "--student resnet32" in teacher
+    assert "--prior" not in teacher
     skd = next(c for c in commands(printed) if "--method=skd" in c)
-    assert "--prior=results/mini/distillation/priors/resnet32.h5 --beta=0.5" in skd
+    assert f"--prior={priors}.h5" in skd
+    assert "--beta=0.5" in skd
     assert "--epochs 3 --schedule=crd --precision=float32" in skd
+
+
+def test_without_skd_there_is_no_prior(folder):
+    printed = plan(
+        folder, "results/mini/table1.md", "--config", "distillation={methods: [plain, kd]}"
+    )
+    assert counts(printed) == {
+        "shapes": 1, "teacher": 1, "distil": 2, "table1": 1, "total": 5
+    }  # fmt: skip
+    assert "--prior" not in printed
+
+
+def test_held_out_images_are_so_for_all(folder):
+    printed = plan(folder, "results/mini/table1.md", "--config", "distillation={held_out: 500}")
+    for word in (" distil ", " prior "):
+        found = [c for c in commands(printed) if word in c]
+        assert found
+        assert all("--held-out=500 " in c or "--held-out 500 " in c for c in found)
 
 
 def test_teachers_for_longer(folder):
@@ -82,9 +107,9 @@ def test_the_whole_table(folder):
     printed = plan(
         folder, "results/cifar100/table1.md", "--configfile", "pipelines/config/cifar100.yaml"
     )
-    # 15 methods, 4 controls and 3 of ours, for 6 pairs and 3 seeds.
+    # 15 methods, 5 controls and 3 of ours, for 6 pairs and 3 seeds.
     assert counts(printed) == {
-        "classes": 1, "teacher": 5, "prior": 5, "distil": 22 * 6 * 3, "table1": 1, "total": 408
+        "classes": 1, "teacher": 5, "prior": 5, "distil": 23 * 6 * 3, "table1": 1, "total": 426
     }  # fmt: skip
     printed_commands = commands(printed)
     (classes,) = (c for c in printed_commands if c.startswith("dissect-embed classes"))
@@ -107,8 +132,9 @@ def test_the_whole_table(folder):
 @pytest.mark.parametrize(
     ("cell", "options", "rules"),
     [
-        ("plain-seed7", "--method=plain --seed 7", {"distil": 1}),
-        ("at-seed1", "--method=at --teacher=", {"teacher": 1, "distil": 1}),
+        ("plain-seed7", "--method=plain --prior=", {"teacher": 1, "prior": 1, "distil": 1}),
+        ("at-seed1", "--method=at --teacher=", {"teacher": 1, "prior": 1, "distil": 1}),
+        ("skd-shuffled-seed0", "--control=shuffled", {"teacher": 1, "prior": 1, "distil": 1}),
         ("skd-temperature0.1-seed0", "--beta=0.5 --temperature=0.1",
          {"teacher": 1, "prior": 1, "distil": 1}),
         ("skd-beta5-seed0", "--beta=5 ", {"teacher": 1, "prior": 1, "distil": 1}),
@@ -131,7 +157,7 @@ def test_names_with_hyphens_and_sources(folder):
     printed = plan(
         folder, target, "--config", f"distillation={{dataset: {dataset}, pairs: {pairs}}}"
     )
-    assert counts(printed) == {"classes": 1, "teacher": 1, "distil": 1, "total": 3}
+    assert counts(printed) == {"classes": 1, "teacher": 1, "prior": 1, "distil": 1, "total": 4}
     assert "--source=a.tar --source=b.tar --name own" in printed
     assert "--student=wrn-16-2 --method=kd" in printed
     assert "--student wrn-40-2 --method plain" in printed
@@ -146,7 +172,13 @@ def test_names_with_hyphens_and_sources(folder):
             "distillation.pairs.student: 'resnet21': expected one of resnet20",
         ),
         ("{schedule: {epoch: 3}}", "distillation.schedule.epoch: no such setting"),
-        ("{controls: [shuffled]}", "distillation.controls.0: 'shuffled': expected one of beta0"),
+        ("{controls: [flat]}", "distillation.controls.0: 'flat': expected one of beta0, uniform"),
+        (
+            "{controls: [permuted]}",
+            "distillation.controls.0: 'permuted': it is SKD itself, by symmetry: a fresh student's "
+            "units have no names; ask for 'shuffled'",
+        ),
+        ("{held_out: -1}", "distillation.held_out: '-1', expected at least 0"),
     ],
 )
 def test_a_wrong_setting_stops_before_any_work(folder, change, message):

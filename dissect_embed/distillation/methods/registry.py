@@ -6,6 +6,7 @@ are those of Han et al., arXiv 2211.07647. The terms stand in ``method.TERMS``: 
 torch, so that the Snakefile can read the table.
 """
 
+from collections.abc import Collection
 from typing import Final, Literal, NamedTuple
 
 
@@ -47,13 +48,33 @@ METHODS: Final = {
 }
 
 # What stands in place of S, the units' vectors, and its name for people; ``prior.prior_targets``
-# makes them. In the order in which they take something away from what S knows.
+# makes them. What weighs more as a control comes first.
 CONTROLS: Final = {
     "uniform": "uniform p",
+    "shuffled": "d(S, S) shuffled",
     "random": "random S",
-    "permuted": "S permuted",
     "similarity": "P instead of S",
 }
+
+
+def known_control(name: str, known: Collection[str] = tuple(CONTROLS)) -> str:
+    """Return the name of a control.
+
+    Raises
+    ------
+    ValueError
+        If it is none of those that are known.
+    """
+    if name == "permuted":
+        msg = (
+            "it is SKD itself, by symmetry: a fresh student's units have no names; ask for "
+            "'shuffled', which keeps the cosines of S and no structure, or for more seeds of SKD"
+        )
+        raise ValueError(msg)
+    if name not in known:
+        msg = f"expected one of {', '.join(known)}"
+        raise ValueError(msg)
+    return name
 
 
 def list_methods(guide: str) -> list[str]:

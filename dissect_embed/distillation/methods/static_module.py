@@ -83,7 +83,7 @@ class StaticLoss(nn.Module):
     --------
     >>> import torch
     >>> vectors = {"layer1": torch.rand(4, 16), "layer2": torch.rand(8, 16)}
-    >>> prior = Prior(Path("prior.h5"), "net", "", None, "", "", (), (), vectors, None)
+    >>> prior = Prior(Path("prior.h5"), "net", "", None, "", "", 0, (), (), vectors, None)
     >>> student = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU(),
     ...                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 10))
     >>> static_loss = StaticLoss(prior, layers=["1", "3"])  # or StaticLoss("prior.h5", …)

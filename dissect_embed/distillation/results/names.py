@@ -6,18 +6,17 @@
     priors/<teacher>.h5, <teacher>.similarity.h5    its prior, and P
     <teacher>-<student>/<row>-seed<seed>.{json,pt}  a student
 
-A row is a method (``kd``), or one of which something was changed: ``skd-uniform``, ``skd-random``,
-``skd-permuted``, ``skd-similarity``, ``skd-beta5``, ``skd-temperature0.1``. A network of one's own,
-``package.module:function``, is written ``package+module@function``. Imported by the Snakefile, so
-nothing here imports torch.
+A row is a method (``kd``), or one of which something was changed: ``skd-uniform``,
+``skd-shuffled``, ``skd-random``, ``skd-similarity``, ``skd-beta5``, ``skd-temperature0.1``. A
+network of one's own, ``package.module:function``, is written ``package+module@function``. Imported
+by the Snakefile, so nothing here imports torch.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from dissect_embed.distillation.methods.registry import CONTROLS, METHODS, list_methods
-from dissect_embed.distillation.results.rows import Row, spell
+from dissect_embed.distillation.methods.registry import CONTROLS, METHODS, known_control
+from dissect_embed.distillation.results.rows import Row
 
 TEACHERS: Final = "teachers"
 PRIORS: Final = "priors"
@@ -53,6 +52,17 @@ def check_network(name: str) -> str:
         msg = f"expected one of {', '.join(ZOO)}, or 'package.module:function'"
         raise ValueError(msg)
     return name
+
+
+def check_control(name: str) -> str:
+    """Return the name of a control that a config may have.
+
+    Raises
+    ------
+    ValueError
+        If there is no such control.
+    """
+    return known_control(name, CONFIG_CONTROLS)
 
 
 def write_network(name: str) -> str:
@@ -211,72 +221,3 @@ def prior_paths(folder: str, teacher: str) -> dict[str, str]:
     """Return the paths of a teacher's prior and of its P, by their options."""
     stem = f"{folder}/{PRIORS}/{write_network(teacher)}"
     return {"prior": f"{stem}.h5", "similarity": f"{stem}.similarity.h5"}
-
-
-def list_pairs(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return teacher, student and β of each pair of a config, by the name of its folder."""
-    return {
-        write_pair(Pair(pair["teacher"], pair["student"])): {
-            **pair,
-            "beta": settings["beta"] if pair.get("beta") is None else pair["beta"],
-        }
-        for pair in settings["pairs"]
-    }
-
-
-def list_rows(settings: Mapping[str, Any]) -> list[str]:
-    """Return the names of a config's rows: methods, controls and ablations.
-
-    Examples
-    --------
-    >>> settings = {"methods": ["plain", "skd"], "controls": ["beta0", "random"]}
-    >>> list_rows(settings | {"ablations": {"temperature": [0.1], "beta": [5]}})
-    ['plain', 'skd', 'skd-beta0', 'skd-random', 'skd-temperature0.1', 'skd-beta5']
-    """
-    rows = list(settings["methods"])
-    for method in list_methods("prior"):
-        rows += [f"{method}-{control}" for control in settings["controls"]]
-        for key, values in settings["ablations"].items():
-            rows += [write_row(Row(method)._replace(**{key: value})) for value in values]
-    return rows
-
-
-def row_inputs(name: str, pair: Mapping[str, Any], folder: str) -> dict[str, str]:
-    """Return the files of the teacher that a row needs, by their options.
-
-    Examples
-    --------
-    >>> row_inputs("skd-random", {"teacher": "resnet56"}, "results/mini/distillation")
-    {'prior': 'results/mini/distillation/priors/resnet56.h5'}
-    """
-    row, teacher = read_row(name), pair["teacher"]
-    guide = METHODS[row.method].guide
-    if guide == "none":
-        return {}
-    if guide == "teacher":
-        return {"teacher": teacher_path(folder, teacher, 0) + ".pt"}
-    files = prior_paths(folder, teacher)
-    return files if row.control == "similarity" else {"prior": files["prior"]}
-
-
-def row_options(name: str, pair: Mapping[str, Any], folder: str) -> list[str]:
-    """Return the options of ``dissect-embed distil`` for a row.
-
-    Examples
-    --------
-    >>> pair = {"teacher": "vgg13", "student": "vgg8", "beta": 0.05}
-    >>> row_options("skd-temperature0.1", pair, "results")[2:]
-    ['--prior=results/priors/vgg13.h5', '--beta=0.05', '--temperature=0.1']
-    """
-    row = read_row(name)
-    options = {"student": pair["student"], "method": row.method, **row_inputs(name, pair, folder)}
-    if "teacher" in options:
-        options |= own_teacher(pair["teacher"])
-    beta = row.beta
-    if beta is None and METHODS[row.method].guide == "prior":
-        beta = pair["beta"]  # a config states SKD's; those of the others are published
-    numbers = [("beta", beta), ("temperature", row.temperature)]
-    options |= {key: spell(value) for key, value in numbers if value is not None}
-    if row.control:
-        options["control"] = row.control
-    return [f"--{key}={value}" for key, value in options.items()]

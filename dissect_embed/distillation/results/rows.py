@@ -38,6 +38,20 @@ class Row(NamedTuple):
         return METHODS[self.method].guide == "prior" and known and len(self.changes) == 1
 
     @property
+    def target(self) -> str | None:
+        """Return the name of the target that it was trained at, of those that are measured.
+
+        Examples
+        --------
+        >>> Row("skd").target, Row("skd", "random").target, Row("kd").target
+        ('skd', 'random', None)
+        """
+        is_static = self.method != TEACHER and METHODS[self.method].guide == "prior"
+        if not is_static or self.beta == 0 or self.temperature is not None:
+            return None
+        return self.control or "skd"
+
+    @property
     def title(self) -> str:
         """Return the row's name for people; what neither paper has is marked as ours.
 

@@ -10,6 +10,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from dissect_embed.distillation.methods.registry import known_control
 from dissect_embed.distillation.results.names import TEACHERS, Pair, read_pair, write_pair
 from dissect_embed.distillation.results.published import published_beta
 from dissect_embed.distillation.results.rows import TEACHER, Row
@@ -26,13 +27,16 @@ class Run(NamedTuple):
     student: str
     row: Row
     seed: int
-    accuracy: float  # percent of the test images, of the last epoch
+    accuracy: float  # percent of the test images, or of those held out, of the last epoch
     data: str  # fingerprint of classes.h5
     schedule: str
     precision: str
+    held_out: int  # training images that it was tested on in place of the test images
     machine: str
     step: float | None  # seconds, the median
     memory: int  # bytes at the peak
+    divergence: dict[str, float]  # KL(p || q) at the end, nats, of each target that was measured
+    prior: str | None  # fingerprint of the one whose targets these are
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -42,17 +46,20 @@ def read_runs(folder: Path) -> list[Run]:
     ------
     ArtefactError
         If there is none, one is damaged, or two do not belong in one table: of other images or
-        another schedule or precision, or twice the same. Teachers may have a schedule of their own.
+        another schedule or precision, of one pair and measured by another prior, or twice the same.
+        Teachers may have a schedule of their own.
     """
     runs = [read_run(path) for path in sorted(folder.glob("*/*.json"))]
     if not runs:
         msg = f"{folder}: no result of a training (*/*.json); make some with 'dissect-embed distil'"
         raise ArtefactError(msg)
     teachers, students = [r for r in runs if r.pair is None], [r for r in runs if r.pair]
+    pairs = {run.pair for run in students}
     for whose, keys in (
-        (runs, ("data", "precision")),
+        (runs, ("data", "precision", "held_out")),
         (teachers, ("schedule",)),
         (students, ("schedule",)),
+        *(([r for r in students if r.pair == pair and r.divergence], ("prior",)) for pair in pairs),
     ):
         for other, what in product(whose[1:], keys):
             found, expected = getattr(other, what), getattr(whose[0], what)
@@ -81,6 +88,7 @@ def read_run(path: Path) -> Run:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         task, run = read_description(content["task"]), content["run"]
+        found = content.get("measured", {})
         student = str(task["student"])
         is_teacher = path.parent.name == TEACHERS
         pair = None if is_teacher else read_pair(path.parent.name, student)
@@ -97,6 +105,9 @@ def read_run(path: Path) -> Run:
             machine=_name_machine(run["sessions"]),
             step=run["seconds_a_step"],
             memory=int(run["peak_memory_bytes"]),
+            held_out=int(task["held_out"]),
+            divergence={k: float(v["mean"]) for k, v in found.get("divergence", {}).items()},
+            prior=found.get("prior"),
         )
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         msg = (
@@ -132,6 +143,12 @@ def _read_row(task: Mapping[str, Any], pair: Pair | None) -> Row:
     if pair is None:
         return Row(TEACHER)
     usual = published_beta(task["method"], *pair)
+    if task["control"] is not None:
+        try:
+            known_control(task["control"])
+        except ValueError as error:
+            msg = f"its control is {task['control']!r}: {error}; keep its result elsewhere"
+            raise ValueError(msg) from None
     return Row(
         str(task["method"]),
         task["control"],

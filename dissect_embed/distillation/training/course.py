@@ -33,7 +33,7 @@ from dissect_embed.distillation.training.step import (
     make_step,
     momenta,
 )
-from dissect_embed.distillation.training.task import Task, choose_beta, describe
+from dissect_embed.distillation.training.task import Task, choose_beta, describe, draw_seed
 from dissect_embed.distillation.training.tensorboard import Board, describe_epoch
 from dissect_embed.errors import TrainingError
 
@@ -62,6 +62,7 @@ class Course:
         self.device = pixels.images.device
         n_before = epochs_before(task.schedule, models.method.epochs_before)
         self.stages = {"first": n_before, "main": task.schedule.epochs}
+        self.tested_on = "held-out" if task.held_out else "test"
         self.n_images = len(pixels.labels)
         self.n_steps = -(-self.n_images // task.schedule.batch_size)
         self.batch_size = min(task.schedule.batch_size, self.n_images)  # of all but the last
@@ -108,16 +109,17 @@ class Course:
                 entry = self._end_epoch(test)
                 speed = images_a_second(self.seconds_a_step[n_timed:], self.batch_size)
                 board.add(entry | {"images_a_second": speed}, len(self.curve) - 1)
-                logger.info(
-                    "%s: %s", name, describe_epoch(entry, self.stages[entry["stage"]], speed)
-                )
+                n_epochs = self.stages[entry["stage"]]
+                logger.info("%s: %s", name, describe_epoch(entry, n_epochs, speed, self.tested_on))
                 stage, epoch, _ = self.place
                 self.place = Place(stage, epoch + 1, 0)
                 if stage == "first" and epoch + 1 == self.stages[stage]:
                     self.place = Place("main", 0, 0)
                     self._begin_stage()
 
-    def finish(self, n_classes: int, teacher: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def finish(
+        self, n_classes: int, teacher: Mapping[str, Any] | None, measurements: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """Write network and result, remove the checkpoint, and return the result."""
         task, main = self.task, [entry for entry in self.curve if entry["stage"] == "main"]
         accuracy, best = main[-1]["accuracy"], max(main, key=lambda entry: entry["accuracy"])
@@ -135,7 +137,13 @@ class Course:
         result = {
             "task": describe(task),
             "accuracy": accuracy,
-            "best": {"accuracy": best["accuracy"], "epoch": best["epoch"], "chosen_on": "test"},
+            "tested_on": self.tested_on,
+            "best": {
+                "accuracy": best["accuracy"],
+                "epoch": best["epoch"],
+                "chosen_on": self.tested_on,
+            },
+            **measurements,
             "network": {"file": network.name, "fingerprint": fingerprint},
             "curve": self.curve,
             "run": self.sessions.describe(self.seconds_a_step, self.batch_size),
@@ -176,7 +184,7 @@ class Course:
     def _run_epoch(self, bar: "tqdm[Any]") -> None:
         """Make the steps that the epoch still lacks."""
         stage, epoch, first = self.place
-        draws = draw_epoch(self.n_images, self.task.seed, stage, epoch).to(self.device)
+        draws = draw_epoch(self.n_images, draw_seed(self.task), stage, epoch).to(self.device)
         rate = None
         paused, start, shown = 0.0, time.perf_counter(), time.monotonic()
         for step, batch in enumerate(draws.split(self.task.schedule.batch_size)):

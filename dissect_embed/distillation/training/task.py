@@ -1,5 +1,6 @@
 """What determines the result of a training, and nothing else."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.distillation import TRAINING_VERSION
-from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
+from dissect_embed.distillation.methods.registry import METHODS, known_control
 from dissect_embed.distillation.own import OWN, is_own
 from dissect_embed.distillation.training.schedules import Schedule
 from dissect_embed.distillation.zoo import NETWORKS
@@ -17,6 +18,7 @@ from dissect_embed.errors import TrainingError
 from dissect_embed.networks.models import hash_weights
 
 PRECISIONS: Final = ("float32", "bfloat16")
+ROLES: Final = ("student", "teacher")
 # CRD's, of the training images of CIFAR-100; its standard deviation is the one used everywhere.
 CIFAR100: Final = ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761))
 
@@ -37,6 +39,18 @@ class Task(NamedTuple):
     teacher: str | None = None  # models.hash_weights of it, where it is the method's guide
     prior: str | None = None  # fingerprint of what SKD's targets were made from
     precision: str = "float32"  # or "bfloat16": autocast, with float32 losses and weights
+    held_out: int = 0  # training images that are not trained on; the test is on them, if any
+    role: str = "student"  # or "teacher", which draws other numbers of the same seed
+
+
+def draw_seed(task: Task) -> int:
+    """Return the seed of what a training draws: weights to start from, batches, negatives.
+
+    It is of role and seed alone. So the students of a seed start alike and see the same images in
+    the same order, whatever their method, and no teacher starts or sees them as they do.
+    """
+    digest = hashlib.sha256(f"{task.role} {task.seed}".encode()).digest()
+    return int.from_bytes(digest[:4]) >> 1
 
 
 def choose_beta(task: Task) -> float | None:
@@ -55,10 +69,11 @@ def describe(task: Task) -> dict[str, Any]:
 
 
 def read_description(found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``describe`` wrote, now or in version 1, as it is written now.
+    """Return what ``describe`` wrote, now or in an older version, as it is written now.
 
-    Version 1 named SKD's ``control`` its ``target``, "semantic" where there was none, and ``beta``
-    the ``weight``; its numbers are the same.
+    Before version 3 a teacher drew the numbers of the students of its seed: it had no ``role``. Nor
+    was anything held out. Version 1 named SKD's ``control`` its ``target``, "semantic" where there
+    was none, and ``beta`` the ``weight``.
 
     Raises
     ------
@@ -70,13 +85,15 @@ def read_description(found: Mapping[str, Any]) -> dict[str, Any]:
     version = found["version"]
     if version == TRAINING_VERSION:
         return dict(found)
-    if version != 1:
+    if version not in (1, 2):
         msg = (
             f"its task is of version {version!r}, this program reads 1 to {TRAINING_VERSION}; use "
             "the version of dissect-embed that wrote it, or train again"
         )
         raise ValueError(msg)
-    task = dict(found) | {"version": TRAINING_VERSION}
+    task = dict(found) | {"version": TRAINING_VERSION, "held_out": 0, "role": None}
+    if version == 2:
+        return task
     control, task["beta"] = task.pop("target"), task.pop("weight")
     task["control"] = None if control == "semantic" else control
     return task
@@ -133,10 +150,16 @@ def check_task(
         _refuse("method", task.method, f"one of {', '.join(METHODS)}")
     if task.precision not in PRECISIONS:
         _refuse("precision", task.precision, " or ".join(PRECISIONS))
+    if task.role not in ROLES:
+        _refuse("role", task.role, " or ".join(ROLES))
     guide = METHODS[task.method].guide
     is_static = guide == "prior"
-    if is_static and task.control is not None and task.control not in CONTROLS:
-        _refuse("control", task.control, f"None or one of {', '.join(CONTROLS)}")
+    if is_static and task.control is not None:
+        try:
+            known_control(task.control)
+        except ValueError as error:
+            msg = f"training: control is {task.control!r}: {error}"
+            raise TrainingError(msg) from None
     if not is_static and task.control is not None:
         _refuse("control", task.control, f"None: {task.method} has no prior")
     if is_static is (targets is None):

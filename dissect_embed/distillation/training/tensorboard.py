@@ -38,7 +38,9 @@ class Board:
         self._writer.close()
 
 
-def describe_epoch(entry: Mapping[str, Any], n_epochs: int, speed: float | None) -> str:
+def describe_epoch(
+    entry: Mapping[str, Any], n_epochs: int, speed: float | None, tested_on: str = "test"
+) -> str:
     """Return an epoch for people; ``speed`` in images a second, None if no step was timed.
 
     Examples
@@ -48,7 +50,7 @@ def describe_epoch(entry: Mapping[str, Any], n_epochs: int, speed: float | None)
     """
     stage = "" if entry["stage"] == "main" else f" of the {entry['stage']} stage"
     words = [f"epoch {entry['epoch'] + 1} of {n_epochs}{stage}", f"loss {entry['loss']:.4f}"]
-    for key, name in (("train_accuracy", "training images"), ("accuracy", "test images")):
+    for key, name in (("train_accuracy", "training images"), ("accuracy", f"{tested_on} images")):
         if key in entry:
             words += [f"{100 * entry[key]:.2f} % of the {name} right"]
     return ", ".join([*words, *([f"{speed:.0f} images/s"] if speed else [])])

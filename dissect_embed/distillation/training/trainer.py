@@ -20,12 +20,21 @@ from torch import Tensor, nn
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import current_device
 from dissect_embed.distillation.methods.method import build_method
+from dissect_embed.distillation.methods.static_module import Static
 from dissect_embed.distillation.outputs import Network
 from dissect_embed.distillation.own import check_own, is_own
 from dissect_embed.distillation.training.course import Course
+from dissect_embed.distillation.training.ending import (
+    N_IMAGES,
+    WEAKEST,
+    Yardstick,
+    measure_divergence,
+    share_of_weakest,
+)
+from dissect_embed.distillation.training.sampling import SAMPLE_SEED, draw_stratified, hold_out
 from dissect_embed.distillation.training.schedules import Place
 from dissect_embed.distillation.training.step import Models, Pixels, deterministic
-from dissect_embed.distillation.training.task import Task, check_task
+from dissect_embed.distillation.training.task import Task, check_task, draw_seed
 from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import TrainingError
 
@@ -39,6 +48,7 @@ def train_student(
     teacher: nn.Module | None = None,
     teacher_meta: Mapping[str, Any] | None = None,
     targets: list[Tensor] | None = None,
+    yardstick: Yardstick | None = None,
     device: str = "cpu",
     checkpoint_every: float = 300.0,
     use_graphs: bool = True,
@@ -58,6 +68,9 @@ def train_student(
         What is known of it; name and accuracy are kept in the result.
     targets
         SKD's p of f1, f2, …, (unit, unit) each; None for other methods.
+    yardstick
+        Targets like these by name, for any method, at temperature 1: how far the student is from
+        each is measured at its end.
     checkpoint_every
         Seconds between checkpoints.
     use_graphs
@@ -67,10 +80,16 @@ def train_student(
 
     Returns
     -------
-    What the result's JSON holds: ``accuracy`` of the last epoch on the test images; ``best``, the
-    best one of all, chosen on the test images and so too good; ``curve``, an entry an epoch;
-    ``task``; ``network``; ``teacher``, where one is known: its name and accuracy; and under ``run``
-    what another run of the same task would have otherwise: times, memory, machine.
+    What the result's JSON holds: ``accuracy`` of the last epoch; ``tested_on``, the test images, or
+    those training images that were held out, in whose place they come; ``best``, the best one of
+    all, chosen on the same images and so too good; ``curve``, an entry an epoch; ``task``;
+    ``network``; ``teacher``, where one is known: its name and accuracy; and under ``run`` what
+    another run of the same task would have otherwise: times, memory, machine.
+
+    ``measured`` is what was found at the end, on ``images`` training images, unaugmented:
+    ``divergence``, KL(p || q) in nats of each target of the ``prior``, ``layers`` and their
+    ``mean``; and of SKD ``weakest``, the ``share`` of eq. 2's squared gradient, a layer each, that
+    goes to the weakest 1 % of living unit maps.
 
     Raises
     ------
@@ -86,13 +105,16 @@ def train_student(
         msg = f"{output}: expected a name that ends in .json"
         raise TrainingError(msg)
     check_task(task, train, test, teacher, targets)
+    if task.held_out:
+        train, test = hold_out(train, task.held_out)
     where = torch.device(device)
     with deterministic(), current_device(where):
         models = _build_models(task, train, teacher, targets, where)
+        pixels = _load_pixels(train, task, where)
         course = Course(
             task,
             models,
-            _load_pixels(train, task, where),
+            pixels,
             output,
             checkpoint_every=checkpoint_every,
             use_graphs=use_graphs and where.type == "cuda",
@@ -100,7 +122,26 @@ def train_student(
         )
         course.begin()
         course.run(_load_pixels(test, task, where))
-        return course.finish(len(train.classes), teacher_meta)
+        measurements = _look_at_the_end(models, pixels, yardstick)
+        return course.finish(len(train.classes), teacher_meta, measurements)
+
+
+def _look_at_the_end(models: Models, pixels: Pixels, yardstick: Yardstick | None) -> dict[str, Any]:
+    """Return what ``ending`` measures of a student, on the same images for all of them."""
+    static = models.method.term if isinstance(models.method.term, Static) else None
+    if yardstick is None and static is None:
+        return {}
+    drawn = draw_stratified(pixels.labels.cpu().numpy(), N_IMAGES, SAMPLE_SEED)
+    chosen = torch.from_numpy(drawn).to(pixels.labels.device)
+    sample = pixels._replace(images=pixels.images[chosen], labels=pixels.labels[chosen])
+    told: dict[str, Any] = {"images": len(chosen)}
+    if yardstick is not None:
+        told["prior"] = yardstick.prior
+        told["divergence"] = measure_divergence(models.student, sample, yardstick.targets)
+    if static is not None:
+        share = share_of_weakest(models.student, sample, static)
+        told["weakest"] = {"of_living_maps": WEAKEST, "share": share}
+    return {"measured": told}
 
 
 def _build_models(
@@ -113,7 +154,7 @@ def _build_models(
     """Build the student and the method from the seed, and take a copy of the teacher."""
     place: Any = {"device": device, "memory_format": torch.channels_last}
     n_classes = len(train.classes)
-    student = build_network(task.student, n_classes, task.seed)
+    student = build_network(task.student, n_classes, draw_seed(task))
     if is_own(task.student):
         check_own(task.student, student, n_classes, train.images.shape[1:3])
     student = student.to(**place)
@@ -127,8 +168,9 @@ def _build_models(
         theirs = None if guide is None else guide.outputs(images)
     labels = torch.from_numpy(train.labels)
     method = build_method(
-        task.method, ours, theirs, labels, task.seed, targets=targets, temperature=task.temperature
-    )
+        task.method, ours, theirs, labels, draw_seed(task), targets=targets,
+        temperature=task.temperature,
+    )  # fmt: skip
     if task.beta is not None:
         method.recipe = method.recipe._replace(beta=task.beta)
     return Models(student, guide, method)

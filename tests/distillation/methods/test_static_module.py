@@ -23,7 +23,7 @@ LAYERS = ["layer1", "layer2", "layer3"]
 def make_prior(*sizes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     vectors = {f"layer{n}": torch.randn(c, 6, generator=generator) for n, c in enumerate(sizes, 1)}
-    return Prior("prior.h5", "net", "p", None, "toy", "d", (), (), vectors, None)
+    return Prior("prior.h5", "net", "p", None, "toy", "d", 0, (), (), vectors, None)
 
 
 class Own(nn.Module):
@@ -168,7 +168,7 @@ def test_controls_are_those_of_the_prior():
     random, same, other = (own_loss(control="random", seed=n)(maps) for n in (3, 3, 4))
     assert random == same
     assert random != other
-    with pytest.raises(ModelError, match="control: unknown 'flat'; choose one of uniform"):
+    with pytest.raises(ModelError, match="control: 'flat': expected one of uniform"):
         own_loss(control="flat")
 
 

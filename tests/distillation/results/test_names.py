@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
-from dissect_embed.distillation.results import names
+from dissect_embed.distillation.results import names, plan
 from dissect_embed.distillation.results.names import Pair
 from dissect_embed.distillation.results.rows import Row
 from dissect_embed.distillation.zoo import NETWORKS
@@ -53,16 +53,38 @@ def test_names_on_disk_stay_as_they_are():
 
 def test_a_teacher_of_ones_own_is_named_for_its_code_is_run():
     pair = {"teacher": OWN, "student": "resnet20", "beta": 0.5}
-    assert names.row_options("kd", pair, "r") == [
+    assert plan.row_options("kd", pair, "r", with_prior=False) == [
         "--student=resnet20",
         "--method=kd",
         "--teacher=r/teachers/my+networks_2@small-seed0.pt",
         f"--teacher-network={OWN}",
     ]
-    assert names.row_options("skd", pair, "r")[2:] == [
+    assert plan.row_options("skd", pair, "r", with_prior=False)[2:] == [
         "--prior=r/priors/my+networks_2@small.h5",
         "--beta=0.5",
     ]
+
+
+@pytest.mark.parametrize(("row", "given"), [("plain", []), ("kd", ["teacher"]), ("skd", [])])
+def test_every_student_is_compared_with_the_prior_where_there_is_one(row, given):
+    pair = {"teacher": "resnet56", "student": "resnet20", "beta": 0.5}
+    assert list(plan.row_inputs(row, pair, "r", with_prior=True)) == [*given, "prior", "similarity"]
+    alone = list(plan.row_inputs(row, pair, "r", with_prior=False))
+    assert alone == (["prior"] if row == "skd" else given)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, False),
+        ({"methods": ["kd", "skd"]}, True),
+        ({"controls": ["uniform"]}, True),
+        ({"ablations": {"beta": [5]}}, True),
+    ],
+)
+def test_there_are_priors_where_skd_or_a_control_is_a_row(change, expected):
+    settings = {"methods": ["plain", "kd"], "controls": [], "ablations": {}}
+    assert plan.has_priors(settings | change) is expected
 
 
 @pytest.mark.parametrize(
@@ -70,6 +92,7 @@ def test_a_teacher_of_ones_own_is_named_for_its_code_is_run():
     [
         (names.read_row, "skd-semantic", "row: unknown 'skd-semantic'; expected a name like kd"),
         (names.read_row, "hint", "row: unknown 'hint'"),
+        (names.read_row, "skd-permuted", "row: unknown 'skd-permuted'"),
         (names.read_training, "skd-seed", "training: unknown 'skd-seed'; expected a name like"),
         (lambda text: names.read_pair(text, "vgg8"), "-vgg8", "expected it in a folder <teacher>-"),
         (lambda text: names.read_pair(text, "vgg8"), "a-b", "its student is vgg8"),
@@ -87,7 +110,7 @@ def test_two_changes_have_no_file():
 
 def test_the_snakefile_reads_them_without_torch():
     code = (
-        "import sys, dissect_embed.distillation.results.names, dissect_embed.distillation; "
+        "import sys, dissect_embed.distillation.results.plan, dissect_embed.distillation; "
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -14,9 +14,10 @@ from PIL import Image
 from dissect_embed.cli import main
 from dissect_embed.datasets.classes import ClassSplit, load_classes, write_classes
 from dissect_embed.distillation.results.names import Pair
+from dissect_embed.distillation.results.page import write_markdown
 from dissect_embed.distillation.results.rows import Row
 from dissect_embed.distillation.results.runs import read_run, read_runs
-from dissect_embed.distillation.results.table import build_table, write_csv, write_markdown
+from dissect_embed.distillation.results.table import build_table, write_csv
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
 from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.table1 import draw_table1
@@ -31,14 +32,14 @@ def make_classes(path, name, pixel=0):
     return load_classes(path, "test").fingerprint
 
 
-def add(folder, where, data, *, name="", accuracy=0.5, step=0.01, epochs=240, **task):
+def add(folder, where, data, *, name="", accuracy=0.5, step=0.01, epochs=240, kl=None, **task):
     """Write a result as ``trainer`` does."""
     schedule = shorten(SCHEDULES["crd"], epochs)._asdict()
     student = where.split("-")[-1]
     described = {
-        "version": 2, "student": student, "method": "plain", "seed": 0, "data": data,
+        "version": 3, "student": student, "method": "plain", "seed": 0, "data": data,
         "schedule": schedule, "beta": None, "temperature": 1.0, "control": None, "teacher": None,
-        "prior": None, "precision": "float32",
+        "prior": None, "precision": "float32", "held_out": 0, "role": "student",
     } | task  # fmt: skip
     session = {"device": "cpu", "processor": "x86_64", "threads": 1}
     result = {
@@ -46,6 +47,9 @@ def add(folder, where, data, *, name="", accuracy=0.5, step=0.01, epochs=240, **
         "accuracy": accuracy,
         "run": {"seconds_a_step": step, "peak_memory_bytes": 400_000_000, "sessions": [session]},
     }
+    if kl is not None:
+        told = {target: {"mean": mean, "layers": [mean]} for target, mean in kl.items()}
+        result["measured"] = {"images": 1000, "prior": "s", "divergence": told}
     name = name or f"{described['method']}-seed{described['seed']}"
     path = folder / where / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -155,8 +159,8 @@ def test_numbers_of_cifar_are_not_set_beside_other_images(results, tmp_path):
         ({"method": "skd", "beta": 0.5}, Row("skd"), "SKD"),
         ({"method": "skd", "control": "uniform", "beta": 0.5}, Row("skd", "uniform"),
          "SKD, uniform p"),
-        ({"method": "skd", "control": "permuted", "beta": 0.5}, Row("skd", "permuted"),
-         "SKD, S permuted"),
+        ({"method": "skd", "control": "shuffled", "beta": 0.5}, Row("skd", "shuffled"),
+         "SKD, d(S, S) shuffled"),
         ({"method": "skd", "control": "similarity", "beta": 0.5}, Row("skd", "similarity"),
          "SKD, P instead of S"),
         ({"method": "skd", "control": "random", "beta": 5.0}, Row("skd", "random", beta=5),
@@ -173,7 +177,7 @@ def test_what_a_run_is_its_content_says(tmp_path, task, row, title):
     assert run.pair == PAIR
 
 
-def test_results_of_version_1_are_read_and_others_refused(tmp_path):
+def test_results_of_older_versions_are_read_and_others_refused(tmp_path):
     path = add(tmp_path, "resnet56-resnet20", "d", method="skd", beta=5.0, control="random")
     expected, content = read_run(path), json.loads(path.read_text())
     task = content["task"] | {"version": 1, "target": "random", "weight": 5.0}
@@ -183,12 +187,107 @@ def test_results_of_version_1_are_read_and_others_refused(tmp_path):
     path.write_text(json.dumps(content | {"task": task | {"target": "semantic", "weight": 0.5}}))
     assert read_run(path).row == Row("skd")
     # Keys of one version under the number of the other are not taken for "nothing was changed".
-    path.write_text(json.dumps(content | {"task": task | {"version": 2}}))
+    path.write_text(json.dumps(content | {"task": task | {"version": 3}}))
     with pytest.raises(ArtefactError, match=r"skd-seed0\.json: no result .*'(control|beta)'"):
         read_run(path)
-    path.write_text(json.dumps(content | {"task": task | {"version": 3}}))
-    with pytest.raises(ArtefactError, match=r"of version 3, this program reads 1 to 2; use"):
+    path.write_text(json.dumps(content | {"task": task | {"version": 4}}))
+    with pytest.raises(ArtefactError, match=r"of version 4, this program reads 1 to 3; use"):
         read_run(path)
+    second = {k: v for k, v in content["task"].items() if k not in ("held_out", "role")}
+    path.write_text(json.dumps(content | {"task": second | {"version": 2}}))
+    assert read_run(path) == expected
+    path.write_text(json.dumps(content | {"task": second | {"version": 2, "control": "permuted"}}))
+    message = r"json: its control is 'permuted': it is SKD itself, by symmetry: .*keep its result"
+    with pytest.raises(ArtefactError, match=message):
+        read_run(path)
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """Return a table of which the loss of targets was measured, by 2 seeds of plain and SKD."""
+    folder, classes = tmp_path / "measured", tmp_path / "classes.h5"
+    data = make_classes(classes, "shapes")
+    kl = {"skd": (0.010, 0.012), "uniform": (0.020, 0.020), "similarity": (0.011, 0.013)}
+    for seed in (0, 1):
+        one = {name: values[seed] for name, values in kl.items()}
+        add(folder, "resnet56-resnet20", data, seed=seed, kl=one)
+        less = {name: value - (0.004, -0.001)[seed] for name, value in one.items()}
+        add(folder, "resnet56-resnet20", data, seed=seed, method="skd", beta=0.5, kl=less)
+    add(folder, "resnet56-resnet20", data, name="u", method="skd", beta=0.5, control="uniform",
+        kl={"skd": 0.02, "uniform": 0.001, "similarity": 0.021})  # fmt: skip
+    add(folder, "resnet56-resnet20", data, name="z", method="skd", beta=0.0,
+        kl={"skd": 0.010, "uniform": 0.020, "similarity": 0.011})  # fmt: skip
+    add(folder, "resnet56-resnet20", data, method="kd")
+    add(folder, "vgg13-vgg8", data, method="kd", student="vgg8")
+    return build_table(folder, classes)
+
+
+def test_the_loss_of_every_target_by_hand(measured, tmp_path):
+    write_csv(tmp_path / "table1.csv", measured)
+    rows = rows_of(tmp_path / "table1.csv")
+    plain, skd = (rows["resnet56-resnet20", name, ""] for name in ("plain", "skd"))
+    assert (plain["kl_skd"], plain["kl_uniform"]) == ("0.011000", "0.020000")
+    assert (skd["kl_skd"], skd["kl_similarity"]) == ("0.009500", "0.010500")
+    assert skd["kl_shuffled"] == skd["kl_random"] == ""
+    assert rows["vgg13-vgg8", "kd", ""]["kl_skd"] == ""
+    assert {row["tested_on"] for row in rows.values()} == {"test"}
+    write_markdown(tmp_path / "table1.md", measured)
+    text = (tmp_path / "table1.md").read_text()
+    section = text[text.index("## The loss itself") : text.index("## Cost")]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    # Of the other pair and of KD nothing was measured; nor of what is shuffled or random.
+    assert lines == [
+        "| resnet56 → resnet20 | S | uniform p | P |",
+        "| --- | ---: | ---: | ---: |",
+        "| plain student | 11.000 | 20.000 | 12.000 |",
+        "| SKD | **9.500** | 18.500 | 10.500 |",
+        "| SKD, β = 0 | 10.000 | 20.000 | 11.000 |",
+        "| SKD, uniform p | 20.000 | **1.000** | 21.000 |",
+    ]
+    words = (
+        "SKD's from S is 1.500 lower than the plain student's of the same seed, and lower in 1 of 2"
+    )
+    assert words in section
+    assert "\n\n\n" not in text
+
+
+def test_nothing_is_said_of_what_was_not_measured(results, tmp_path):
+    folder, classes, _ = results
+    write_markdown(tmp_path / "table1.md", build_table(folder, classes))
+    assert "loss itself" not in (tmp_path / "table1.md").read_text()
+
+
+def test_students_of_a_pair_are_measured_by_one_prior(tmp_path):
+    add(tmp_path, "resnet56-resnet20", "d", kl={"skd": 0.1})
+    other = add(tmp_path, "resnet56-resnet20", "d", method="kd", kl={"skd": 0.1})
+    content = other.read_text()
+    other.write_text(content.replace('"prior": "s"', '"prior": "t"'))
+    with pytest.raises(ArtefactError, match=r"its prior is (s|t), that of .*json (t|s); keep each"):
+        read_runs(tmp_path)
+    other.unlink()
+    third = add(tmp_path, "vgg13-vgg8", "d", method="kd", kl={"skd": 0.1})
+    third.write_text(content.replace('"prior": "s"', '"prior": "t"').replace("resnet20", "vgg8"))
+    assert len(read_runs(tmp_path)) == 2
+
+
+def test_numbers_to_choose_by_are_told_as_such(tmp_path):
+    folder, classes = tmp_path / "distillation", tmp_path / "classes.h5"
+    data = make_classes(classes, "cifar100")
+    add(folder, "resnet56-resnet20", data, held_out=5000)
+    add(folder, "resnet56-resnet20", data, method="skd", beta=5.0, held_out=5000)
+    table = build_table(folder, classes)
+    title = "Table 1 on cifar100: accuracy in percent on 5,000 held-out training images"
+    assert table.title == title
+    write_markdown(tmp_path / "t.md", table)
+    text = (tmp_path / "t.md").read_text()
+    assert "**To choose settings by, not to report.** 5,000 of the training images" in text
+    # What is published is of the test images.
+    assert not re.search("69.06|CRD|[Pp]ublished", text)
+    write_csv(tmp_path / "t.csv", table)
+    assert {row["tested_on"] for row in rows_of(tmp_path / "t.csv").values()} == {"held-out"}
+    add(folder, "resnet56-resnet20", data, method="kd")
+    with pytest.raises(ArtefactError, match=r"its held_out is (0|5000), that of .* (5000|0);"):
+        read_runs(folder)
 
 
 def test_names_with_hyphens(tmp_path):

@@ -12,20 +12,36 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from toy import BATCH, N_IMAGES, Killed, images, lasting, stop_at, task, teacher, train
+from toy import (
+    BATCH,
+    N_IMAGES,
+    Killed,
+    images,
+    lasting,
+    start,
+    stop_at,
+    targets,
+    task,
+    teacher,
+    train,
+)
 
 from dissect_embed.distillation.methods.method import Method
-from dissect_embed.distillation.training import checkpoints
+from dissect_embed.distillation.training import checkpoints, course, trainer
 from dissect_embed.distillation.training.augmentation import crop_and_flip, draw_epoch
 from dissect_embed.distillation.training.checkpoints import load_network
+from dissect_embed.distillation.training.ending import Yardstick, measure_divergence
 from dissect_embed.distillation.training.schedules import SCHEDULES, shorten
+from dissect_embed.distillation.training.step import Pixels
 from dissect_embed.distillation.training.task import (
+    ROLES,
     channel_statistics,
     compare_tasks,
     describe,
+    draw_seed,
+    read_description,
 )
 from dissect_embed.distillation.training.trainer import train_student
-from dissect_embed.distillation.zoo import build_network
 from dissect_embed.errors import DiskSpaceError, ModelError, TrainingError
 
 
@@ -42,7 +58,7 @@ def train_by_hand(network, schedule, n_epochs, lr):
     )
     pixels, labels = torch.from_numpy(data.images), torch.from_numpy(data.labels)
     for epoch in range(n_epochs):
-        for draws in draw_epoch(N_IMAGES, 0, "main", epoch).split(BATCH):
+        for draws in draw_epoch(N_IMAGES, draw_seed(task()), "main", epoch).split(BATCH):
             x = crop_and_flip(pixels, draws).permute(0, 3, 1, 2)
             loss = F.cross_entropy(network((x / 255 - 0.5) / 0.25), labels[draws[:, 0]])
             optimiser.zero_grad()
@@ -60,7 +76,7 @@ def test_three_steps_equal_plain_torch(tmp_path):
     of = task(epochs=1)
     of = of._replace(schedule=of.schedule._replace(milestones=()))
     train(tmp_path / "a.json", of)
-    expected = train_by_hand(build_network("resnet20", 4, 0), of.schedule, 1, of.schedule.lr)
+    expected = train_by_hand(start(), of.schedule, 1, of.schedule.lr)
     assert_same_weights(load_network(tmp_path / "a.pt")[0].state_dict(), expected)
 
 
@@ -150,14 +166,14 @@ def test_the_first_stage_trains_what_it_shall_and_comes_first(tmp_path, method):
     of = of._replace(schedule=of.schedule._replace(stage_before=1 / 30))
     result = train(tmp_path / "a.json", of, checkpoint_every=0.0, after_step=look)
     assert [entry["stage"] for entry in result["curve"]] == ["first", "main"]
-    initial = build_network("resnet20", 4, 0).state_dict()
+    initial = start().state_dict()
     changed = {name for name, value in states[0].items() if not value.equal(initial[name])}
     if method == "ft":
         assert not changed
         return
     assert {name for name in initial if "fc" not in name} == changed
     # Its main stage is that of a plain student: no gradient, momentum or mode is left over.
-    student = build_network("resnet20", 4, 0)
+    student = start()
     student.load_state_dict(states[0])
     expected = train_by_hand(student, of.schedule, 1, of.schedule.lr)
     assert_same_weights(load_network(tmp_path / "a.pt")[0].state_dict(), expected, 1e-4)
@@ -311,7 +327,10 @@ def test_the_last_checkpoint_outlives_a_full_disk(tmp_path, monkeypatch, code, k
         ({"precision": "half"}, "precision is 'half'; expected float32 or bfloat16"),
         ({"control": "random"}, "control is 'random'; expected None"),
         ({"beta": 2.0}, "beta is 2.0; expected None: plain has no β"),
-        ({"method": "skd", "control": "p"}, "control is 'p'; expected None or one of uniform"),
+        ({"method": "skd", "control": "p"}, "control is 'p': expected one of uniform, shuffled"),
+        ({"method": "skd", "control": "permuted"}, "control is 'permuted': it is SKD itself"),
+        ({"role": "pupil"}, "role is 'pupil'; expected student or teacher"),
+        ({"held_out": 39}, "held out: 39 of the 40 training images of toy; expected fewer"),
         ({"method": "skd", "control": "random"}, "targets is 'none'; expected p of every stage"),
         ({"method": "kd"}, "teacher is 'NoneType'; expected a network"),
         ({"teacher": "x"}, "task.teacher is 'x'; expected None"),
@@ -348,6 +367,124 @@ def test_a_beta_of_zero_is_a_plain_student(tmp_path):
     other = train(tmp_path / "c.json", task("skd"))
     assert other["task"]["beta"] == 0.5
     assert plain["network"]["fingerprint"] != other["network"]["fingerprint"]
+
+
+METHODS_OF_A_SEED = ("plain", "kd", "sp", "crd", "ab", "skd")
+
+
+def test_students_of_a_seed_start_alike_and_see_the_same_images(tmp_path, monkeypatch):
+    """A teacher of that seed does neither."""
+    seen: dict[str, list] = {}
+    draw, build = course.draw_epoch, trainer.build_network
+
+    def note_draw(*arguments):
+        drawn = draw(*arguments)
+        if arguments[2] == "main":
+            seen.setdefault(name, []).append(drawn)
+        return drawn
+
+    def note_start(*arguments):
+        network = build(*arguments)
+        seen.setdefault(name, []).append(network.conv1.weight.detach().clone())
+        return network
+
+    monkeypatch.setattr(course, "draw_epoch", note_draw)
+    monkeypatch.setattr(trainer, "build_network", note_start)
+    for name in METHODS_OF_A_SEED:
+        train(tmp_path / f"{name}.json", task(name))
+    for name, of in (("teacher", task(role="teacher")), ("other", task(seed=1))):
+        train(tmp_path / f"{name}.json", of)
+    assert len(seen["plain"]) == 3  # the start, and two epochs
+    for name in METHODS_OF_A_SEED:
+        assert all(map(torch.equal, seen[name], seen["plain"])), name
+    for name in ("teacher", "other"):
+        assert not any(map(torch.equal, seen[name], seen["plain"])), name
+
+
+def test_seeds_of_a_role():
+    seeds = [draw_seed(task(seed=seed, role=role)) for seed in range(50) for role in ROLES]
+    assert len(set(seeds)) == 100
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    assert draw_seed(task()) == draw_seed(task("kd", epochs=9, precision="bfloat16"))
+
+
+def test_held_out_images_are_tested_on_and_not_trained_on(tmp_path, monkeypatch):
+    data, other = images(separable=True, n=80), images(1)
+    looked_at = []
+    load = trainer._load_pixels
+
+    def note(split, *arguments):
+        looked_at.append(split)
+        return load(split, *arguments)
+
+    monkeypatch.setattr(trainer, "_load_pixels", note)
+    result = train(tmp_path / "a.json", task(held_out=20), train=data, test=other)
+    left, held = looked_at
+    assert (len(left.labels), len(held.labels)) == (60, 20)
+    ours, theirs = ({pixels.tobytes() for pixels in part.images} for part in (left, held))
+    assert not ours & theirs
+    assert ours | theirs == {pixels.tobytes() for pixels in data.images}
+    assert result["tested_on"] == result["best"]["chosen_on"] == "held-out"
+    network, meta = load_network(tmp_path / "a.pt")
+    x = (torch.from_numpy(held.images).permute(0, 3, 1, 2) / 255 - 0.5) / 0.25
+    with torch.no_grad():
+        right = (network(x).argmax(dim=1).numpy() == held.labels).mean()
+    assert result["accuracy"] == result["curve"][-1]["accuracy"] == pytest.approx(right)
+    assert meta["task"]["held_out"] == 20
+    # The same images, whatever the seed; and without them the same training.
+    train(tmp_path / "b.json", task(held_out=20, seed=1), train=data, test=other)
+    assert np.array_equal(looked_at[3].images, held.images)
+    alone = train(tmp_path / "c.json", task(), train=left, test=other)
+    assert alone["network"]["fingerprint"] == result["network"]["fingerprint"]
+    assert alone["tested_on"] == alone["best"]["chosen_on"] == "test"
+
+
+@pytest.mark.parametrize("method", ["plain", "kd", "skd"])
+def test_what_is_measured_at_the_end(tmp_path, method):
+    """Of the trained network, and of nothing that changes it."""
+    asked = {"skd": targets(), "uniform": [torch.full((n, n), 1 / n) for n in (16, 32, 64)]}
+    result = train(tmp_path / "a.json", task(method), yardstick=Yardstick("s", asked))
+    silent = train(tmp_path / "b.json", task(method))
+    assert result["network"]["fingerprint"] == silent["network"]["fingerprint"]
+    assert ("measured" in silent) is (method == "skd")
+    found = result["measured"]
+    assert (found["images"], found["prior"]) == (N_IMAGES, "s")
+    network, data = load_network(tmp_path / "a.pt")[0], images()
+    pixels = Pixels(torch.from_numpy(data.images), torch.from_numpy(data.labels),
+                    torch.full((3,), 0.5), torch.full((3,), 0.25))  # fmt: skip
+    assert found["divergence"] == measure_divergence(network, pixels, asked)
+    assert (method == "skd") is ("weakest" in found)
+    if method == "skd":
+        assert found["weakest"]["of_living_maps"] == 0.01
+        assert all(0 < share < 1 for share in found["weakest"]["share"])
+        assert found["weakest"] == silent["measured"]["weakest"]
+
+
+def test_a_thousand_training_images_are_measured_on_the_same_for_all(tmp_path, monkeypatch):
+    samples = []
+
+    def note(network, pixels, asked):
+        samples.append(pixels)
+        return {}
+
+    monkeypatch.setattr(trainer, "measure_divergence", note)
+    data, asked = images(n=1100), Yardstick("s", {"skd": targets()})
+    for name, of in (("a", task(epochs=1)), ("b", task("skd", epochs=1, seed=1))):
+        train(tmp_path / f"{name}.json", of, train=data, test=images(), yardstick=asked)
+    first, second = samples
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.labels.bincount(), torch.tensor([250] * 4))
+    known = {pixels.tobytes() for pixels in data.images}
+    assert {pixels.numpy().tobytes() for pixels in first.images} <= known
+
+
+def test_descriptions_of_older_versions_are_read():
+    now = describe(task("skd"))
+    second = {k: v for k, v in now.items() if k not in ("held_out", "role")} | {"version": 2}
+    assert read_description(second) == now | {"role": None}
+    first = {k: v for k, v in second.items() if k not in ("control", "beta")}
+    first |= {"version": 1, "target": "random", "weight": 0.5}
+    assert read_description(first) == now | {"role": None}
 
 
 def test_a_given_beta_replaces_the_methods_own(tmp_path):
