@@ -4,7 +4,8 @@ What notebooks, figures, the atlas and ``inspect`` read through: it knows that i
 together, and with which network and data set they were made.
 """
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dissect_embed.artefacts.folder import RunFolder
+from dissect_embed.artefacts.tables import MeanOverlap, mean_overlaps
 from dissect_embed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from dissect_embed.datasets.broden import Broden
     from dissect_embed.figures.gallery import Gallery
+    from dissect_embed.networks.forward import Network
 
 
 class Run(RunFolder):
@@ -96,17 +99,22 @@ class Run(RunFolder):
         """Open what pictures of a layer's units are made from; by default of the last layer."""
         from dissect_embed.device import choose_device
         from dissect_embed.figures.gallery import open_gallery
-        from dissect_embed.networks.replay import prepare_replay
+        from dissect_embed.networks.replay import prepare_again, prepare_replay
 
-        images = self.dataset(dataset)
+        images, where = self.dataset(dataset), choose_device(device)
         with (
             self.open_activations() as source,
             self.open_profiles() as profiles,
             self.open_labels() as labels,
         ):
             network = self.network() if source.uncached else None
-            replay = prepare_replay(source, network, images, choose_device(device))
-            yield open_gallery(source, profiles, labels, images, replay, layer)
+            replay = prepare_replay(source, network, images, where)
+
+            @functools.cache
+            def again(layer: str) -> "Network":
+                return prepare_again(source, self.network(), [layer], images.image_size, where)
+
+            yield open_gallery(source, profiles, labels, images, replay, layer, again)
 
     def profiles(self, layer: str) -> Float[np.ndarray, "unit concept"]:
         """Return the profiles T of a layer: the IoU of each unit with each concept."""
@@ -139,8 +147,21 @@ class Run(RunFolder):
         return self._frame("controls")
 
     def pairs(self) -> "pd.DataFrame":
-        """Return the pairs of units whose vectors add up to a third's."""
+        """Return the pairs of units whose vectors add up to a third's, beside what chance gives."""
         return self._frame("pairs")
+
+    def overlap(self) -> "pd.DataFrame":
+        """Return how far masks of units overlap whose vectors lie near, on images not learned from.
+
+        Returns
+        -------
+        Columns ``layer, similarity, units, nearest, any, best``: means of the IoU over units, of
+        each with its nearest, with any other, and with the one that overlaps it most, which is the
+        best that any choice could reach.
+        """
+        means = mean_overlaps(self.read_table("overlap").rows)
+        rows = [(*key, *mean) for key, mean in means.items()]
+        return _as_frame(rows, ("layer", "similarity", *MeanOverlap._fields))
 
     def units(self, concept: str | None = None) -> "pd.DataFrame":
         """Return the units and their best concepts; with a concept, those that overlap it.
@@ -211,14 +232,27 @@ class Run(RunFolder):
         return _as_frame(rows, ("image", "peak", "fires"))
 
     def show(
-        self, layer: str, unit: int, n: int = 5, *, dataset: Path | str | None = None
+        self,
+        layer: str,
+        unit: int,
+        n: int = 5,
+        *,
+        images: Sequence[Path | str] = (),
+        dataset: Path | str | None = None,
     ) -> "Figure":
-        """Return a figure of a unit's top images of different content, clear where it fires."""
+        """Return a figure of a unit's top images of different content, bright where it is active.
+
+        Parameters
+        ----------
+        images
+            Show these instead: images of the data set by their names, or any pictures' files.
+        """
         from dissect_embed.figures.unit import draw_unit
 
         n = self.check_number(n)
         with self.gallery(self.check_layer(layer), dataset=dataset) as gallery:
-            return draw_unit(gallery, self.check_unit(layer, unit, len(gallery.thresholds)), n)
+            unit = self.check_unit(layer, unit, len(gallery.thresholds))
+            return draw_unit(gallery, unit, n, list(map(str, images)))
 
     def _pools(self) -> Mapping[str, Float[np.ndarray, " pool"]]:
         """Return the best IoU by chance of each layer; nothing where ``chance.h5`` is missing."""

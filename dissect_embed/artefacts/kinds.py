@@ -41,8 +41,9 @@ KINDS = {
     "units": Kind(1, "units", f"{_HERE}.tables:read_table"),
     "scores": Kind(1, "score", f"{_HERE}.tables:read_table"),
     "controls": Kind(1, "score", f"{_HERE}.tables:read_table"),
-    "relations": Kind(1, "relations", f"{_HERE}.tables:read_table"),
-    "pairs": Kind(1, "relations", f"{_HERE}.tables:read_table"),
+    "relations": Kind(2, "relations", f"{_HERE}.tables:read_table"),
+    "pairs": Kind(2, "relations", f"{_HERE}.tables:read_table"),
+    "overlap": Kind(2, "relations", f"{_HERE}.tables:read_table"),
     # Others
     "dataset": Kind(1, "dataset", f"{_HERE}.dataset:read_dataset_file"),
     "mini": Kind(1, "mini"),

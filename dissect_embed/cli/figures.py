@@ -61,6 +61,9 @@ def relations(
         Path | None, typer.Option("--output", "-o", help="By default RUN/relations.csv.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="By default pairs.csv beside OUTPUT.")] = None,
+    overlap: Annotated[
+        Path | None, typer.Option(help="By default overlap.csv beside OUTPUT.")
+    ] = None,
     dataset: Moved = None,
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
@@ -74,11 +77,12 @@ def relations(
     log_to(log)
     output = output or run / "relations.csv"
     pairs = pairs or output.with_name("pairs.csv")
+    overlap = overlap or output.with_name("overlap.csv")
     write_relations(
-        Run(run), output, pairs, dataset=dataset, expected=read_expected(expect), device=device,
-        n_threads=threads,
+        Run(run), output, pairs, overlap, dataset=dataset, expected=read_expected(expect),
+        device=device, n_threads=threads,
     )  # fmt: skip
-    logging.info("%s, %s: done", output, pairs)
+    logging.info("%s, %s, %s: done", output, pairs, overlap)
 
 
 def figure2(
@@ -108,6 +112,7 @@ def figure3(
     run: RunFolder,
     output: Svg = None,
     layer: Layer = None,
+    image: list[str] = option(Figure2, "images", "--image"),
     dataset: Moved = None,
     device: Device = "auto",
     log: Log = None,
@@ -118,7 +123,8 @@ def figure3(
 
     log_to(log)
     output = output or run / "figures/figure3.svg"
-    draw_figure3(Run(run), output.with_suffix(""), layer=layer, dataset=dataset, device=device)
+    stem = output.with_suffix("")
+    draw_figure3(Run(run), stem, layer=layer, images=image, dataset=dataset, device=device)
     logging.info("%s: done", output.with_suffix(".svg"))
 
 
