@@ -25,8 +25,8 @@ from dissect_embed.artefacts.layout import activation_bytes, compression_options
 from dissect_embed.artefacts.shards import shard_span
 from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.mathematics.cosines import SimilaritySums
 from dissect_embed.mathematics.running import Maps
+from dissect_embed.mathematics.similarities import SimilaritySums, guess_magnitude
 from dissect_embed.mathematics.thresholds import Highest, TopCounts, guess_floor
 from dissect_embed.networks.forward import (
     Float16OverflowError,
@@ -131,18 +131,20 @@ def _fill(
     dtypes: Mapping[str, str],
     n_threads: int | None,
 ) -> None:
-    # Of all images, also where these are a shard's: floors are alike then, and so is what a device
-    # makes of these images, by which shards made on devices that round otherwise are known.
+    # Of all images, also where these are a shard's: floors and magnitudes are alike then, and so is
+    # what a device makes of these images, by which shards made on devices that round otherwise are
+    # known.
     spread = np.unique(np.linspace(0, len(dataset.rows) - 1, SAMPLE).astype(int)).tolist()
     # Small batches, so that no core is left without one.
     small = network._replace(batch_size=8)
     samples = list(
         forward_maps(small, dataset, spread, dtypes, lambda _, maps: maps, n_threads=n_threads)
     )
-    top, reference = {}, []
+    top, magnitudes, reference = {}, {}, []
     for layer in dtypes:
         sample = torch.cat([maps[layer].maps for maps in samples])
         top[layer] = TopCounts(guess_floor(sample))
+        magnitudes[layer] = guess_magnitude(sample)
         reference.append(row_digests(sample.cpu().numpy()))
     target.file.attrs["reference"] = hashlib.sha256(np.concatenate(reference).tobytes()).hexdigest()
     del samples, sample
@@ -150,7 +152,7 @@ def _fill(
     layers = {layer: target[layer] for layer in dtypes}
     digests = {layer: np.zeros(len(span), dtype=np.uint64) for layer in dtypes}
     # What of all images is kept of every layer, and what of those whose maps are not.
-    highest, sums = Highest(top), SimilaritySums()
+    highest, sums = Highest(top), SimilaritySums(magnitudes)
     one_at_a_time = threading.Lock()
 
     def store(start: int, kept: dict[str, Maps]) -> int:
@@ -179,5 +181,6 @@ def _fill(
     for layer, of_layer in layers.items():
         of_layer.write_digests(digests[layer])
         of_layer.write_top(highest.top[layer])
+        of_layer.write_magnitude(magnitudes[layer])
         if layer in sums.totals:
-            of_layer.write_similarity_sum(sums.totals[layer].cpu().numpy())
+            of_layer.write_sums(sums.totals[layer])

@@ -150,11 +150,19 @@ class Embedding(Section):
 
     path: ClassVar[str] = "embedding"
 
+    similarity: Annotated[
+        tuple[Literal["image", "dataset"], ...], Field(min_length=1), AfterValidator(unique)
+    ] = Field(
+        ("image", "dataset"),
+        description="What vectors are learned from. 'image': the mean over images of how alike "
+        "units fire, as published. 'dataset': how alike they fire over all images. Figures and "
+        "atlas show the first.",
+    )
     dim: int = Field(16, ge=1, description="Dimensions of a vector.")
     target: Literal["mean", "minibatch"] = Field(
         "mean",
-        description="'mean': the mean target P. 'minibatch': batch by batch, as published; needs "
-        "activations.cache 'all'.",
+        description="'mean': the mean target P. 'minibatch': batch by batch, as published, for the "
+        "similarity 'image' (that of 'dataset' has no batches); needs activations.cache 'all'.",
     )
     epochs: int = Field(100, ge=1, description="Epochs of SGD.")
     steps_per_epoch: int = Field(100, ge=1, description="Steps an epoch.")

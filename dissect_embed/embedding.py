@@ -12,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations, open_activations
-from dissect_embed.artefacts.embedding import write_trained
+from dissect_embed.artefacts.embedding import SUPERVISED, write_trained
 from dissect_embed.artefacts.files import check_expected, check_made_from, create_artefact
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.artefacts.similarity import Similarity, open_similarity
@@ -49,7 +49,8 @@ def write_embedding(
     Parameters
     ----------
     activations_path
-        Needed for the target ``minibatch`` alone.
+        Needed for the target ``minibatch`` alone, which is that of the similarity ``image``; of
+        the similarity ``dataset`` there is only the mean target.
 
     Raises
     ------
@@ -67,8 +68,8 @@ def write_embedding(
         check_expected(similarity.file, expected or {})
         origin = similarity.made_from["activations"]
         check_made_from(profiles.file, "activations", origin, str(similarity_path))
-        tasks = _mean_tasks(similarity, profiles, device)
-        if settings.target == "minibatch":
+        tasks = _mean_tasks(similarity, profiles, settings.similarity, device)
+        if replays(settings):
             recorded["batch_size"] = BATCH
             if activations_path is None:
                 msg = "target minibatch replays the activations: name activations.h5 as well"
@@ -85,6 +86,11 @@ def write_embedding(
             write_trained(file, seeds, {key: trained[key] for key in tasks})
 
 
+def replays(settings: Embedding) -> bool:
+    """Say whether training goes through the activations, batch by batch."""
+    return settings.target == "minibatch" and "image" in settings.similarity
+
+
 def schedule_of(settings: Embedding) -> Schedule:
     """Return how SGD runs by a run's settings."""
     return Schedule(*(getattr(settings, name) for name in Schedule._fields))
@@ -94,13 +100,15 @@ def schedule_of(settings: Embedding) -> Schedule:
 Tasks = dict[tuple[str, str], tuple[Callable[[int], Tensor], int]]
 
 
-def _mean_tasks(similarity: Similarity, profiles: Profiles, device: str) -> Tasks:
+def _mean_tasks(
+    similarity: Similarity, profiles: Profiles, similarities: Sequence[str], device: str
+) -> Tasks:
     tasks: Tasks = {}
     for layer in similarity.layers:
-        p = torch.from_numpy(similarity.target(layer))
-        t = profile_target(profiles[layer].iou)
-        for method, value in (("ours", p), ("supervised", t)):
-            tasks[layer, method] = constant_target(value.float().to(device)), len(p)
+        values = {k: torch.from_numpy(similarity.target(layer, k)) for k in similarities}
+        values[SUPERVISED] = profile_target(profiles[layer].iou)
+        for method, value in values.items():
+            tasks[layer, method] = constant_target(value.float().to(device)), len(value)
     return tasks
 
 
@@ -119,7 +127,7 @@ def _minibatch_tasks(activations: Activations, seed: int, device: str) -> Tasks:
             return activations.read_maps(layer, rows)[0]
 
         targets = minibatch_targets(read, len(activations), BATCH, seed, device)
-        tasks[layer, "ours"] = targets, of_layer.n_units
+        tasks[layer, "image"] = targets, of_layer.n_units
     return tasks
 
 

@@ -28,15 +28,17 @@ SIDE = 64
 
 
 def write_npz(run: RunFolder, path: Path) -> None:
-    """Write ``vectors.npz``: for each layer ``<layer>``, ``<layer>.label`` and ``<layer>.score``.
+    """Write ``vectors.npz``: of each layer ``.image``, ``.dataset``, ``.label`` and ``.score``.
 
-    ``<layer>`` is ``(R, C, K)``, the vectors of all seeds; ``label`` and ``score`` are each unit's
+    ``<layer>.image`` and ``<layer>.dataset`` are ``(R, C, K)``, the vectors of all seeds by these
+    similarities, where the run has them; ``<layer>.label`` and ``<layer>.score`` are each unit's
     best concept and its IoU; ``seeds`` is ``(R,)``.
     """
     with run.open_profiles() as profiles, run.open_embedding() as embedding:
         arrays: dict[str, Any] = {"seeds": np.array(embedding.seeds, dtype=np.int64)}
         for layer in embedding.layers:
-            arrays[layer] = embedding[layer].vectors
+            for similarity in embedding.similarities:
+                arrays[f"{layer}.{similarity}"] = embedding.of(layer, similarity).vectors
             arrays[f"{layer}.label"] = np.array(profiles.best_names(layer))
             arrays[f"{layer}.score"] = profiles[layer].best.iou
     # Through memory: NumPy would append .npz to a temporary name.
@@ -49,7 +51,7 @@ def write_npz(run: RunFolder, path: Path) -> None:
 def write_projector(
     run: Run, folder: Path, *, dataset: Path | None = None, device: str | None = None
 ) -> None:
-    """Write the vectors of the first seed, names and sprites of all layers.
+    """Write the vectors of the first seed by each similarity, names and sprites of all layers.
 
     Parameters
     ----------
@@ -64,18 +66,21 @@ def write_projector(
     ):
         for layer in embedding.layers:
             gallery = any_layer.of_layer(profiles, layer)
-            _write_tensors(folder / f"{layer}.tensors.tsv", embedding[layer].vectors[0])
             rows = [[f"{layer}:{unit}", *concept] for unit, concept in enumerate(gallery.concepts)]
             write_table(folder / f"{layer}.metadata.tsv", ["unit", "label", "score"], rows, "\t")
             sprite = lay_out(unit_pictures(gallery))
             with atomic_path(folder / f"{layer}.sprite.png") as part:
                 Image.fromarray(sprite).save(part, format="PNG")
-            entries.append(
-                f'embeddings {{\n  tensor_name: "{layer}"\n  tensor_path: "{layer}.tensors.tsv"\n'
-                f'  metadata_path: "{layer}.metadata.tsv"\n  sprite {{\n'
-                f'    image_path: "{layer}.sprite.png"\n'
-                f"    single_image_dim: {SIDE}\n    single_image_dim: {SIDE}\n  }}\n}}\n"
-            )
+            for similarity in embedding.similarities:
+                name = f"{layer}.{similarity}"
+                vectors = embedding.of(layer, similarity).vectors[0]
+                _write_tensors(folder / f"{name}.tensors.tsv", vectors)
+                entries.append(
+                    f'embeddings {{\n  tensor_name: "{name}"\n  tensor_path: "{name}.tensors.tsv"\n'
+                    f'  metadata_path: "{layer}.metadata.tsv"\n  sprite {{\n'
+                    f'    image_path: "{layer}.sprite.png"\n'
+                    f"    single_image_dim: {SIDE}\n    single_image_dim: {SIDE}\n  }}\n}}\n"
+                )
     with atomic_path(folder / "projector_config.pbtxt") as part:
         part.write_text("".join(entries))
 

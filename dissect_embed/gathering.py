@@ -1,5 +1,7 @@
 """Put the files of all shards together; the result is the same as that of an undivided run."""
 
+import functools
+import operator
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +27,7 @@ from dissect_embed.artefacts.profiles import (
     write_profile_file,
 )
 from dissect_embed.artefacts.shards import parse_shard
-from dissect_embed.artefacts.similarity import Similarity, write_target
+from dissect_embed.artefacts.similarity import Similarity, write_targets
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.iou import LayerCounts
 
@@ -156,8 +158,8 @@ def _add_up(
         sums = [Similarity(part) for part in parts]
         n_images = sum(part.n_images for part in sums)
         for layer in sums[0].layers:
-            total = np.sum([part.total(layer) for part in sums], axis=0)
-            write_target(file, layer, total, n_images, shard=False)
+            total = functools.reduce(operator.add, [part.sums(layer) for part in sums])
+            write_targets(file, layer, total.targets(n_images), n_images)
     elif kind == "profiles":
         counted = [Profiles(part) for part in parts]
         pixels = np.sum([part.pixels for part in counted], axis=0)

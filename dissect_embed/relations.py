@@ -20,10 +20,10 @@ from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.device import choose_device
 from dissect_embed.embedding import constant_target, train_layers
-from dissect_embed.mathematics.cosines import SimilaritySums
 from dissect_embed.mathematics.halves import OfSome, Several, second_half
 from dissect_embed.mathematics.neighbours import Coactivations, nearest_units, overlap_of
 from dissect_embed.mathematics.pairs import AdditivePair, Triples, completing_pairs, union_overlap
+from dissect_embed.mathematics.similarities import SimilaritySums
 from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.networks.replay import Replay, add_up, prepare_replay
 from dissect_embed.run import Run
@@ -72,6 +72,8 @@ def write_relations(
     n_threads: int | None = None,
 ) -> None:
     """Write ``relations.csv``, ``pairs.csv`` and ``overlap.csv``, of the first seed.
+
+    All have the vectors by each similarity of the run.
 
     ``relations.csv`` has each unit's nearest units and ``pairs.csv`` the pairs that add up to it,
     by the vectors of the run, with how far their masks overlap over the data set, at the resolution
@@ -122,12 +124,13 @@ def find_relations(
     n_threads: int | None = None,
 ) -> Relations:
     """Return the rows of all tables."""
-    layers, similarities = source.layers, ("image",)
+    layers, similarities = source.layers, embedding.similarities
     vectors, claims = {}, {}
     for layer in layers:
+        # The same for all similarities.
         start = completing_pairs(torch.from_numpy(embedding[layer].trajectory[0, 0]), PAIRS)
         for similarity in similarities:
-            of_run = torch.from_numpy(embedding[layer].vectors[0])
+            of_run = torch.from_numpy(embedding.of(layer, similarity).vectors[0])
             vectors[layer, similarity] = of_run
             claims[layer, similarity] = make_claims(completing_pairs(of_run, PAIRS), start)
     thresholds = {k: torch.from_numpy(profiles[k].threshold).to(device) for k in layers}
@@ -137,7 +140,7 @@ def find_relations(
     }
     second = second_half(len(source))
     first_counts, second_counts = Coactivations(thresholds), Coactivations(thresholds)
-    sums = SimilaritySums()
+    sums = SimilaritySums({layer: source[layer].magnitude for layer in layers})
     parts = [OfSome(~second, [first_counts, sums]), OfSome(second, [second_counts])]
     everything = Several([*parts, *together.values()])
     add_up(everything, source, layers, replay, device, n_threads, desc="relations")
@@ -176,8 +179,10 @@ def _train_half(
     schedule = whole._replace(steps_per_epoch=steps, lr=whole.lr * whole.steps_per_epoch / steps)
     tasks = {}
     for layer, total in sums.totals.items():
-        for similarity, p in {"image": total / n_images}.items():
-            tasks[layer, similarity] = constant_target(p.float().to(device)), len(p)
+        targets = total.targets(n_images)
+        for similarity in embedding.similarities:
+            p = torch.from_numpy(targets[similarity]).float().to(device)
+            tasks[layer, similarity] = constant_target(p), len(p)
     seeds = embedding.seeds[:1]
     trained = train_layers(tasks, settings["dim"], schedule, seeds, device, n_threads)
     return {key: of.trajectory[0, -1].cpu() for key, of in trained.items()}

@@ -121,13 +121,20 @@ class Run(RunFolder):
         with self.open_profiles() as profiles:
             return profiles[self.check_layer(layer)].iou
 
-    def vectors(self, layer: str, seed: int | None = None) -> Float[np.ndarray, "unit dim"]:
-        """Return the vectors S of a layer's units, of a seed; by default of the first.
+    def vectors(
+        self, layer: str, seed: int | None = None, similarity: str | None = None
+    ) -> Float[np.ndarray, "unit dim"]:
+        """Return the vectors S of a layer's units, of a seed and a similarity.
+
+        Parameters
+        ----------
+        seed, similarity
+            By default the first of the run.
 
         Raises
         ------
         ArtefactError
-            If there is no such layer or seed.
+            If there is no such layer or seed, or no vectors by this similarity.
         """
         with self.open_embedding() as embedding:
             seed = embedding.seeds[0] if seed is None else seed
@@ -135,15 +142,27 @@ class Run(RunFolder):
                 seeds = ", ".join(map(str, embedding.seeds))
                 msg = f"{embedding.path}: no vectors of seed {seed}; there are {seeds}"
                 raise ArtefactError(msg)
-            vectors = embedding[self.check_layer(layer)].vectors
+            name = embedding.check_similarity(similarity)
+            vectors = embedding.of(self.check_layer(layer), name).vectors
             return np.asarray(vectors[embedding.seeds.index(seed)])
 
+    def similarity(self, name: str | None = None) -> str:
+        """Return a similarity that vectors were learned from, checked; by default the first.
+
+        Raises
+        ------
+        ArtefactError
+            If there are no vectors by it.
+        """
+        with self.open_embedding() as embedding:
+            return embedding.check_similarity(name)
+
     def scores(self) -> "pd.DataFrame":
-        """Return the scores along training: layer, method, seed, epoch, kl (nats)."""
+        """Return the scores along training: layer, similarity, method, seed, epoch, kl (nats)."""
         return self._frame("scores")
 
     def controls(self) -> "pd.DataFrame":
-        """Return what the scores are compared with: layer, statistic, seed, value, its null, p."""
+        """Return what the scores are compared with: layer, statistic, value, its null, p."""
         return self._frame("controls")
 
     def pairs(self) -> "pd.DataFrame":
@@ -203,13 +222,18 @@ class Run(RunFolder):
             ]  # fmt: skip
         return _as_frame(rows, ("concept", "category", "iou", "intersection", "pixels"))
 
-    def neighbours(self, layer: str, unit: int, n: int = 10) -> "pd.DataFrame":
-        """Return the units whose vectors lie nearest: unit, cosine, and their best concepts."""
+    def neighbours(
+        self, layer: str, unit: int, n: int = 10, similarity: str | None = None
+    ) -> "pd.DataFrame":
+        """Return the units whose vectors lie nearest: unit, cosine, and their best concepts.
+
+        Vectors are those of the first seed and of a similarity, by default the run's first.
+        """
         import torch
 
         from dissect_embed.mathematics.neighbours import nearest_units
 
-        vectors = torch.from_numpy(self.vectors(layer))
+        vectors = torch.from_numpy(self.vectors(layer, similarity=similarity))
         unit = self.check_unit(layer, unit, len(vectors))
         near, cosines = nearest_units(vectors, self.check_number(n))
         with self.open_profiles() as profiles:

@@ -118,7 +118,7 @@ rule prior:
         settings=[
             f"--{key.replace('_', '-')}={value}"
             for key, value in config["embedding"].items()
-            if key not in ("target", "milestones", "seeds")
+            if key not in ("similarity", "target", "milestones", "seeds")
         ],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seed=config["embedding"]["seeds"][0],

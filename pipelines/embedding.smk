@@ -1,5 +1,11 @@
 # How alike units fire, their vectors, and what those are worth.
 
+# Minibatches, as published, go through the maps of the images again.
+REPLAYED = (
+    config["embedding"]["target"] == "minibatch"
+    and "image" in config["embedding"]["similarity"]
+)
+
 
 rule similarity:
     input:
@@ -25,11 +31,7 @@ rule embed:
     input:
         similarity=f"{RESULTS}/similarity.h5",
         profiles=f"{RESULTS}/profiles.h5",
-        activations=(
-            [f"{RESULTS}/activations.h5"]
-            if config["embedding"]["target"] == "minibatch"
-            else []
-        ),
+        activations=[f"{RESULTS}/activations.h5"] if REPLAYED else [],
     output:
         f"{RESULTS}/embedding.h5",
     log:
@@ -43,20 +45,17 @@ rule embed:
         settings=[
             f"--{key.replace('_', '-')}={value}"
             for key, value in config["embedding"].items()
-            if key not in ("milestones", "seeds")
+            if key not in ("similarity", "milestones", "seeds")
         ],
+        similarity=[f"--similarity={name}" for name in config["embedding"]["similarity"]],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seeds=[f"--seed={seed}" for seed in config["embedding"]["seeds"]],
-        replay=(
-            f"--activations={RESULTS}/activations.h5"
-            if config["embedding"]["target"] == "minibatch"
-            else ""
-        ),
+        replay=f"--activations={RESULTS}/activations.h5" if REPLAYED else "",
         expect=EXPECT,
         version=VERSIONS["embedding"],
     shell:
         "dissect-embed embed {input.similarity:q} {input.profiles:q} {params.replay} "
-        "{params.settings} {params.milestones} {params.seeds} {params.expect:q} "
+        "{params.settings} {params.similarity} {params.milestones} {params.seeds} {params.expect:q} "
         "--threads {threads} --output {output:q} --log {log:q}"
 
 

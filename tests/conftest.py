@@ -16,6 +16,7 @@ from dissect_embed.artefacts.contents import row_digests
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.layout import create_layers
 from dissect_embed.datasets.broden import Broden
+from dissect_embed.mathematics.similarities import guess_magnitude
 from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
 
 CONCEPTS = [
@@ -102,6 +103,7 @@ def write_activations_of(path: Path, dataset: Broden, maps: np.ndarray) -> None:
         top = TopCounts(guess_floor(torch.from_numpy(maps)))
         top.add(torch.from_numpy(maps))
         layer.write_top(top)
+        layer.write_magnitude(guess_magnitude(torch.from_numpy(maps)))
 
 
 def write_tiny(root: Path, n_images: int = 6) -> Path:

@@ -8,8 +8,9 @@ image. ``top`` holds how often each unit takes each of its highest values
 (``mathematics.thresholds.TopCounts``), from which its quantile follows without reading the maps
 again.
 
-Of a layer that is not cached the maps are left out; ``similarity_sum (C, C)`` has what the
-embedding needs of them (``mathematics.cosines.similarity_sum``).
+``magnitude (C,)`` is what each unit's maps are divided by before their products are added up
+(``mathematics.similarities``). Of a layer that is not cached the maps are left out;
+``similarity_sum (C, C)`` and ``product_sum (2, C, C)`` have what the embedding needs of them.
 
 Where the images were split into shards, maps and peaks are views of their files, which the
 attribute ``parts`` names with their fingerprints.
@@ -24,6 +25,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt64
 
 from dissect_embed.artefacts.axes import label_axes
@@ -37,6 +39,7 @@ from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.artefacts.kinds import remedy
 from dissect_embed.artefacts.layered import LayeredFile
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.similarities import Sums
 from dissect_embed.mathematics.thresholds import TopCounts
 
 
@@ -91,10 +94,17 @@ class LayerActivations:
         return TopCounts(floor, least, counts)
 
     @property
-    def similarity_sum(self) -> Float[np.ndarray, "unit unit"] | None:
-        """The sum over images of each unit's likeness to each; None where the maps are cached."""
-        group = self.group
-        return read_array(group["similarity_sum"]) if "similarity_sum" in group else None
+    def magnitude(self) -> Float[np.ndarray, " unit"]:
+        """What each unit's maps are divided by before their products are added up."""
+        return read_array(self.group["magnitude"])
+
+    @property
+    def sums(self) -> Sums | None:
+        """What the maps add up to, by both similarities; None where the maps are cached."""
+        if "similarity_sum" not in self.group:
+            return None
+        found = (read_array(self.group[name]) for name in ("similarity_sum", "product_sum"))
+        return Sums(*map(torch.from_numpy, found))
 
     def write_top(self, top: TopCounts) -> None:
         """Store the counts that are not zero, by unit and key."""
@@ -115,11 +125,19 @@ class LayerActivations:
         dataset = self.group.create_dataset("digest", data=digests)
         dataset.dims[0].label = "image"
 
-    def write_similarity_sum(self, total: Float[np.ndarray, "unit unit"]) -> None:
+    def write_magnitude(self, magnitude: Float[np.ndarray, " unit"]) -> None:
+        """Store what each unit's maps are divided by before their products are added up."""
+        self._write_derived("magnitude", magnitude, ("unit",))
+
+    def write_sums(self, sums: Sums) -> None:
         """Store what the embedding needs of maps that are not stored."""
-        dataset = self.group.create_dataset("similarity_sum", data=total)
+        self._write_derived("similarity_sum", sums.image.cpu().numpy(), ("unit", "unit"))
+        self._write_derived("product_sum", sums.products.cpu().numpy(), ("part", "unit", "unit"))
+
+    def _write_derived(self, name: str, values: np.ndarray, axes: tuple[str, ...]) -> None:
+        dataset = self.group.create_dataset(name, data=values)
         mark_derived(dataset)
-        label_axes(dataset, ("unit", "unit"), {"unit": self.group["unit"]})
+        label_axes(dataset, axes, {"unit": self.group["unit"]})
 
 
 class Activations(LayeredFile):

@@ -1,8 +1,10 @@
 """``embedding.h5``, the vectors and how they were learned: how it is written and how it is read.
 
-``/layers/<layer>`` and ``/supervised/layers/<layer>`` hold ``vectors (seed, C, K)``, their
-``trajectory (seed, epoch, C, K)`` from the random start to the end, and the ``loss (seed, epoch)``
-in nats, the mean over an epoch's steps; ``/seeds`` names the seeds.
+``/layers/<layer>/<method>`` holds ``vectors (seed, C, K)``, their ``trajectory (seed, epoch, C,
+K)`` from the random start to the end, and the ``loss (seed, epoch)`` in nats, the mean over an
+epoch's steps. Methods are the similarities that the vectors were learned from without labels,
+``image`` and ``dataset`` (``mathematics.similarities``), and ``supervised``. ``/seeds`` names the
+seeds; a seed's random start is the same for all methods.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,10 +19,11 @@ from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
 from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.artefacts.layered import LayeredFile
+from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.vectors import Trained
 
-# The groups of the file, by what the vectors were learned from.
-METHODS = {"ours": "layers", "supervised": "supervised/layers"}
+# The method that is taught by the IoU profiles, beside the similarities.
+SUPERVISED = "supervised"
 
 
 class LayerEmbedding:
@@ -52,20 +55,46 @@ class Embedding(LayeredFile):
     ----------
     seeds
         Those of the random starts.
+    similarities
+        Those that vectors were learned from without labels, in the order of the config.
     """
 
     def __init__(self, file: h5py.File) -> None:
         """Read an open file of the schema ``embedding``."""
         super().__init__(file)
         self.seeds: list[int] = read_array(file["seeds"]).tolist()
+        self.similarities: list[str] = list(self.config["embedding"]["similarity"])
+
+    @property
+    def methods(self) -> list[str]:
+        """The similarities, and ``supervised``."""
+        return [*self.similarities, SUPERVISED]
 
     def __getitem__(self, layer: str) -> LayerEmbedding:
-        """Return the vectors of a layer that were learned without labels."""
-        return self.of(layer, "ours")
+        """Return the vectors of a layer by the first similarity."""
+        return self.of(layer, self.similarities[0])
 
     def of(self, layer: str, method: str) -> LayerEmbedding:
-        """Return the vectors of a layer by a method, ``ours`` or ``supervised``."""
-        return LayerEmbedding(self.file[f"{METHODS[method]}/{layer}"])
+        """Return the vectors of a layer by a similarity, or the supervised ones."""
+        return LayerEmbedding(self.file[f"layers/{layer}/{method}"])
+
+    def check_similarity(self, similarity: str | None = None) -> str:
+        """Return a similarity, of which it is known that there are vectors; by default the first.
+
+        Raises
+        ------
+        ArtefactError
+            If there are none by it.
+        """
+        if similarity is None:
+            return self.similarities[0]
+        if similarity not in self.similarities:
+            msg = (
+                f"{self.path}: no vectors by similarity {similarity!r}; there are "
+                f"{', '.join(self.similarities)} (embedding.similarity)"
+            )
+            raise ArtefactError(msg)
+        return similarity
 
 
 @contextmanager
@@ -87,11 +116,14 @@ def write_trained(
     """Fill an empty ``embedding.h5`` with what training left, by layer and method."""
     seed = write_scale(file, "seeds", np.array(seeds, dtype=np.int64))
     for (layer, method), (trajectory, loss) in trained.items():
-        group = file.create_group(f"{METHODS[method]}/{layer}")
+        of_layer = file.require_group(f"layers/{layer}")
         values = trajectory.cpu().numpy()
-        unit = write_scale(group, "unit", np.arange(values.shape[2]))
-        epoch = write_scale(group, "epoch", np.arange(values.shape[1]))
-        scales = {"seed": seed, "unit": unit, "epoch": epoch}
+        sizes = {"unit": values.shape[2], "epoch": values.shape[1]}
+        scales = {"seed": seed} | {
+            name: of_layer[name] if name in of_layer else write_scale(of_layer, name, np.arange(n))
+            for name, n in sizes.items()
+        }
+        group = of_layer.create_group(method)
         for name, array, axes in (
             ("vectors", values[:, -1], ("seed", "unit", "dim")),
             ("trajectory", values, ("seed", "epoch", "unit", "dim")),

@@ -1,6 +1,8 @@
 """How ``activations.h5`` is laid out: for a run to fill, or as a view of the files of shards."""
 
+import functools
 import json
+import operator
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -162,6 +164,7 @@ def _view_layer(
     for part in parts[1:]:
         top.merge(part[layer].top)
     whole.write_top(top)
-    sums = [total for part in parts if (total := part[layer].similarity_sum) is not None]
+    whole.write_magnitude(first.magnitude)  # the same in all, as their ``reference`` is
+    sums = [of_part for part in parts if (of_part := part[layer].sums) is not None]
     if sums:
-        whole.write_similarity_sum(np.sum(sums, axis=0))
+        whole.write_sums(functools.reduce(operator.add, sums))

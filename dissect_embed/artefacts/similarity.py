@@ -1,22 +1,25 @@
-"""``similarity.h5``, the mean target P: how it is written and how it is read.
+"""``similarity.h5``, the targets P by both similarities: how it is written and how it is read.
 
-``/layers/<layer>/target (C, C)`` is P, each of whose rows sums to 1; the file of a shard has
-``sum (C, C)`` as well, the sum over its images, which adds up exactly. The attribute ``n_images``
-says of how many images.
+``/layers/<layer>/image (C, C)`` and ``/layers/<layer>/dataset (C, C)`` are P by each similarity
+(``mathematics.similarities``), each of whose rows sums to 1; the file of a shard has what its
+images add up to as well, exactly: ``image_sum (C, C)`` and ``dataset_sum (2, C, C)``. The attribute
+``n_images`` says of how many images.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
 from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.artefacts.layered import LayeredFile
+from dissect_embed.mathematics.similarities import SIMILARITIES, Sums
 
 
 class Similarity(LayeredFile):
@@ -25,7 +28,7 @@ class Similarity(LayeredFile):
     Attributes
     ----------
     n_images
-        How many images P is the mean of.
+        How many images P tells of.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -33,13 +36,20 @@ class Similarity(LayeredFile):
         super().__init__(file)
         self.n_images = int(file.attrs["n_images"])
 
-    def target(self, layer: str) -> Float[np.ndarray, "unit unit"]:
-        """Return a layer's mean target P, float64."""
-        return read_array(self.file[f"layers/{layer}/target"])
+    @property
+    def similarities(self) -> list[str]:
+        """The similarities that it has P by; that of a prior has one."""
+        return [name for name in SIMILARITIES if name in self.file[f"layers/{self.layers[0]}"]]
 
-    def total(self, layer: str) -> Float[np.ndarray, "unit unit"]:
-        """Return the sum over a shard's images, float64."""
-        return read_array(self.file[f"layers/{layer}/sum"])
+    def target(self, layer: str, similarity: str = "image") -> Float[np.ndarray, "unit unit"]:
+        """Return a layer's P by a similarity, ``image`` or ``dataset``, float64."""
+        return read_array(self.file[f"layers/{layer}/{similarity}"])
+
+    def sums(self, layer: str) -> Sums:
+        """Return what a shard's images add up to."""
+        group = self.file[f"layers/{layer}"]
+        found = (read_array(group[f"{similarity}_sum"]) for similarity in SIMILARITIES)
+        return Sums(*map(torch.from_numpy, found))
 
 
 @contextmanager
@@ -55,18 +65,24 @@ def open_similarity(path: Path) -> Iterator[Similarity]:
         yield Similarity(file)
 
 
-def write_target(
+def write_targets(
     file: h5py.File,
     layer: str,
-    total: Float[np.ndarray, "unit unit"],
+    targets: Mapping[str, Float[np.ndarray, "unit unit"]],
     n_images: int,
     *,
-    shard: bool,
+    sums: Sums | None = None,
 ) -> None:
-    """Write the mean target of a layer, and of a shard the sum, which adds up exactly."""
+    """Write P of a layer by each similarity, and of a shard what its images add up to."""
     file.attrs["n_images"] = n_images
     group = file.create_group(f"layers/{layer}")
-    unit = write_scale(group, "unit", np.arange(len(total)))
-    for name, values in (("target", total / n_images), *([("sum", total)] if shard else [])):
-        dataset = group.create_dataset(name, data=values)
-        label_axes(dataset, ("unit", "unit"), {"unit": unit})
+    unit = write_scale(group, "unit", np.arange(len(next(iter(targets.values())))))
+    for name, values in targets.items():
+        label_axes(group.create_dataset(name, data=values), ("unit", "unit"), {"unit": unit})
+    if sums is not None:
+        for name, total, axes in (
+            ("image_sum", sums.image, ("unit", "unit")),
+            ("dataset_sum", sums.products, ("part", "unit", "unit")),
+        ):
+            dataset = group.create_dataset(name, data=total.cpu().numpy())
+            label_axes(dataset, axes, {"unit": unit})

@@ -20,8 +20,8 @@ from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError
 
 COLUMNS = {
-    "scores": ("layer", "method", "seed", "epoch", "kl"),
-    "controls": ("layer", "statistic", "seed", "value", "null_mean", "null_sd", "p"),
+    "scores": ("layer", "similarity", "method", "seed", "epoch", "kl"),
+    "controls": ("layer", "similarity", "statistic", "seed", "value", "null_mean", "null_sd", "p"),
     "relations": (
         "layer", "similarity", "unit", "rank", "neighbour", "cosine", "overlap", "any", "drawn",
         "drawn_overlap", "label", "score", "neighbour_label", "neighbour_score",
@@ -160,10 +160,17 @@ def _read_rows(path: Path, content: bytes, kind: str) -> list[dict[str, str]]:
 
 
 def score_curve(
-    rows: Sequence[dict[str, str]], layer: str, method: str
+    rows: Sequence[dict[str, str]], layer: str, method: str, similarity: str = ""
 ) -> Float[np.ndarray, "seed epoch"]:
-    """Return the KL of one layer and method of ``scores.csv``, nats; (1, 1) for the limit."""
-    found = [r for r in rows if r["layer"] == layer and r["method"] == method]
+    """Return the KL of one layer and method of ``scores.csv``, nats; (1, 1) for the limit.
+
+    Parameters
+    ----------
+    similarity
+        Empty for what belongs to none: ``random``, ``supervised``.
+    """
+    wanted = (layer, similarity, method)
+    found = [r for r in rows if (r["layer"], r["similarity"], r["method"]) == wanted]
     seeds = dict.fromkeys(r["seed"] for r in found)
     return np.array([[float(r["kl"]) for r in found if r["seed"] == s] for s in seeds])
 

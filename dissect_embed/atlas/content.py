@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from dissect_embed.artefacts.embedding import Embedding
+from dissect_embed.artefacts.embedding import LayerEmbedding
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
@@ -22,7 +22,7 @@ CONCEPTS, PAIRS, POINTS = 10, 3, 26
 def describe_layer(
     layer: str,
     profiles: Profiles,
-    embedding: Embedding,
+    embedding: LayerEmbedding,
     null: Float[np.ndarray, " pool"],
     relations: list[dict[str, str]],
     detector_iou: float,
@@ -31,6 +31,8 @@ def describe_layer(
 
     Parameters
     ----------
+    embedding
+        Of the layer, by the similarity that is shown.
     null
         The best IoU by chance, of all draws and units.
     relations
@@ -45,10 +47,10 @@ def describe_layer(
     """
     names, categories = profiles.concepts, profiles.concept_categories
     iou, best_iou = profiles[layer].iou, profiles[layer].best.iou
-    vectors = embedding[layer].vectors[0]
+    vectors = embedding.vectors[0]
     near = _read_near(layer, relations, len(iou))
     pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
-    epochs, kl = unit_curves(iou, embedding[layer].trajectory[0])
+    epochs, kl = unit_curves(iou, embedding.trajectory[0])
     places = project_vectors(vectors)
     p = p_values(best_iou, null)
     units = []

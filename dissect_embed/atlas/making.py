@@ -7,6 +7,7 @@ from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
 from dissect_embed.atlas.writing import begin_folder, finish_folder, write_layer, write_page
 from dissect_embed.config import Dissection
+from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.pages import run_title
 from dissect_embed.run import Run
 
@@ -16,6 +17,7 @@ def write_atlas(
     folder: Path,
     settings: Dissection = Dissection(),
     *,
+    similarity: str | None = None,
     pictures: bool = True,
     dataset: Path | None = None,
     device: str | None = None,
@@ -25,6 +27,8 @@ def write_atlas(
 
     Parameters
     ----------
+    similarity
+        That the vectors were learned from, by default the run's first.
     pictures
         Without, no image of the data set is read, and the page says so.
     dataset
@@ -33,9 +37,17 @@ def write_atlas(
     Raises
     ------
     ArtefactError
-        If a file of the run is missing, or ``folder`` holds something else.
+        If a file of the run is missing, ``relations.csv`` tells of another similarity, or
+        ``folder`` holds something else.
     """
-    relations = run.read_table("relations").rows
+    name = run.similarity(similarity)
+    relations = run.read_table("relations")
+    if relations.config["similarity"] != name:
+        msg = (
+            f"{relations.path}: by similarity {relations.config['similarity']}, the atlas by "
+            f"{name}; run 'dissect-embed relations {run.folder} --similarity {name}' first"
+        )
+        raise ArtefactError(msg)
     part = begin_folder(folder)
     with ExitStack() as stack:
         profiles = stack.enter_context(run.open_profiles())
@@ -47,7 +59,12 @@ def write_atlas(
         written = []
         for number, layer in enumerate(profiles.layers):
             content = describe_layer(
-                layer, profiles, embedding, chance.best(layer), relations, settings.detector_iou
+                layer,
+                profiles,
+                embedding.of(layer, name),
+                chance.best(layer),
+                relations.rows,
+                settings.detector_iou,
             )
             if gallery:
                 images = part / "images" / str(number)
@@ -57,7 +74,7 @@ def write_atlas(
             write_layer(part, number, content)
             written.append({"name": layer, "units": len(content["units"])})
         write_page(
-            part, run_title(profiles), written, profiles.categories,
+            part, f"{run_title(profiles)}; similarity {name}", written, profiles.categories,
             pictures=pictures, n_images=profiles.config["dataset"]["images"],
         )  # fmt: skip
     return finish_folder(part, folder)

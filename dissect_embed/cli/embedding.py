@@ -29,7 +29,7 @@ def similarity(
     threads: Threads = None,
     log: Log = None,
 ) -> None:
-    """Measure how alike the units of each layer fire: the mean target P."""
+    """Measure how alike the units of each layer fire, on each image and over all: P."""
     from dissect_embed.similarity import write_similarity
 
     log_to(log)
@@ -44,6 +44,7 @@ def embed(
     profiles: Path,
     output: Out,
     activations: Annotated[Path | None, typer.Option(help="For --target minibatch.")] = None,
+    by: list[str] = option(Embedding, "similarity", "--similarity"),
     dim: int = setting(Embedding, "dim"),
     target: str = setting(Embedding, "target"),
     epochs: int = setting(Embedding, "epochs"),
@@ -63,8 +64,8 @@ def embed(
 
     log_to(log)
     settings = Embedding(
-        dim=dim, target=target, epochs=epochs, steps_per_epoch=steps_per_epoch, lr=lr,
-        momentum=momentum, weight_decay=weight_decay, milestones=milestone, seeds=seed,
+        similarity=by, dim=dim, target=target, epochs=epochs, steps_per_epoch=steps_per_epoch,
+        lr=lr, momentum=momentum, weight_decay=weight_decay, milestones=milestone, seeds=seed,
     )  # fmt: skip
     write_embedding(
         output, similarity, profiles, settings, activations_path=activations,

@@ -12,6 +12,7 @@ from dissect_embed.cli.options import (
     Log,
     Moved,
     RunFolder,
+    Similarity,
     Threads,
     log_to,
     option,
@@ -89,6 +90,7 @@ def figure2(
     run: RunFolder,
     output: Svg = None,
     layer: Layer = None,
+    similarity: Similarity = None,
     unit: list[int] = option(Figure2, "units", "--unit"),
     image: list[str] = option(Figure2, "images", "--image"),
     seed: int = setting(Figure2, "seed"),
@@ -104,7 +106,10 @@ def figure2(
     settings = Figure2(units=unit, images=image, seed=seed)
     output = output or run / "figures/figure2.svg"
     stem = output.with_suffix("")
-    draw_figure2(Run(run), stem, settings, layer=layer, dataset=dataset, device=device)
+    draw_figure2(
+        Run(run), stem, settings, layer=layer, similarity=similarity, dataset=dataset,
+        device=device,
+    )  # fmt: skip
     logging.info("%s: done", output.with_suffix(".svg"))
 
 
@@ -112,6 +117,7 @@ def figure3(
     run: RunFolder,
     output: Svg = None,
     layer: Layer = None,
+    similarity: Similarity = None,
     image: list[str] = option(Figure2, "images", "--image"),
     dataset: Moved = None,
     device: Device = "auto",
@@ -124,7 +130,10 @@ def figure3(
     log_to(log)
     output = output or run / "figures/figure3.svg"
     stem = output.with_suffix("")
-    draw_figure3(Run(run), stem, layer=layer, images=image, dataset=dataset, device=device)
+    draw_figure3(
+        Run(run), stem, layer=layer, similarity=similarity, images=image, dataset=dataset,
+        device=device,
+    )  # fmt: skip
     logging.info("%s: done", output.with_suffix(".svg"))
 
 
@@ -159,6 +168,7 @@ def atlas(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The folder, by default RUN/atlas.")
     ] = None,
+    similarity: Similarity = None,
     pictures: Annotated[bool, typer.Option(help="Without, no image is read.")] = True,
     detector_iou: float = setting(Dissection, "detector_iou"),
     dataset: Moved = None,
@@ -175,7 +185,7 @@ def atlas(
     settings = Dissection(detector_iou=detector_iou)
     output = output or run / "atlas"
     size = write_atlas(
-        Run(run), output, settings, pictures=pictures, dataset=dataset, device=device,
-        n_threads=threads,
+        Run(run), output, settings, similarity=similarity, pictures=pictures, dataset=dataset,
+        device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s: %s", output / "index.html", format_bytes(size))

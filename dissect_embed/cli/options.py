@@ -55,6 +55,10 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder
 Moved = Annotated[
     Path | None, typer.Option("--dataset", help="Where the run's data set lies now, if moved.")
 ]
+Similarity = Annotated[
+    str | None,
+    typer.Option(help="What vectors were learned from, 'image' or 'dataset'; the run's first."),
+]
 Again = Annotated[
     Path | None,
     typer.Option("--dataset", help="For layers that are not cached: the folder with index.csv."),

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.prior import write_vectors
-from dissect_embed.artefacts.similarity import open_similarity, write_target
+from dissect_embed.artefacts.similarity import open_similarity, write_targets
 from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.distillation.training.augmentation import normalise
@@ -93,7 +93,8 @@ def write_prior(
         target_path = similarity_path or Path(folder, "similarity.h5")
         with create_artefact(target_path, "similarity", config, made_from) as file:
             for layer, total in sums.items():
-                write_target(file, layer, total.cpu().numpy(), n_images, shard=False)
+                p = total.cpu().numpy() / n_images
+                write_targets(file, layer, {"image": p}, n_images)
         with open_similarity(target_path) as similarity:
             origin = similarity.fingerprint
     tasks = {

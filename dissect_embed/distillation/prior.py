@@ -81,7 +81,9 @@ def _read_similarity(path: Path, expected: str, prior_path: Path) -> dict[str, T
                 "one run of 'dissect-embed prior'"
             )
             raise ArtefactError(msg)
-        return {name: torch.from_numpy(similarity.target(name)) for name in similarity.layers}
+        return {
+            name: torch.from_numpy(similarity.target(name, "image")) for name in similarity.layers
+        }
 
 
 def prior_targets(

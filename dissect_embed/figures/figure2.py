@@ -58,6 +58,7 @@ def draw_figure2(
     settings: Figure2 = Figure2(),
     *,
     layer: str | None = None,
+    similarity: str | None = None,
     dataset: Path | None = None,
     device: str | None = None,
 ) -> None:
@@ -71,13 +72,15 @@ def draw_figure2(
     ----------
     layer
         By default the last that was probed.
+    similarity
+        That the vectors were learned from, by default the run's first.
     dataset
         Where the data set lies now, if it was moved.
 
     Raises
     ------
     ArtefactError
-        If there is no such layer, unit or image, or ``overlap.csv`` is missing.
+        If there is no such layer, similarity, unit or image, or ``overlap.csv`` is missing.
     DatasetError
         If a file that is named as an image is none.
     """
@@ -85,11 +88,13 @@ def draw_figure2(
         run.gallery(layer, dataset=dataset, device=device) as gallery,
         run.open_profiles() as profiles,
     ):
-        draw_neighbours(gallery, run_title(profiles), run.read_table("overlap").rows, stem, settings)
+        rows = run.read_table("overlap").rows
+        name = run.similarity(similarity)
+        draw_neighbours(gallery, run_title(profiles), rows, name, stem, settings)
 
 
 def draw_neighbours(
-    gallery: Gallery, title: str, overlaps: Rows, stem: Path, settings: Figure2
+    gallery: Gallery, title: str, rows: Rows, similarity: str, stem: Path, settings: Figure2
 ) -> None:
     """Draw units of a gallery beside their nearest, as ``draw_figure2`` does."""
     n_units = len(gallery.thresholds)
@@ -104,8 +109,7 @@ def draw_neighbours(
     kept = second_half(len(gallery.peak))
     # One image alone has no half.
     kept = kept if kept.any() else ~kept
-    similarity = "image"
-    told = [r for r in overlaps if (r["layer"], r["similarity"]) == (gallery.layer, similarity)]
+    told = [r for r in rows if (r["layer"], r["similarity"]) == (gallery.layer, similarity)]
     units = list(settings.units) or choose_units(gallery, UNITS, settings.seed, kept)
     blocks = [
         (

@@ -47,6 +47,7 @@ def draw_figure3(
     stem: Path,
     *,
     layer: str | None = None,
+    similarity: str | None = None,
     images: Sequence[str] = (),
     dataset: Path | None = None,
     device: str | None = None,
@@ -60,6 +61,8 @@ def draw_figure3(
     ----------
     layer
         By default the last that was probed.
+    similarity
+        That the vectors were learned from, by default the run's first.
     images
         Images of the data set by their names, or any pictures' files; by default chosen by rule.
     dataset
@@ -68,7 +71,7 @@ def draw_figure3(
     Raises
     ------
     ArtefactError
-        If there is no such layer or image, or ``pairs.csv`` is missing.
+        If there is no such layer, similarity or image, or ``pairs.csv`` is missing.
     DatasetError
         If a file that is named as an image is none.
     """
@@ -76,15 +79,21 @@ def draw_figure3(
         run.gallery(layer, dataset=dataset, device=device) as gallery,
         run.open_profiles() as profiles,
     ):
-        draw_sums(gallery, run_title(profiles), run.read_table("pairs").rows, stem, images)
+        rows = run.read_table("pairs").rows
+        name = run.similarity(similarity)
+        draw_sums(gallery, run_title(profiles), rows, name, stem, images)
 
 
 def draw_sums(
-    gallery: Gallery, title: str, pairs: Sequence[Row], stem: Path, images: Sequence[str] = ()
+    gallery: Gallery,
+    title: str,
+    rows: Sequence[Row],
+    similarity: str,
+    stem: Path,
+    images: Sequence[str] = (),
 ) -> None:
     """Draw pairs of a gallery's units and their sums, as ``draw_figure3`` does."""
-    similarity = "image"
-    told = [r for r in pairs if (r["layer"], r["similarity"]) == (gallery.layer, similarity)]
+    told = [r for r in rows if (r["layer"], r["similarity"]) == (gallery.layer, similarity)]
     named = find_images(gallery.source, images)
     blocks = [
         (pair, named or choose_images(gallery, int(pair["target"]), IMAGES))

@@ -10,12 +10,16 @@ from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.tables import score_curve
 from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
 
-# Told apart in grey by lightness and line style as well.
-STYLES = {
-    "random": ("random vectors", "#999999", ":"),
-    "ours": ("ours (eq. 1, no labels)", "#0b5394", "-"),
-    "supervised": ("supervised bound", "#e69138", "-."),
-}
+# Method, similarity, label, colour and line of each curve: told apart in grey by lightness and line
+# as well.
+CURVES = (
+    ("random", "", "random vectors", "#999999", ":"),
+    ("ours", "image", "image (eq. 1, no labels)", "#0b5394", "-"),
+    ("ours", "dataset", "dataset (eq. 1, no labels)", "#b4458f", (0, (5, 1.5))),
+    ("supervised", "", "supervised bound", "#e69138", "-."),
+)
+# Of each similarity where training ends if the vectors can represent P.
+LIMITS = (("image", "#0b5394", (0, (1, 1.5))), ("dataset", "#b4458f", (0, (1, 4))))
 
 
 def draw_figure4(run: RunFolder, stem: Path) -> None:
@@ -35,20 +39,26 @@ def draw_figure4(run: RunFolder, stem: Path) -> None:
             ax.set_axis_off()
         figure.suptitle(title, fontsize=10)
         handles, labels = axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        figure.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
         save_figure(figure, stem)
 
 
 def _draw_panel(ax: Axes, rows: list[dict[str, str]], layer: str) -> None:
-    epochs = np.arange(score_curve(rows, layer, "ours").shape[1])
-    for method, (label, color, line) in STYLES.items():
-        values = score_curve(rows, layer, method)
+    epochs = np.arange(score_curve(rows, layer, "supervised").shape[1])
+    shown = {row["similarity"] for row in rows}
+    for method, similarity, label, color, line in CURVES:
+        if similarity not in shown:
+            continue
+        values = score_curve(rows, layer, method, similarity)
         values = np.broadcast_to(values, (len(values), len(epochs)))
         mean, spread = values.mean(axis=0), values.std(axis=0)
-        ax.plot(epochs, mean, line, color=color, label=label, linewidth=1.6)
+        ax.plot(epochs, mean, linestyle=line, color=color, label=label, linewidth=1.6)
         ax.fill_between(epochs, mean - spread, mean + spread, color=color, alpha=0.25, linewidth=0)
-    limit = score_curve(rows, layer, "limit")[0, 0]
-    ax.axhline(limit, color="black", linewidth=0.9, dashes=(6, 3), label="limit KL(T‖P)")
+    for similarity, color, line in LIMITS:
+        if similarity in shown:
+            limit = score_curve(rows, layer, "limit", similarity)[0, 0]
+            label = f"limit of {similarity}, KL(T‖P)"
+            ax.axhline(limit, color=color, linewidth=1.1, linestyle=line, label=label)
     ax.set(title=layer, xlabel="epoch", ylabel="KL (nats)", xlim=(0, len(epochs) - 1))
     ax.set_ylim(bottom=0)
     ax.spines[["top", "right"]].set_visible(False)

@@ -1,5 +1,6 @@
 """Print what the layers of a file hold, a row a layer."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from math import isnan, log
@@ -12,7 +13,7 @@ from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.chance import Chance
 from dissect_embed.artefacts.contents import read_array, read_strings
 from dissect_embed.artefacts.disk import format_bytes
-from dissect_embed.artefacts.embedding import METHODS, Embedding
+from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.files import read_config
 from dissect_embed.artefacts.prior import read_vectors
 from dissect_embed.artefacts.profiles import Profiles
@@ -101,20 +102,20 @@ def _profiles(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
 def _similarity(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer:
     rows = []
     similarity = Similarity(file)
-    for layer in similarity.layers:
-        s = summarise_similarity(similarity.target(layer))
+    for layer, name in itertools.product(similarity.layers, similarity.similarities):
+        s = summarise_similarity(similarity.target(layer, name))
         flat = log(s.n_units)
         # A NaN is no 1 either.
         sums = "1" if s.row_error < ROW_ERROR else f"off by {s.row_error:.2g}"
         entropy = (f"{s.entropy:.4f}", f"{flat:.4f}")
         flatness = f"{100 * s.entropy / flat:.2f} %" if s.n_units > 1 else "-"
         values = (number(s.low), number(s.high), number(1 / s.n_units))
-        rows.append((layer, f"{s.n_units:,}", sums, *values, *entropy, flatness))
-    columns = ("layer", "units>", "row sums>", "lowest>", "highest>", "1/C>", "entropy>")
+        rows.append((layer, name, f"{s.n_units:,}", sums, *values, *entropy, flatness))
+    columns = ("layer", "similarity", "units>", "row sums>", "lowest>", "highest>", "1/C>")
 
     def show(console: Console) -> None:
         print_heading(console, "P: lowest and highest off its diagonal; entropy in nats")
-        print_table(console, (*columns, "log C>", "share>"), rows)
+        print_table(console, (*columns, "entropy>", "log C>", "share>"), rows)
 
     return show
 
@@ -124,7 +125,7 @@ def _embedding(file: h5py.File, n_concepts: int, detector_iou: float) -> Printer
     seeds = embedding.seeds
     summaries = {}
     for layer in embedding.layers:
-        for method in METHODS:
+        for method in embedding.methods:
             of_layer = embedding.of(layer, method)
             trajectory = of_layer.trajectory
             summaries[layer, method] = summarise_embedding(

@@ -47,7 +47,7 @@ def count_coactivation(
     return (fires @ fires.T).long()
 
 
-class Coactivations(RunningSum):
+class Coactivations(RunningSum[Tensor]):
     """How often two units of a layer fire both, over images: ``count_coactivation``."""
 
     def __init__(self, thresholds: Mapping[str, Float[Tensor, " unit"]]) -> None:

@@ -3,7 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -42,7 +42,11 @@ class Running(ABC):
         """Add what another one of the same kind found on other images."""
 
 
-class RunningSum(Running):
+# Matrices, or what else ``+`` adds.
+Summand = TypeVar("Summand", bound=Any)
+
+
+class RunningSum(Running, Generic[Summand]):
     """A sum of matrices, one a layer.
 
     Attributes
@@ -52,22 +56,22 @@ class RunningSum(Running):
     """
 
     def __init__(self) -> None:
-        self.totals: dict[str, Tensor] = {}
+        self.totals: dict[str, Summand] = {}
         self._lock = threading.Lock()
 
     @abstractmethod
-    def measure(self, layer: str, maps: Maps) -> Tensor:
+    def measure(self, layer: str, maps: Maps) -> Summand:
         """Return what a batch adds to the sum of a layer."""
 
     def add(self, start: int, batch: Mapping[str, Maps]) -> None:
         """Add a batch of images; several threads may call it at once."""
         self._add({layer: self.measure(layer, maps) for layer, maps in batch.items()})
 
-    def merge(self, other: "RunningSum") -> None:
+    def merge(self, other: "RunningSum[Summand]") -> None:
         """Add what another one found on other images."""
         self._add(other.totals)
 
-    def _add(self, parts: Mapping[str, Tensor]) -> None:
+    def _add(self, parts: Mapping[str, Summand]) -> None:
         with self._lock:
             for layer, part in parts.items():
                 total = self.totals.get(layer)

@@ -17,7 +17,7 @@ from dissect_embed.artefacts.folder import FILES, RunFolder
 from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.artefacts.labels import ReadLabels, write_label_file
 from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
-from dissect_embed.artefacts.similarity import write_target
+from dissect_embed.artefacts.similarity import write_targets
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.datasets.broden import Broden, Concept, ImageRow
 from dissect_embed.errors import ArtefactError
@@ -84,7 +84,8 @@ def make(tmp_path: Path, write_maps: Callable[..., None]) -> Make:
             write_chance_file(file, CONCEPTS, {"a": draws}, shard=False)
         source = {"activations": origin["activations"]}
         with create_artefact(path["similarity"], "similarity", CONFIG, source) as file:
-            write_target(file, "a", np.full((2, 2), value), 2, shard=False)
+            p = np.full((2, 2), value / 2)
+            write_targets(file, "a", {"image": p, "dataset": p}, 2)
         similarity = fingerprint(path["similarity"])
         write_embedding(path["embedding"], similarity, profiles, value)
         made_from = {"profiles": profiles, "embedding": fingerprint(path["embedding"])}
