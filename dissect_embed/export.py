@@ -1,8 +1,8 @@
 """Vectors for other tools: ``vectors.npz``, and a folder for TensorBoard's embedding projector.
 
 The projector (``tensorboard --logdir results/<run>/projector``, or projector.tensorflow.org) reads
-a table of vectors, one of names, and a sprite: a picture a unit, here its top image, bright where the
-unit is active.
+a table of vectors, one of names, and a sprite: a picture a unit, here its top image, bright where
+the unit is active.
 """
 
 import io

@@ -4,7 +4,6 @@ What notebooks, figures, the atlas and ``inspect`` read through: it knows that i
 together, and with which network and data set they were made.
 """
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
     from dissect_embed.datasets.broden import Broden
     from dissect_embed.figures.gallery import Gallery
-    from dissect_embed.networks.forward import Network
 
 
 class Run(RunFolder):
@@ -97,24 +95,10 @@ class Run(RunFolder):
         device: str | None = None,
     ) -> Iterator["Gallery"]:
         """Open what pictures of a layer's units are made from; by default of the last layer."""
-        from dissect_embed.device import choose_device
-        from dissect_embed.figures.gallery import open_gallery
-        from dissect_embed.networks.replay import prepare_again, prepare_replay
+        from dissect_embed.figures.gallery import gallery_of
 
-        images, where = self.dataset(dataset), choose_device(device)
-        with (
-            self.open_activations() as source,
-            self.open_profiles() as profiles,
-            self.open_labels() as labels,
-        ):
-            network = self.network() if source.uncached else None
-            replay = prepare_replay(source, network, images, where)
-
-            @functools.cache
-            def again(layer: str) -> "Network":
-                return prepare_again(source, self.network(), [layer], images.image_size, where)
-
-            yield open_gallery(source, profiles, labels, images, replay, layer, again)
+        with gallery_of(self, layer, dataset, device) as gallery:
+            yield gallery
 
     def profiles(self, layer: str) -> Float[np.ndarray, "unit concept"]:
         """Return the profiles T of a layer: the IoU of each unit with each concept."""

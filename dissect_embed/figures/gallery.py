@@ -1,8 +1,10 @@
 """What figures read: images, what units put out on them, and the units' concepts."""
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +17,13 @@ from dissect_embed.artefacts.labels import Labels
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image, read_picture
+from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
 from dissect_embed.networks.forward import Network, forward_maps, forward_picture
-from dissect_embed.networks.replay import Replay
+from dissect_embed.networks.replay import Replay, prepare_again, prepare_replay
+
+if TYPE_CHECKING:
+    from dissect_embed.run import Run
 
 # Images that a unit fires on most, among which those of different content are looked for.
 POOL = 60
@@ -42,6 +48,27 @@ class Gallery(NamedTuple):
         return open_gallery(
             self.source, profiles, self.labels, self.dataset, self.replay, layer, self.network
         )
+
+
+@contextmanager
+def gallery_of(
+    run: "Run", layer: str | None, root: Path | str | None, device: str | None
+) -> Iterator[Gallery]:
+    """Open what pictures of a layer's units are made from, from the files of a run."""
+    dataset, where = run.dataset(root), choose_device(device)
+    with (
+        run.open_activations() as source,
+        run.open_profiles() as profiles,
+        run.open_labels() as labels,
+    ):
+        model = run.network() if source.uncached else None
+        replay = prepare_replay(source, model, dataset, where)
+
+        @functools.cache
+        def prepare(of: str) -> Network:
+            return prepare_again(source, run.network(), [of], dataset.image_size, where)
+
+        yield open_gallery(source, profiles, labels, dataset, replay, layer, prepare)
 
 
 def open_gallery(
@@ -125,12 +152,17 @@ def _jaccard(one: set[int], other: set[int]) -> float:
 
 
 def read_maps(
-    gallery: Gallery, images: Sequence[int | Path], units: Sequence[int]
+    gallery: Gallery,
+    images: Sequence[int | Path],
+    units: Sequence[int],
+    size: tuple[int, int] | None = None,
 ) -> Float[np.ndarray, "image unit y x"]:
-    """Return what units put out on images, enlarged to the images' pixels."""
-    size = gallery.dataset.image_size
+    """Return what units put out on images, enlarged to the images' pixels or to another size."""
     maps = torch.cat([_read_maps(gallery, image) for image in images])[:, list(units)].double()
-    return torch.nn.functional.interpolate(maps, size, mode="bilinear").numpy()
+    large = torch.nn.functional.interpolate(
+        maps, size or gallery.dataset.image_size, mode="bilinear"
+    )
+    return large.numpy()
 
 
 def _read_maps(gallery: Gallery, image: int | Path) -> Float[Tensor, "1 unit y x"]:

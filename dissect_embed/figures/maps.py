@@ -1,6 +1,6 @@
-"""Pictures of what a unit puts out: an image as bright as the unit is active, a line where it fires.
+"""Pictures of what a unit puts out: bright where it is active, a line where it fires.
 
-As bright means: as much of the unit's own threshold as it reaches there.
+How bright an image is somewhere is how much of its own threshold the unit reaches there.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
 
 # What is left of an image's brightness where a unit is silent.
-DARKEST = 0.2
+DARKEST = 0.3
 # The line where a unit fires: seen on dark and on bright, in grey as well.
 LINE = (255, 214, 10)
 

@@ -24,7 +24,7 @@ def second_half(n_images: int) -> Bool[np.ndarray, " image"]:
     np.int64(48)
     """
     length = max(1, min(RUN, n_images // 2))
-    return np.arange(n_images) // length % 2 == 1
+    return np.asarray(np.arange(n_images) // length % 2 == 1)
 
 
 class OfSome(Running):

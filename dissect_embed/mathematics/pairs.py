@@ -105,7 +105,7 @@ def count_triples(
     return torch.from_numpy(np.bitwise_count(together).sum(axis=1, dtype=np.int64))
 
 
-class Triples(RunningSum):
+class Triples(RunningSum[Tensor]):
     """How often three units of a layer fire together, over images: ``count_triples``."""
 
     def __init__(
