@@ -54,16 +54,17 @@ def completing_pairs(vectors: Float[Tensor, "unit dim"], n: int) -> list[list[Ad
     first = range(n_units - 1 if n_units > 2 else 0)
     for i in tqdm(first, "pairs of units", unit=" units", leave=False, disable=None):
         later = torch.arange(i + 1, n_units)
-        one, others = cosine[:, i, None], cosine[:, i + 1 :]
+        one, other = cosine[:, i, None], cosine[:, i + 1 :]
         length = (2 + 2 * cosine[i, i + 1 :]).clamp_min(1e-12).sqrt()
-        gain = (one + others).div_(length).sub_(torch.maximum(one, others))
+        gain = (one + other).div_(length).sub_(torch.maximum(one, other))
         gain[i] = -torch.inf
         gain[later, later - i - 1] = -torch.inf
         # Few targets find a better pair here than they have.
         k = (gain.amax(dim=1) > gains[:, -1]).nonzero().flatten()
-        best = gain[k].topk(min(n, len(later)), dim=1)
-        pairs = torch.stack([torch.full_like(best.indices, i), later[best.indices]], dim=2)
-        values = torch.cat([gains[k], best.values], dim=1)
+        best = gain[k].sort(dim=1, descending=True, stable=True)
+        others = later[best.indices[:, :n]]
+        pairs = torch.stack([torch.full_like(others, i), others], dim=2)
+        values = torch.cat([gains[k], best.values[:, :n]], dim=1)
         order = values.sort(dim=1, descending=True, stable=True).indices[:, :n]
         gains[k] = values.gather(1, order)
         both = torch.cat([parts[k], pairs], dim=1)

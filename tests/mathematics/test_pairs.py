@@ -37,7 +37,9 @@ def test_what_counts_is_what_the_sum_adds():
     """A sum that lies nearest because one part does already comes after one that both make."""
     e = torch.eye(4)
     target = e[0] + e[1]
-    vectors = torch.stack([target, target + 0.1 * e[2], target - 0.2 * e[2] + 0.1 * e[3], e[0], e[1]])
+    vectors = torch.stack(
+        [target, target + 0.1 * e[2], target - 0.2 * e[2] + 0.1 * e[3], e[0], e[1]]
+    )
     best, *others = completing_pairs(vectors, 6)[0]
     assert best[:2] == (3, 4)
     assert best.gain == pytest.approx(1 - 0.5**0.5)
