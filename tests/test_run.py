@@ -86,13 +86,52 @@ def test_neighbours_are_those_of_the_vectors(run):
     assert not np.allclose(run.vectors("3", seed=8), vectors)
 
 
+def test_vectors_of_either_similarity_begin_alike_and_end_apart(run):
+    by = {name: run.vectors("3", similarity=name) for name in ("image", "dataset")}
+    np.testing.assert_array_equal(by["image"], run.vectors("3"))
+    assert not np.allclose(by["image"], by["dataset"])
+    with run.open_embedding() as embedding:
+        assert embedding.similarities == ["image", "dataset"]
+        assert embedding.methods == ["image", "dataset", "supervised"]
+        starts = [embedding.of("3", method).trajectory[:, 0] for method in embedding.methods]
+        for start in starts[1:]:
+            np.testing.assert_array_equal(start, starts[0])
+        vectors = embedding.of("3", "dataset").vectors[0]
+        np.testing.assert_array_equal(vectors, by["dataset"])
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    near = run.neighbours("3", 2, n=6, similarity="dataset")
+    np.testing.assert_allclose(near.cosine, (unit @ unit[2])[near.unit], rtol=1e-5)
+
+
+def test_a_run_of_one_similarity_trains_and_tells_that_one(run, tmp_path):
+    """The other's numbers are what they are beside it, and ``similarity.h5`` has both."""
+    settings = SETTINGS | {"embedding": SETTINGS["embedding"].model_copy(
+        update={"similarity": ("dataset",)})}  # fmt: skip
+    one = de.dissect(network(), run.folder.parent / "tiny", ["1", "3"], tmp_path / "x", **settings)
+    np.testing.assert_array_equal(one.vectors("3"), run.vectors("3", similarity="dataset"))
+    assert set(one.scores().similarity) == {"dataset", ""}
+    assert one.header("relations")["config"]["similarity"] == "dataset"
+    assert run.header("pairs")["config"]["similarity"] == "image"
+    with one.open_similarity() as ours, run.open_similarity() as theirs:
+        assert ours.fingerprint == theirs.fingerprint
+        assert ours.similarities == ["image", "dataset"]
+    with pytest.raises(ArtefactError, match=r"no vectors by similarity 'image'; there are dataset"):
+        one.vectors("3", similarity="image")
+
+
 def test_tables_are_frames(run):
     scores = run.scores()
     ours = scores[(scores.layer == "3") & (scores.method == "ours") & (scores.seed == 3)]
-    assert ours.epoch.tolist() == [0, 1, 2, 3]
+    for similarity in ("image", "dataset"):
+        assert ours[ours.similarity == similarity].epoch.tolist() == [0, 1, 2, 3]
     limit = scores[(scores.layer == "3") & (scores.method == "limit")]
     assert limit.seed.isna().all()
-    assert set(run.controls().statistic) == {"kl_shuffled", "rank_correlation", "neighbours"}
+    assert limit.similarity.tolist() == ["image", "dataset"]
+    of_none = scores[scores.similarity == ""]
+    assert set(of_none.method) == {"random", "supervised"}
+    controls = run.controls()
+    assert set(controls.statistic) == {"kl_shuffled", "rank_correlation", "neighbours"}
+    assert len(controls) == 2 * 2 * 2 * 3  # layers, similarities, seeds, statistics
     assert {"first", "second", "target"} <= set(run.pairs().columns)
 
 
@@ -120,6 +159,7 @@ def test_a_unit_is_shown(run, tmp_path):
         (lambda r: r.images("1", 5), "1 has the units 0 to 4, not 5"),
         (lambda r: r.show("9", 0), "no layer '9'"),
         (lambda r: r.vectors("3", seed=1), "no vectors of seed 1; there are 3, 8"),
+        (lambda r: r.vectors("3", similarity="x"), "similarity 'x'; there are image, dataset"),
         (lambda r: r.images("3", 1, n=-1), "n: -1, expected a whole number of at least 1"),
         (lambda r: r.neighbours("3", 1, n=0), "n: 0, expected a whole number of at least 1"),
         (lambda r: r.show("3", 1, n=-2), "n: -2, expected a whole number of at least 1"),

@@ -102,7 +102,8 @@ def similarity_sums(
     for d, length in cosines_by_image(maps):
         add_images(image, row_softmax(d))
         scaled = length * factor
-        value = (scaled.unsqueeze(-1) * scaled.unsqueeze(-2)).mul_(d).round_()
+        # In place: a fresh matrix costs more than what is done to it.
+        value = d.mul_(scaled.unsqueeze(-1)).mul_(scaled.unsqueeze(-2)).round_()
         strongest = _square_of_largest(scaled)
         several = value.ndim == 3 and strongest * len(value) > EXACT
         for one in value if several else (value,):

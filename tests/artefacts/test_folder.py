@@ -54,8 +54,9 @@ def write_labels(path: Path, data: Broden) -> None:
 def write_embedding(path: Path, similarity: str, profiles: str, value: float = 1.0) -> None:
     trained = Trained(torch.full((1, 3, 2, 4), value), torch.tensor([[0.5, 0.25]]))
     made_from = {"similarity": similarity, "profiles": profiles}
-    with create_artefact(path, "embedding", CONFIG, made_from) as file:
-        write_trained(file, [3], {("a", "ours"): trained, ("a", "supervised"): trained})
+    config = CONFIG | {"embedding": {"similarity": ["dataset", "image"]}}
+    with create_artefact(path, "embedding", config, made_from) as file:
+        write_trained(file, [3], {("a", m): trained for m in ("image", "dataset", "supervised")})
 
 
 Make = Callable[..., Path]
@@ -89,7 +90,7 @@ def make(tmp_path: Path, write_maps: Callable[..., None]) -> Make:
         similarity = fingerprint(path["similarity"])
         write_embedding(path["embedding"], similarity, profiles, value)
         made_from = {"profiles": profiles, "embedding": fingerprint(path["embedding"])}
-        rows = [("a", "ours", 3, 0, value)]
+        rows = [("a", "image", "ours", 3, 0, value)]
         write_artefact_table(folder / "scores.csv", "scores", rows, CONFIG, made_from)
         return folder
 

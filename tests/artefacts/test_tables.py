@@ -24,10 +24,13 @@ from dissect_embed.errors import ArtefactError
 
 CONFIG = {"layers": ["a"], "embedding": {"seeds": [3, 8]}}
 MADE_FROM = {"embedding": "e1", "profiles": "p1"}
-# Layer, method, seed, epoch, KL.
+# Layer, similarity, method, seed, epoch, KL.
 ROWS = [
-    ("a", "ours", 3, 0, 0.5), ("a", "ours", 3, 1, 0.25), ("a", "ours", 8, 0, 0.75),
-    ("a", "ours", 8, 1, 0.125), ("a", "limit", "", "", 0.1), ("b", "ours", 3, 0, 9.0),
+    ("a", "image", "ours", 3, 0, 0.5), ("a", "image", "ours", 3, 1, 0.25),
+    ("a", "image", "ours", 8, 0, 0.75), ("a", "image", "ours", 8, 1, 0.125),
+    ("a", "dataset", "ours", 3, 0, 0.5), ("a", "dataset", "ours", 3, 1, 0.0625),
+    ("a", "image", "limit", "", "", 0.1), ("a", "", "random", 3, 0, 7.0),
+    ("b", "image", "ours", 3, 0, 9.0),
 ]  # fmt: skip
 AGAIN = "delete it and run 'snakemake --forcerun score'"
 CHANGED = (
@@ -73,7 +76,7 @@ def test_round_trip(path):
 
 def test_names_are_kept_whatever_they_are(tmp_path):
     names = ['say "a", it\'s b', "two\nlines", "two\r\nlines", "שלום", "a;b\tc", "", " x "]
-    rows = [(name, "ours", 0, 0, 1.0) for name in names]
+    rows = [(name, "image", "ours", 0, 0, 1.0) for name in names]
     write_artefact_table(tmp_path / "s.csv", "scores", rows, {}, {})
     assert [row["layer"] for row in read_table(tmp_path / "s.csv", "scores").rows] == names
 
@@ -168,11 +171,12 @@ def test_a_damaged_json_is_named(path, text):
         (
             [("a", 1)],
             ("layer", "kl"),
-            f":1: expected the columns layer,method,seed,epoch,kl, found 'layer,kl'; {AGAIN}",
+            f":1: expected the columns layer,similarity,method,seed,epoch,kl, found "
+            f"'layer,kl'; {AGAIN}",
         ),
-        ([ROWS[0], ROWS[1][:4]], (), f":3: 4 cells, expected 5; {AGAIN}"),
-        ([(*ROWS[0], 1)], (), f":2: 6 cells, expected 5; {AGAIN}"),
-        ([("a\nb", *ROWS[0][1:]), ()], (), f":4: 0 cells, expected 5; {AGAIN}"),
+        ([ROWS[0], ROWS[1][:5]], (), f":3: 5 cells, expected 6; {AGAIN}"),
+        ([(*ROWS[0], 1)], (), f":2: 7 cells, expected 6; {AGAIN}"),
+        ([("a\nb", *ROWS[0][1:]), ()], (), f":4: 0 cells, expected 6; {AGAIN}"),
         ([], (), f": it has no row; {AGAIN}"),
     ],
 )
@@ -222,8 +226,10 @@ def test_the_scores_of_another_run_are_refused(tmp_path):
 
 def test_a_curve_has_a_row_a_seed(path):
     rows = read_table(path, "scores").rows
-    assert score_curve(rows, "a", "ours").tolist() == [[0.5, 0.25], [0.75, 0.125]]
-    assert score_curve(rows, "a", "limit").tolist() == [[0.1]]
+    assert score_curve(rows, "a", "ours", "image").tolist() == [[0.5, 0.25], [0.75, 0.125]]
+    assert score_curve(rows, "a", "ours", "dataset").tolist() == [[0.5, 0.0625]]
+    assert score_curve(rows, "a", "limit", "image").tolist() == [[0.1]]
+    assert score_curve(rows, "a", "random").tolist() == [[7.0]]
 
 
 def test_a_plain_table(tmp_path):

@@ -42,9 +42,12 @@ def files(tmp_path_factory, make_tiny, write_maps) -> Path:
     write_profiles(folder / "profiles.h5", *sources, Dissection(quantile=0.05))
     with open_profiles(folder / "profiles.h5") as profiles:
         made_from = {"profiles": profiles.fingerprint}
-        with create_artefact(folder / "embedding.h5", "embedding", profiles.config, made_from) as f:
+        config = profiles.config | {"embedding": {"similarity": ["image", "dataset"]}}
+        with create_artefact(folder / "embedding.h5", "embedding", config, made_from) as file:
             trained = Trained(VECTORS[None, None], torch.zeros(1, 0))
-            write_trained(f, [7], {("a", "ours"): trained, ("a", "supervised"): trained})
+            other = Trained(-VECTORS[None, None] ** 2, torch.zeros(1, 0))
+            by_method = {"image": trained, "dataset": other, "supervised": trained}
+            write_trained(file, [7], {("a", k): v for k, v in by_method.items()})
     return folder
 
 
@@ -149,18 +152,22 @@ def test_vectors_for_other_tools(files, gallery, tmp_path):
     write_npz(run, tmp_path / "vectors.npz")
     write_projector(run, tmp_path / "projector", dataset=files / "tiny")
     with np.load(tmp_path / "vectors.npz") as npz:
-        np.testing.assert_array_equal(npz["a"], vectors)
+        np.testing.assert_array_equal(npz["a.image"], vectors)
+        np.testing.assert_array_equal(npz["a.dataset"], -(vectors**2))
         assert npz["a.label"].tolist() == [name for name, _ in gallery.concepts]
         assert npz["seeds"].tolist() == [7]
     folder = tmp_path / "projector"
-    np.testing.assert_allclose(np.loadtxt(folder / "a.tensors.tsv"), vectors[0], rtol=1e-5)
+    np.testing.assert_allclose(np.loadtxt(folder / "a.image.tensors.tsv"), vectors[0], rtol=1e-5)
+    other = np.loadtxt(folder / "a.dataset.tensors.tsv")
+    np.testing.assert_allclose(other, -(vectors[0] ** 2), rtol=1e-5)
     rows = (folder / "a.metadata.tsv").read_text().splitlines()
     assert rows[0] == "unit\tlabel\tscore"
     assert [row.split("\t")[0] for row in rows[1:]] == [f"a:{unit}" for unit in range(6)]
     sprite = np.asarray(Image.open(folder / "a.sprite.png"))
     assert sprite.shape == (3 * SIDE, 3 * SIDE, 3)
     assert (sprite[2 * SIDE :] == 255).all()  # six units leave the last row white
-    assert "a.sprite.png" in (folder / "projector_config.pbtxt").read_text()
+    config = (folder / "projector_config.pbtxt").read_text()
+    assert config.count("a.sprite.png") == config.count("a.metadata.tsv") == 2
 
 
 def test_a_picture_is_clear_where_its_unit_fires(gallery):

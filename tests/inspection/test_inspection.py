@@ -332,18 +332,20 @@ def test_profiles_are_inspected(run, tmp_path):
 def test_similarity_is_inspected(run):
     text = inspect(run["similarity"])
     with h5py.File(run["similarity"]) as file:
-        target = file["layers/high/target"][:]
-    assert cells(text, "high")[:3] == ["high", "5", "1"]
-    entropy = -(target * np.log(target)).sum() / 5
-    assert cells(text, "high")[5:8] == ["0.2", f"{entropy:.4f}", "1.6094"]
+        targets = {name: file[f"layers/high/{name}"][:] for name in ("image", "dataset")}
+    for name, target in targets.items():
+        row = cells(text, f"high   {name}")
+        assert row[:4] == ["high", name, "5", "1"]
+        entropy = -(target * np.log(target)).sum() / 5
+        assert row[6:9] == ["0.2", f"{entropy:.4f}", "1.6094"]
 
 
 def test_a_broken_similarity_shows(run):
     with rewritten(run["similarity"]) as file:
-        file["layers/high/target"][0, 0] += 0.5
-        file["layers/low/target"][0, 0] = np.nan
-    assert cells(inspect(run["similarity"]), "high")[2] == "off by 0.5"
-    assert cells(inspect(run["similarity"]), "low ")[2] == "off by nan"
+        file["layers/high/dataset"][0, 0] += 0.5
+        file["layers/low/image"][0, 0] = np.nan
+    assert cells(inspect(run["similarity"]), "high   dataset")[3] == "off by 0.5"
+    assert cells(inspect(run["similarity"]), "low    image")[3] == "off by nan"
 
 
 def test_an_embedding_is_inspected(run):
@@ -351,13 +353,13 @@ def test_an_embedding_is_inspected(run):
     assert "4 dimensions, 2 epochs, seeds 3, 8" in text
     assert cells(text, "seeds")[:3] == ["seeds", "2", "int64"]
     with rewritten(run["embedding"]) as file:
-        loss = file["supervised/layers/high/loss"][:].mean(axis=0)
-        norm = np.linalg.norm(file["supervised/layers/high/vectors"][:], axis=2)
-        file["layers/low/trajectory"][0, 0, 0] = np.nan
+        loss = file["layers/high/supervised/loss"][:].mean(axis=0)
+        norm = np.linalg.norm(file["layers/high/supervised/vectors"][:], axis=2)
+        file["layers/low/image/trajectory"][0, 0, 0] = np.nan
     row = cells(text, "high   supervised")
     assert row[2:5] == ["5", number(loss[0], 5), number(loss[1], 5)]
     assert row[5:] == [f"{norm.min():.3f}", f"{norm.max():.3f}", "none"]
-    assert cells(inspect(run["embedding"]), "low    ours")[-1] == "4"
+    assert cells(inspect(run["embedding"]), "low    image")[-1] == "4"
 
 
 def test_what_chance_gives_is_inspected(run):
@@ -375,7 +377,7 @@ def test_what_chance_gives_is_inspected(run):
     [
         ("labels", "concepts/category"), ("thresholds", "layers/high/threshold"),
         ("profiles", "layers/high/iou"), ("chance", "layers/low/best"),
-        ("similarity", "layers/high/target"), ("embedding", "supervised/layers/low/vectors"),
+        ("similarity", "layers/high/image"), ("embedding", "layers/low/supervised/vectors"),
     ],
 )  # fmt: skip
 def test_numbers_that_changed_since_are_not_summarised(run, kind, name):
@@ -573,7 +575,7 @@ def test_damaged_and_foreign_files_are_named(run, tmp_path):
     with pytest.raises(ArtefactError, match=r"foreign\.h5: not a file that .* has no schema"):
         inspect(tmp_path / "foreign.h5")
     with h5py.File(run["similarity"], "r+") as file:
-        del file["layers/high/target"]
+        del file["layers/high/image"]
     with pytest.raises(ArtefactError, match=r"similarity\.h5: damaged .*--forcerun similarity"):
         inspect(run["similarity"])
     with h5py.File(run["profiles"], "r+") as file:

@@ -106,6 +106,30 @@ def test_a_command_takes_the_folder_of_a_run(made, command, files):
     assert [name for name in files if not (made / name).is_file()] == []
 
 
+def test_either_similarity_is_drawn_and_named(made, tmp_path):
+    """Figures say which; by default it is the run's first."""
+    for name in ("figure2", "figure3"):
+        drawn = {}
+        for similarity, option in (("image", ()), ("dataset", ("--similarity", "dataset"))):
+            cli(name, made, *option, "-o", tmp_path / f"{similarity}.svg")
+            drawn[similarity] = (tmp_path / f"{similarity}.svg").read_text()
+            assert f"; similarity {similarity}" in drawn[similarity]
+        assert drawn["image"] != drawn["dataset"]
+        text = cli(name, made, "--similarity", "pearson", "-o", tmp_path / "x.svg", fails=True)
+        assert "no vectors by similarity 'pearson'; there are image, dataset" in text
+
+
+def test_an_atlas_shows_the_similarity_of_its_relations(made, tmp_path):
+    shutil.copytree(made, tmp_path / "run")
+    run = tmp_path / "run"
+    cli("relations", run)
+    text = cli("atlas", run, "--similarity", "dataset", fails=True)
+    assert "relations.csv: by similarity image, the atlas by dataset; run 'dissect-embed" in text
+    cli("relations", run, "--similarity", "dataset")
+    cli("atlas", run, "--similarity", "dataset", "--no-pictures")
+    assert "; similarity dataset" in (run / "atlas/index.html").read_text()
+
+
 def test_inspect_takes_the_folder_of_a_run(made):
     assert "layer1" in cli("inspect", made)
     text = cli("inspect", made, "--unit", "layer1:3")
@@ -145,6 +169,8 @@ def test_a_checkpoint_goes_with_trained_weights_alone(tiny, tmp_path):
     ("command", "option", "message"),
     [
         ("embed", "--target=minibach", "embedding.target: 'minibach', expected 'mean' or 'minib"),
+        ("embed", "--similarity=pearson", "embedding.similarity.0: 'pearson', expected 'image' or"),
+        ("embed", "--similarity=image --similarity=image", "'image' stands there twice"),
         ("embed", "--dim=0", "embedding.dim: 0, expected at least 1"),
         ("embed", "--lr=-0.1", "embedding.lr: -0.1, expected more than 0"),
         ("embed", "--momentum=2", "embedding.momentum: 2.0, expected less than 1"),

@@ -1,0 +1,45 @@
+"""Figure 4: a curve for each similarity that the run has, and what they are compared with."""
+
+import pytest
+
+from dissect_embed.figures import figure4
+from dissect_embed.figures.figure4 import CURVES, LIMITS
+
+
+class OneTable:
+    """A run of which only its scores are asked for."""
+
+    def __init__(self, similarities: list[str]) -> None:
+        ours = [(name, "ours") for name in similarities] + [("", "random"), ("", "supervised")]
+        self.rows = [
+            {"layer": layer, "similarity": name, "method": method, "seed": seed,
+             "epoch": str(epoch), "kl": str(0.1 / (1 + epoch))}
+            for layer in ("a", "mean")
+            for name, method in ours
+            for seed in ("3", "8")
+            for epoch in range(1 if method == "random" else 4)
+        ]  # fmt: skip
+        self.rows += [
+            {"layer": layer, "similarity": name, "method": "limit", "seed": "", "epoch": "",
+             "kl": "0.02"}
+            for layer in ("a", "mean")
+            for name in similarities
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("similarities", [["image", "dataset"], ["dataset"], ["image"]])
+def test_each_similarity_of_the_run_has_its_curve_and_its_limit(similarities):
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    figure4._draw_panel(ax, OneTable(similarities).rows, "a")
+    labels = [line.get_label() for line in ax.lines]
+    for name in ("image", "dataset"):
+        told = [label for label in labels if label.startswith((f"{name} ", f"limit of {name},"))]
+        assert len(told) == (2 if name in similarities else 0)
+    assert {"random vectors", "supervised bound"} <= set(labels)
+
+
+def test_lines_are_told_apart_without_their_colours():
+    lines = [str(line) for *_, line in CURVES] + [str(line) for *_, line in LIMITS]
+    assert len(set(lines)) == len(lines)
