@@ -95,7 +95,7 @@ def unit_pictures(gallery: Gallery, side: int = SIDE) -> UInt8[np.ndarray, "unit
             units = np.flatnonzero(tops == image).tolist()
             pixels = read_pixels(gallery, image)
             for unit, maps in zip(units, read_maps(gallery, [image], units)[0], strict=True):
-                share = share_of_threshold(maps, gallery.thresholds[unit])
+                share = share_of_threshold(maps, float(gallery.thresholds[unit]))
                 picture = Image.fromarray(shade(pixels, share))
                 pictures[unit] = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
             bar.update(len(units))

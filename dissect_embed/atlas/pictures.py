@@ -90,7 +90,7 @@ def draw_units(
     small = Image.fromarray(pixels).resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2)
     pictures = []
     for unit, maps in zip(units, read_maps(gallery, [image], units, (side, side))[0], strict=True):
-        threshold = gallery.thresholds[unit]
+        threshold = float(gallery.thresholds[unit])
         picture = shade(np.asarray(small), share_of_threshold(maps, threshold))
         picture[outline(maps > threshold)] = LINE
         pictures.append(picture)

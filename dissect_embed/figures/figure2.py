@@ -23,12 +23,20 @@ from dissect_embed.figures.gallery import (
     unit_title,
 )
 from dissect_embed.figures.maps import draw_map
-from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
+from dissect_embed.figures.pages import (
+    PANEL_INCHES,
+    TIGHT,
+    reproducible_style,
+    run_title,
+    save_figure,
+)
 from dissect_embed.mathematics.halves import second_half
+from dissect_embed.relations import NEAREST
 from dissect_embed.run import Run
 
 UNITS, IMAGES = 2, 3
-PANEL_INCHES = 1.5
+# A unit, its nearest, and one drawn at random.
+COLUMNS = NEAREST + 2
 
 # Those of a unit in overlap.csv, nearest first.
 Rows = Sequence[dict[str, str]]
@@ -119,42 +127,32 @@ def draw_neighbours(
         )
         for unit in units
     ]
-    n_columns = 2 + max(len(rows) for rows, _, _ in blocks)
-    n_rows = sum(len(shown) for _, _, shown in blocks)
+    heights = [len(shown) * PANEL_INCHES + 0.6 for _, _, shown in blocks]
     with reproducible_style():
-        height = n_rows * PANEL_INCHES + len(blocks) * 0.75 + 0.6
-        figure = Figure(figsize=(max(3, n_columns) * PANEL_INCHES, height), layout="constrained")
-        parts = figure.subfigures(
-            len(blocks), 1, hspace=0.02, squeeze=False,
-            height_ratios=[len(shown) * PANEL_INCHES + 0.75 for _, _, shown in blocks],
-        )[:, 0]  # fmt: skip
-        for part, (rows, unit, shown) in zip(parts, blocks, strict=True):
-            _draw_block(part, gallery, unit, rows, shown, n_columns)
+        figure = Figure(figsize=(COLUMNS * PANEL_INCHES, sum(heights) + 0.8), layout=TIGHT)
+        parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for part, (rows_of_unit, unit, shown) in zip(parts, blocks, strict=True):
+            _draw_block(part, gallery, unit, rows_of_unit, shown)
         mean = mean_overlaps(told).get((gallery.layer, similarity))
-        figure.suptitle(f"{title}\n{_claim(mean, similarity)}", fontsize=8)
+        figure.suptitle(f"{title}; similarity {similarity}\n{_claim(mean)}", fontsize=8)
         save_figure(figure, stem)
 
 
-def _claim(mean: MeanOverlap | None, similarity: str) -> str:
+def _claim(mean: MeanOverlap | None) -> str:
     claim = (
-        f"{similarity}: nearest by vectors of one half of the images, on images of the other. "
-        "Bright: how much of its own threshold a unit reaches; line: where it fires."
+        "Nearest by vectors of one half of the images, shown on images of the other half.\n"
+        "Bright: how much of its own threshold a unit reaches; line: where it fires.\n"
     )
     if mean is None:
-        return claim
+        return f"{claim}On these no two units fire."
     return (
-        f"{claim}\nOverlap (IoU) there, mean of {mean.units:,} units: nearest {mean.nearest:.3f}, "
+        f"{claim}IoU there, mean of {mean.units:,} units: nearest {mean.nearest:.3f}, "
         f"any two {mean.any:.3f}, the best choice possible {mean.best:.3f}"
     )
 
 
 def _draw_block(
-    part: SubFigure,
-    gallery: Gallery,
-    unit: int,
-    rows: Rows,
-    shown: Sequence[int | Path],
-    n_columns: int,
+    part: SubFigure, gallery: Gallery, unit: int, rows: Rows, shown: Sequence[int | Path]
 ) -> None:
     columns = [unit]
     titles = [unit_title(gallery, unit)]
@@ -169,11 +167,11 @@ def _draw_block(
         titles.append(f"{unit_title(gallery, columns[-1])}\n{numbers}")
     titles[0] += "\nand its nearest" if rows else ""
     maps = read_maps(gallery, shown, columns)
-    axes = part.subplots(len(shown), n_columns, squeeze=False)
+    axes = part.subplots(len(shown), COLUMNS, squeeze=False)
     for row_of_axes, image, of_image in zip(axes, shown, maps, strict=True):
         pixels = read_pixels(gallery, image)
         for ax, of_unit, other in zip(row_of_axes, of_image, columns, strict=False):
-            draw_map(ax, pixels, of_unit, gallery.thresholds[other])
+            draw_map(ax, pixels, of_unit, float(gallery.thresholds[other]))
         for ax in row_of_axes[len(columns) :]:
             ax.axis("off")
     for ax, of_unit_title in zip(axes[0], titles, strict=False):

@@ -19,24 +19,32 @@ from dissect_embed.figures.gallery import (
     unit_title,
 )
 from dissect_embed.figures.maps import draw_map
-from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
+from dissect_embed.figures.pages import (
+    PANEL_INCHES,
+    TIGHT,
+    reproducible_style,
+    run_title,
+    save_figure,
+)
 from dissect_embed.run import Run
 
 PAIRS, IMAGES = 2, 3
-PANEL_INCHES = 1.5
+# Two parts, their target, and two drawn at random.
+COLUMNS = 5
 
 # A row of pairs.csv.
 Row = dict[str, str]
 
 
 def choose_pairs(gallery: Gallery, pairs: Sequence[Row], n: int) -> list[Row]:
-    """Return the first pairs of which all three units fire and no unit stands in two."""
+    """Return the first pairs that add something, of which all fire and no unit stands in two."""
     fires = np.any(gallery.peak > gallery.thresholds, axis=0)
     chosen: list[Row] = []
     used: set[int] = set()
     for pair in pairs:
         units = [int(pair[name]) for name in ("first", "second", "target")]
-        if len(chosen) < n and fires[units].all() and used.isdisjoint(units):
+        adds = float(pair["gain"]) > 0
+        if len(chosen) < n and adds and fires[units].all() and used.isdisjoint(units):
             chosen.append(pair)
             used.update(units)
     return chosen
@@ -99,25 +107,21 @@ def draw_sums(
         (pair, named or choose_images(gallery, int(pair["target"]), IMAGES))
         for pair in choose_pairs(gallery, told, PAIRS)
     ]
-    n_rows = sum(len(shown) for _, shown in blocks)
+    heights = [len(shown) * PANEL_INCHES + 1 for _, shown in blocks]
     with reproducible_style():
-        height = n_rows * PANEL_INCHES + len(blocks) * 1.1 + 0.6
-        figure = Figure(figsize=(5 * PANEL_INCHES, max(1.5, height)), layout="constrained")
+        figure = Figure(figsize=(COLUMNS * PANEL_INCHES, sum(heights) + 0.8), layout=TIGHT)
         figure.suptitle(
-            f"{title}\n{similarity}: pairs whose sum adds most towards a third unit, and two units "
-            "drawn at random.\nBright: how much of its own threshold a unit reaches; "
-            "line: where it fires.",
+            f"{title}; similarity {similarity}\n"
+            "Pairs whose sum adds most towards a third unit, beside two units drawn at random.\n"
+            "Bright: how much of its own threshold a unit reaches; line: where it fires.",
             fontsize=8,
         )
-        if not blocks:
-            figure.text(0.5, 0.2, "no pair adds up to a third unit", ha="center", color="#666666")
-        else:
-            parts = figure.subfigures(
-                len(blocks), 1, hspace=0.02, squeeze=False,
-                height_ratios=[len(shown) * PANEL_INCHES + 1.1 for _, shown in blocks],
-            )[:, 0]  # fmt: skip
+        if blocks:
+            parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
             for part, (pair, shown) in zip(parts, blocks, strict=True):
                 _draw_block(part, gallery, pair, shown)
+        else:
+            figure.text(0.5, 0.1, "no pair adds up to a third unit", ha="center", color="#666666")
         save_figure(figure, stem)
 
 
@@ -150,6 +154,6 @@ def _draw_block(part: SubFigure, gallery: Gallery, pair: Row, shown: Sequence[in
     for row, image, of_image in zip(axes, shown, maps, strict=True):
         pixels = read_pixels(gallery, image)
         for ax, unit, of_unit in zip(row, units, of_image, strict=True):
-            draw_map(ax, pixels, of_unit, gallery.thresholds[unit])
+            draw_map(ax, pixels, of_unit, float(gallery.thresholds[unit]))
     for ax, unit, what in zip(axes[0], units, below, strict=True):
         ax.set_title(f"{unit_title(gallery, unit)}\n{what}", fontsize=7)

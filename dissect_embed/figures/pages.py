@@ -7,9 +7,14 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.artefacts.profiles import Profiles
+
+# Of figures of many small images: the side of one, and little room between them.
+PANEL_INCHES = 1.5
+TIGHT = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
 
 
 def run_title(profiles: Profiles) -> str:

@@ -25,6 +25,6 @@ def draw_unit(gallery: Gallery, unit: int, n: int = 5, images: Sequence[str] = (
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for ax, image, of_image in zip(axes, shown, maps, strict=True):
-        draw_map(ax, read_pixels(gallery, image), of_image, gallery.thresholds[unit])
+        draw_map(ax, read_pixels(gallery, image), of_image, float(gallery.thresholds[unit]))
     figure.suptitle(unit_title(gallery, unit).replace("\n", ", "), fontsize=9)
     return figure
