@@ -262,7 +262,8 @@ def make_claims(
 
 
 def _triples(claims: Sequence[Claim]) -> Int[np.ndarray, "triple 3"]:
-    return np.array([triple for claim in claims for triple in claim.triples]).reshape(-1, 3)
+    triples = [triple for claim in claims for triple in claim.triples]
+    return np.array(triples, dtype=np.int64).reshape(-1, 3)
 
 
 def pair_rows(
