@@ -134,15 +134,15 @@ def find_relations(
             vectors[layer, similarity] = of_run
             claims[layer, similarity] = make_claims(completing_pairs(of_run, PAIRS), start)
     thresholds = {k: torch.from_numpy(profiles[k].threshold).to(device) for k in layers}
-    together = {
-        similarity: Triples(thresholds, {k: _triples(claims[k, similarity]) for k in layers})
-        for similarity in similarities
-    }
+    together = Triples(
+        thresholds,
+        {k: np.concatenate([_triples(claims[k, s]) for s in similarities]) for k in layers},
+    )
     second = second_half(len(source))
     first_counts, second_counts = Coactivations(thresholds), Coactivations(thresholds)
     sums = SimilaritySums({layer: source[layer].magnitude for layer in layers})
-    parts = [OfSome(~second, [first_counts, sums]), OfSome(second, [second_counts])]
-    everything = Several([*parts, *together.values()])
+    halves = [OfSome(~second, [first_counts, sums]), OfSome(second, [second_counts])]
+    everything = Several([*halves, together])
     add_up(everything, source, layers, replay, device, n_threads, desc="relations")
     learned = _train_half(embedding, sums, int((~second).sum()), device, n_threads)
     found = Relations([], [], [])
@@ -162,7 +162,8 @@ def find_relations(
             best = _beside(row.best, row, overlap)
             fires = int(of_second[row.unit, row.unit])
             found.overlap.append([*begin, fires, *_cells(row, overlap), *best])
-        counts = together[similarity].totals[layer].tolist()
+        of_similarities = together.totals[layer].reshape(len(similarities), -1)
+        counts = of_similarities[similarities.index(similarity)].tolist()
         for rank, cells in enumerate(pair_rows(claims[layer, similarity], both, counts), start=1):
             labels = [concepts[int(str(unit))][0] for unit in cells[:3]]
             found.pairs.append([*begin, rank, *cells, *labels])

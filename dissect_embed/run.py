@@ -154,13 +154,10 @@ class Run(RunFolder):
         return self._frame("pairs")
 
     def overlap(self) -> "pd.DataFrame":
-        """Return how far masks of units overlap whose vectors lie near, on images not learned from.
+        """Return how far masks overlap on images not learned from, in the mean over units.
 
-        Returns
-        -------
-        Columns ``layer, similarity, units, nearest, any, best``: means of the IoU over units, of
-        each with its nearest, with any other, and with the one that overlaps it most, which is the
-        best that any choice could reach.
+        Columns ``layer, similarity, units, nearest, any, best``: the IoU of each with its nearest
+        by vector, with any other, and with the one that overlaps it most, the best choice possible.
         """
         means = mean_overlaps(self.read_table("overlap").rows)
         rows = [(*key, *mean) for key, mean in means.items()]
@@ -250,10 +247,7 @@ class Run(RunFolder):
     ) -> "Figure":
         """Return a figure of a unit's top images of different content, bright where it is active.
 
-        Parameters
-        ----------
-        images
-            Show these instead: images of the data set by their names, or any pictures' files.
+        Or of ``images``: of the data set by their names, or any pictures' files.
         """
         from dissect_embed.figures.unit import draw_unit
 

@@ -29,6 +29,7 @@ from dissect_embed.figures.pages import (
     reproducible_style,
     run_title,
     save_figure,
+    wrap_title,
 )
 from dissect_embed.mathematics.halves import second_half
 from dissect_embed.relations import NEAREST
@@ -127,26 +128,28 @@ def draw_neighbours(
         )
         for unit in units
     ]
-    heights = [len(shown) * PANEL_INCHES + 0.6 for _, _, shown in blocks]
+    heights = [len(shown) * PANEL_INCHES + 0.5 for _, _, shown in blocks]
     with reproducible_style():
         figure = Figure(figsize=(COLUMNS * PANEL_INCHES, sum(heights) + 0.8), layout=TIGHT)
         parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
         for part, (rows_of_unit, unit, shown) in zip(parts, blocks, strict=True):
             _draw_block(part, gallery, unit, rows_of_unit, shown)
         mean = mean_overlaps(told).get((gallery.layer, similarity))
-        figure.suptitle(f"{title}; similarity {similarity}\n{_claim(mean)}", fontsize=8)
+        about = wrap_title(f"{title}; similarity {similarity}")
+        figure.suptitle(f"{about}\n{_claim(mean, bool(named))}", fontsize=8)
         save_figure(figure, stem)
 
 
-def _claim(mean: MeanOverlap | None) -> str:
+def _claim(mean: MeanOverlap | None, named: bool) -> str:
+    shown = "images that were named" if named else "images of the other half"
     claim = (
-        "Nearest by vectors of one half of the images, shown on images of the other half.\n"
+        f"Nearest by vectors of one half of the images, shown on {shown}.\n"
         "Bright: how much of its own threshold a unit reaches; line: where it fires.\n"
     )
     if mean is None:
-        return f"{claim}On these no two units fire."
+        return f"{claim}On the other half no two units fire."
     return (
-        f"{claim}IoU there, mean of {mean.units:,} units: nearest {mean.nearest:.3f}, "
+        f"{claim}IoU on the other half, mean of {mean.units:,} units: nearest {mean.nearest:.3f}, "
         f"any two {mean.any:.3f}, the best choice possible {mean.best:.3f}"
     )
 

@@ -25,6 +25,7 @@ from dissect_embed.figures.pages import (
     reproducible_style,
     run_title,
     save_figure,
+    wrap_title,
 )
 from dissect_embed.run import Run
 
@@ -107,11 +108,11 @@ def draw_sums(
         (pair, named or choose_images(gallery, int(pair["target"]), IMAGES))
         for pair in choose_pairs(gallery, told, PAIRS)
     ]
-    heights = [len(shown) * PANEL_INCHES + 1 for _, shown in blocks]
+    heights = [len(shown) * PANEL_INCHES + 0.8 for _, shown in blocks]
     with reproducible_style():
         figure = Figure(figsize=(COLUMNS * PANEL_INCHES, sum(heights) + 0.8), layout=TIGHT)
         figure.suptitle(
-            f"{title}; similarity {similarity}\n"
+            f"{wrap_title(f'{title}; similarity {similarity}')}\n"
             "Pairs whose sum adds most towards a third unit, beside two units drawn at random.\n"
             "Bright: how much of its own threshold a unit reaches; line: where it fires.",
             fontsize=8,

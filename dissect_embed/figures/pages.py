@@ -1,5 +1,6 @@
 """What all figures share: the title that says what was run, and files of the same bytes."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,11 @@ def run_title(profiles: Profiles) -> str:
         f"split {data['split']}: {data['images']:,} images, {units:,} units, "
         f"{len(profiles.concepts):,} concepts"
     )
+
+
+def wrap_title(title: str) -> str:
+    """Break a title into lines that fit above five panels."""
+    return "\n".join(textwrap.wrap(title, 105))
 
 
 @contextmanager
