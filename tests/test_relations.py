@@ -158,7 +158,7 @@ def vectors_of_half(run: Path, layer: str, similarity: str) -> torch.Tensor:
         p = torch.stack([row_softmax(cosine_similarity(m.flatten(1))) for m in maps]).mean(dim=0)
     else:
         p = row_softmax(cosine_similarity(maps.movedim(1, 0).flatten(1)))
-    schedule = Schedule(epochs=4, steps_per_epoch=2, lr=1.0, milestones=(2,))
+    schedule = Schedule(epochs=4, steps_per_epoch=1, lr=2.0, milestones=(2,))
     start = initial_vectors(len(p), 4, [3])
     return train_vectors(start, lambda _: p.float(), schedule).trajectory[0, -1]
 

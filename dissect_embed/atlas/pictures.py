@@ -14,8 +14,8 @@ from dissect_embed.parallel import map_in_threads
 
 # Images of a strip, the pixels of each one's side, and the quality of JPEG: 25 kB a unit.
 IMAGES, SIDE, QUALITY = 5, 160, 80
-# The side of those on which other units are shown: two strips side by side are as long as one.
-SMALL = SIDE // 2
+# The side of those on which other units are shown: two strips, and room between them, are as long.
+SMALL = 78
 
 
 def write_strips(
@@ -60,7 +60,7 @@ def write_strips(
         for (unit, n, _), picture in zip(
             places, draw_units(gallery, image, pixels, others, SMALL), strict=True
         ):
-            offset = (n * IMAGES + chosen[unit].index(image)) * SMALL
+            offset = n * (SIDE - SMALL) * IMAGES + chosen[unit].index(image) * SMALL
             near[unit, :, offset : offset + SMALL] = picture
 
     results = map_in_threads(cut, order, n_threads=n_threads, torch_threads=1)

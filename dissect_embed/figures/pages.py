@@ -32,7 +32,7 @@ def run_title(profiles: Profiles) -> str:
 
 def wrap_title(title: str) -> str:
     """Break a title into lines that fit above five panels."""
-    return "\n".join(textwrap.wrap(title, 105))
+    return "\n".join(textwrap.wrap(title, 125))
 
 
 @contextmanager

@@ -153,10 +153,11 @@ def forward_maps(
 
 def forward_picture(
     network: Network, pixels: UInt8[np.ndarray, "y x 3"]
-) -> Float[Tensor, "1 unit y x"]:
+) -> Float[Tensor, "1 unit h w"]:
     """Return what the only layer that a network was prepared for puts out on a picture."""
     (layer,) = network.shapes
-    image = torch.from_numpy(pixels[None]).to(network.device)
+    # A copy: decoded pixels are read-only, which torch warns of.
+    image = torch.from_numpy(pixels[None].copy()).to(network.device)
     with (
         torch.inference_mode(),
         probe(network.model, [layer]) as outputs,
