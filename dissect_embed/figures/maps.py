@@ -6,6 +6,7 @@ How bright an image is somewhere is how much of its own threshold the unit reach
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 # What is left of an image's brightness where a unit is silent.
 DARKEST = 0.3
@@ -67,7 +68,9 @@ def draw_map(
     ax.imshow(shade(pixels, share_of_threshold(maps, threshold)), interpolation="none")
     fires = maps > threshold
     if fires.any() and not fires.all():
-        ax.contour(maps, levels=[threshold], colors=[[c / 255 for c in LINE]], linewidths=1)
+        line = ax.contour(maps, levels=[threshold], colors=[[c / 255 for c in LINE]], linewidths=1)
+        # A dark rim: there are yellow things.
+        line.set_path_effects([withStroke(linewidth=1.8, foreground="#333333")])
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(color="#bbbbbb", linewidth=0.5)
