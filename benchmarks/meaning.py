@@ -42,7 +42,7 @@ def print_vectors(runs: list[Run]) -> None:
                 found = overlap[(overlap.layer == layer) & (overlap.similarity == name)]
                 if len(found):
                     row = found.iloc[0]
-                    cells = [f"{row[c]:.4f}" for c in ("nearest", "any_two", "best_possible")]
+                    cells = [f"{row[c]:.4f}" for c in ("nearest", "any", "best")]
             print(f"| {run.folder.name} | {layer} | {name} | {gain[0]:+.4f} | {gain[1]:+.4f} "
                   f"| {gain[2]:.3f} | {rank[0]:.3f} | {rank[1]:.3f} | {rank[2]:.3f} "
                   f"| {' | '.join(cells)} |")  # fmt: skip

@@ -176,7 +176,7 @@ class Figure2(Section):
         (), description="Units to draw; none named: drawn by the seed."
     )
     images: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
-        (), description="Images to draw; none named: chosen by rule."
+        (), description="Images by name, or files of any pictures; none named: chosen by rule."
     )
     seed: Seed = Field(0, description="Draws units where none is named.")
 

@@ -1,8 +1,8 @@
 """Vectors for other tools: ``vectors.npz``, and a folder for TensorBoard's embedding projector.
 
 The projector (``tensorboard --logdir results/<run>/projector``, or projector.tensorflow.org) reads
-a table of vectors, one of names, and a sprite: a picture a unit, here its top image with the region
-in which it fires.
+a table of vectors, one of names, and a sprite: a picture a unit, here its top image, bright where
+the unit is active.
 """
 
 import io
@@ -18,8 +18,8 @@ from tqdm import tqdm
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.tables import write_table
-from dissect_embed.figures.gallery import Gallery, read_masks, read_pixels
-from dissect_embed.figures.masks import VEIL
+from dissect_embed.figures.gallery import Gallery, read_maps, read_pixels
+from dissect_embed.figures.maps import shade, share_of_threshold
 from dissect_embed.run import Run
 
 # Pixels of a picture's side. A sprite of 2,048 units then has 46 × 46 of them, below the 8,192
@@ -86,7 +86,7 @@ def write_projector(
 
 
 def unit_pictures(gallery: Gallery, side: int = SIDE) -> UInt8[np.ndarray, "unit side side 3"]:
-    """Return each unit's top image, all but where it fires under a veil."""
+    """Return each unit's top image, as bright as it is active, and as it was where it fires."""
     tops = gallery.peak.argmax(axis=0)
     pictures = np.empty((len(tops), side, side, 3), dtype=np.uint8)
     bar = tqdm(total=len(tops), desc=f"{gallery.layer} pictures", unit=" units", disable=None)
@@ -94,9 +94,9 @@ def unit_pictures(gallery: Gallery, side: int = SIDE) -> UInt8[np.ndarray, "unit
         for image in np.unique(tops).tolist():
             units = np.flatnonzero(tops == image).tolist()
             pixels = read_pixels(gallery, image)
-            for unit, mask in zip(units, read_masks(gallery, [image], units)[0], strict=True):
-                veiled = (pixels * (1 - VEIL) + 255 * VEIL).astype(np.uint8)
-                picture = Image.fromarray(np.where(mask[:, :, None], pixels, veiled))
+            for unit, maps in zip(units, read_maps(gallery, [image], units)[0], strict=True):
+                share = share_of_threshold(maps, float(gallery.thresholds[unit]))
+                picture = Image.fromarray(shade(pixels, share))
                 pictures[unit] = np.asarray(picture.resize((side, side), Image.Resampling.BOX))
             bar.update(len(units))
     return pictures

@@ -108,7 +108,8 @@ def dissect(
     write_units(run, folder / "units.csv")
     write_scores(run, folder / "scores.csv", folder / "controls.csv", n_threads=n_threads)
     write_relations(
-        run, folder / "relations.csv", folder / "pairs.csv", device=device, n_threads=n_threads
-    )
+        run, folder / "relations.csv", folder / "pairs.csv", folder / "overlap.csv",
+        device=device, n_threads=n_threads,
+    )  # fmt: skip
     run.check()
     return run

@@ -4,7 +4,7 @@ What notebooks, figures, the atlas and ``inspect`` read through: it knows that i
 together, and with which network and data set they were made.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dissect_embed.artefacts.folder import RunFolder
-from dissect_embed.artefacts.tables import COLUMNS, TEXTS
+from dissect_embed.artefacts.tables import COLUMNS, TEXTS, MeanOverlap, mean_overlaps
 from dissect_embed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -95,19 +95,10 @@ class Run(RunFolder):
         device: str | None = None,
     ) -> Iterator["Gallery"]:
         """Open what pictures of a layer's units are made from; by default of the last layer."""
-        from dissect_embed.device import choose_device
-        from dissect_embed.figures.gallery import open_gallery
-        from dissect_embed.networks.replay import prepare_replay
+        from dissect_embed.figures.gallery import gallery_of
 
-        images = self.dataset(dataset)
-        with (
-            self.open_activations() as source,
-            self.open_profiles() as profiles,
-            self.open_labels() as labels,
-        ):
-            network = self.network() if source.uncached else None
-            replay = prepare_replay(source, network, images, choose_device(device))
-            yield open_gallery(source, profiles, labels, images, replay, layer)
+        with gallery_of(self, layer, dataset, device) as gallery:
+            yield gallery
 
     def profiles(self, layer: str) -> Float[np.ndarray, "unit concept"]:
         """Return the profiles T of a layer: the IoU of each unit with each concept."""
@@ -160,8 +151,18 @@ class Run(RunFolder):
         return self._frame("controls")
 
     def pairs(self) -> "pd.DataFrame":
-        """Return the pairs of units whose vectors add up to a third's."""
+        """Return the pairs of units whose vectors add up to a third's, beside what chance gives."""
         return self._frame("pairs")
+
+    def overlap(self) -> "pd.DataFrame":
+        """Return how far masks overlap on images not learned from, in the mean over units.
+
+        Columns ``layer, similarity, units, nearest, any, best``: the IoU of each with its nearest
+        by vector, with any other, and with the one that overlaps it most, the best choice possible.
+        """
+        means = mean_overlaps(self.read_table("overlap").rows)
+        rows = [(*key, *mean) for key, mean in means.items()]
+        return _as_frame(rows, ("layer", "similarity", *MeanOverlap._fields))
 
     def units(self, concept: str | None = None) -> "pd.DataFrame":
         """Return the units and their best concepts; with a concept, those that overlap it.
@@ -241,14 +242,24 @@ class Run(RunFolder):
         return _as_frame(rows, ("image", "peak", "fires"))
 
     def show(
-        self, layer: str, unit: int, n: int = 5, *, dataset: Path | str | None = None
+        self,
+        layer: str,
+        unit: int,
+        n: int = 5,
+        *,
+        images: Sequence[Path | str] = (),
+        dataset: Path | str | None = None,
     ) -> "Figure":
-        """Return a figure of a unit's top images of different content, clear where it fires."""
+        """Return a figure of a unit's top images of different content, bright where it is active.
+
+        Or of ``images``: of the data set by their names, or any pictures' files.
+        """
         from dissect_embed.figures.unit import draw_unit
 
         n = self.check_number(n)
         with self.gallery(self.check_layer(layer), dataset=dataset) as gallery:
-            return draw_unit(gallery, self.check_unit(layer, unit, len(gallery.thresholds)), n)
+            unit = self.check_unit(layer, unit, len(gallery.thresholds))
+            return draw_unit(gallery, unit, n, list(map(str, images)))
 
     def _frame(self, kind: str) -> "pd.DataFrame":
         import pandas as pd

@@ -1,5 +1,8 @@
 # What is drawn: from the files of a run, which are named as inputs and found in its folder.
 
+# Images of Figure 2 that are files from elsewhere: the network runs on these.
+PICTURES = [image for image in config["figure2"]["images"] if os.path.isfile(image)]
+
 
 rule figure4:
     input:
@@ -64,6 +67,8 @@ rule relations:
         units_json=f"{RESULTS}/relations.csv.json",
         pairs=f"{RESULTS}/pairs.csv",
         pairs_json=f"{RESULTS}/pairs.csv.json",
+        overlap=f"{RESULTS}/overlap.csv",
+        overlap_json=f"{RESULTS}/overlap.csv.json",
     log:
         f"{RESULTS}/logs/relations.log",
     benchmark:
@@ -81,7 +86,8 @@ rule relations:
         version=VERSIONS["relations"],
     shell:
         "dissect-embed relations {params.run:q} --dataset {params.root:q} {params.expect:q} "
-        "--threads {threads} --output {output.units:q} --pairs {output.pairs:q} --log {log:q}"
+        "--threads {threads} --output {output.units:q} --pairs {output.pairs:q} "
+        "--overlap {output.overlap:q} --log {log:q}"
 
 
 rule figure2:
@@ -90,8 +96,10 @@ rule figure2:
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
+        overlap=f"{RESULTS}/overlap.csv",
         labels=f"{RESULTS}/labels.h5",
-        weights=WEIGHTS if AGAIN else [],
+        pictures=PICTURES,
+        weights=WEIGHTS if AGAIN or PICTURES else [],
     output:
         svg=report(
             f"{RESULTS}/figures/figure2.svg",
@@ -123,6 +131,7 @@ rule figure3:
         activations=f"{RESULTS}/activations.h5",
         profiles=f"{RESULTS}/profiles.h5",
         embedding=f"{RESULTS}/embedding.h5",
+        pairs=f"{RESULTS}/pairs.csv",
         labels=f"{RESULTS}/labels.h5",
         weights=WEIGHTS if AGAIN else [],
     output:
@@ -183,6 +192,8 @@ rule atlas:
         labels=f"{RESULTS}/labels.h5",
         chance=f"{RESULTS}/chance.h5",
         relations=f"{RESULTS}/relations.csv",
+        pairs=f"{RESULTS}/pairs.csv",
+        overlap=f"{RESULTS}/overlap.csv",
         weights=WEIGHTS if AGAIN else [],
     output:
         f"{RESULTS}/atlas/index.html",

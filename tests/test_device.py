@@ -50,7 +50,7 @@ def test_every_stage_refuses_a_device_that_is_not_there_in_a_line(tmp_path, tiny
     if device == "cpu" and torch.cuda.is_available():
         pytest.skip("there is a CUDA device, which another message tells of")
     there = "torch finds no CUDA device here" if device == "cpu" else "there is "
-    tables = tmp_path / "a.csv", tmp_path / "b.csv"
+    tables = (tmp_path / "a.csv", tmp_path / "b.csv", tmp_path / "c.csv")
     a, b, absent = tmp_path / "a.h5", tmp_path / "b.h5", {"device": "cuda:99"}
     network, data = nn.Sequential(nn.Conv2d(3, 2, 3)), load_broden(tiny)
     (tmp_path / "run").mkdir()

@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import dissect_embed as de
 from dissect_embed.artefacts.embedding import open_embedding
 from dissect_embed.embedding import write_embedding
-from dissect_embed.errors import ArtefactError, ConfigError, ModelError
+from dissect_embed.errors import ArtefactError, ConfigError, DatasetError, ModelError
 
 SETTINGS = {
     "activations": de.Activations(batch_size=2),
@@ -131,8 +132,9 @@ def test_a_run_of_one_similarity_trains_and_tells_that_one(run, tmp_path):
     one = de.dissect(network(), run.folder.parent / "tiny", ["1", "3"], tmp_path / "x", **settings)
     np.testing.assert_array_equal(one.vectors("3"), run.vectors("3", similarity="dataset"))
     assert set(one.scores().similarity) == {"dataset", ""}
-    assert one.header("relations")["config"]["similarity"] == "dataset"
-    assert run.header("pairs")["config"]["similarity"] == "image"
+    for table in ("relations", "pairs", "overlap"):
+        told = [{row["similarity"] for row in r.read_table(table).rows} for r in (one, run)]
+        assert told == [{"dataset"}, {"image", "dataset"}]
     with one.open_similarity() as ours, run.open_similarity() as theirs:
         assert ours.fingerprint == theirs.fingerprint
         assert ours.similarities == ["image", "dataset"]
@@ -194,6 +196,29 @@ def test_a_unit_is_shown(run, tmp_path):
     figure.savefig(tmp_path / "unit.png")
 
 
+def test_a_unit_is_shown_on_any_picture(run, tmp_path):
+    """A picture of the data set, under another name elsewhere, looks as it does there."""
+    file = tmp_path / "elsewhere.jpg"
+    shutil.copy(run.folder.parent / "tiny/images/4.jpg", file)
+    by_name, by_file = run.show("3", 1, images=["4.jpg", file]).axes
+    np.testing.assert_array_equal(*(ax.images[0].get_array() for ax in (by_name, by_file)))
+    # Larger, and of another shape: brought to the size of the data set's.
+    Image.new("L", (90, 50)).save(file.with_suffix(".png"))
+    figure = run.show("3", 1, images=[file.with_suffix(".png")])
+    assert figure.axes[0].images[0].get_array().shape == (32, 32, 3)
+
+
+def test_what_is_no_picture_is_one_clear_error(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("no picture")
+    with pytest.raises(DatasetError, match=r"notes\.txt: cannot be read as a picture \(.*JPEG"):
+        run.show("3", 1, images=[tmp_path / "notes.txt"])
+    with pytest.raises(ArtefactError, match=r"^9\.jpg: no image of the data set.*and no file"):
+        run.show("3", 1, images=["9.jpg"])
+    picture = run.folder.parent / "tiny/images/4.jpg"
+    with pytest.raises(ArtefactError, match="given in Python; name it again"):
+        de.open_run(run.folder).show("3", 1, images=[picture])
+
+
 @pytest.mark.parametrize(
     ("ask", "message"),
     [
@@ -233,6 +258,7 @@ def test_without_a_cache_the_given_network_is_used(run, tmp_path):
         run.folder / "relations.csv"
     ).read_bytes()
     assert len(streamed.show("3", 1, n=2).axes) == 2
+    assert len(streamed.show("3", 1, images=["0.jpg", tiny / "images/1.jpg"]).axes) == 2
 
 
 def test_a_folder_that_holds_something_is_left_alone(run):

@@ -37,8 +37,9 @@ KINDS = {
     "units": Kind(2, "units"),
     "scores": Kind(3, "score"),
     "controls": Kind(3, "score"),
-    "relations": Kind(2, "relations"),
-    "pairs": Kind(2, "relations"),
+    "relations": Kind(3, "relations"),
+    "pairs": Kind(3, "relations"),
+    "overlap": Kind(1, "relations"),
     # Others
     "dataset": Kind(1, "dataset"),
     "mini": Kind(1, "mini"),

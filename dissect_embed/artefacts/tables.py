@@ -27,12 +27,18 @@ COLUMNS = {
         "null_mean", "null_sd", "excess", "p",
     ),
     "relations": (
-        "layer", "unit", "rank", "neighbour", "cosine", "overlap", "chance",
-        "label", "score", "neighbour_label", "neighbour_score",
+        "layer", "similarity", "unit", "rank", "neighbour", "cosine", "overlap", "any", "drawn",
+        "drawn_overlap", "label", "score", "neighbour_label", "neighbour_score",
     ),
     "pairs": (
-        "layer", "rank", "first", "second", "target", "cosine",
-        "first_cosine", "second_cosine", "first_label", "second_label", "target_label",
+        "layer", "similarity", "rank", "first", "second", "target", "cosine", "first_cosine",
+        "second_cosine", "gain", "start_gain", "overlap", "overlap_gain", "drawn_first",
+        "drawn_second", "drawn_overlap", "drawn_overlap_gain", "first_label", "second_label",
+        "target_label",
+    ),
+    "overlap": (
+        "layer", "similarity", "fires", "unit", "rank", "neighbour", "cosine", "overlap", "any",
+        "drawn", "drawn_overlap", "best", "best_overlap",
     ),
 }  # fmt: skip
 # Of those, what is text and no number.
@@ -142,7 +148,7 @@ def _read_rows(path: Path, content: bytes, kind: str) -> list[dict[str, str]]:
             raise ArtefactError(msg)
         rows.append(dict(zip(header, cells, strict=True)))
     # A layer of two units has no pair, one of a single unit no neighbour.
-    if not rows and kind not in ("relations", "pairs"):
+    if not rows and kind not in ("relations", "pairs", "overlap"):
         msg = f"{path}: it has no row; {remedy(kind)}"
         raise ArtefactError(msg)
     return rows
@@ -162,6 +168,28 @@ def score_curve(
     found = [r for r in rows if (r["layer"], r["similarity"], r["method"]) == wanted]
     seeds = dict.fromkeys(r["seed"] for r in found)
     return np.array([[float(r["kl"]) for r in found if r["seed"] == s] for s in seeds])
+
+
+class MeanOverlap(NamedTuple):
+    """How far the masks of two units of a layer overlap, in the mean over units that fire."""
+
+    units: int  # that fire on the images looked at
+    nearest: float  # a unit and its nearest by vectors
+    any: float  # any two
+    best: float  # a unit and the one that overlaps it most
+
+
+def mean_overlaps(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], MeanOverlap]:
+    """Return the means of ``overlap.csv``, by layer and similarity."""
+    found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+    for row in rows:
+        if row["rank"] == "1" and int(row["fires"]) and row["best"]:
+            values = tuple(float(row[name]) for name in ("overlap", "any", "best_overlap"))
+            found.setdefault((row["layer"], row["similarity"]), []).append(values)
+    return {
+        key: MeanOverlap(len(of), *(sum(column) / len(of) for column in zip(*of, strict=True)))
+        for key, of in found.items()
+    }
 
 
 def _as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> bytes:

@@ -1,5 +1,6 @@
 """What the atlas tells of each unit, as plain values for JSON."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,15 +10,20 @@ from jaxtyping import Float
 from dissect_embed.artefacts.chance import Chance
 from dissect_embed.artefacts.embedding import LayerEmbedding
 from dissect_embed.artefacts.profiles import Profiles
+from dissect_embed.artefacts.tables import MeanOverlap
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
-from dissect_embed.mathematics.neighbours import completing_pairs
 from dissect_embed.mathematics.null import null_bound
 from dissect_embed.mathematics.vectors import profile_target
 
-# Concepts of a unit's profile, pairs that complete a unit, points of a curve that are told.
-CONCEPTS, PAIRS, POINTS = 10, 3, 26
+# Concepts of a unit's profile and points of a curve that are told.
+CONCEPTS, POINTS = 10, 26
+# What is told of a pair that adds up to a unit, beside the two units.
+OF_PAIR = ("cosine", "gain", "start_gain", "overlap", "overlap_gain", "drawn_overlap_gain")
+
+# Those of relations.csv and of pairs.csv, by one similarity.
+Rows = Sequence[Mapping[str, str]]
 
 
 def describe_layer(
@@ -25,7 +31,9 @@ def describe_layer(
     profiles: Profiles,
     embedding: LayerEmbedding,
     chance: Chance,
-    relations: list[dict[str, str]],
+    relations: Rows,
+    pairs: Rows,
+    overlap: MeanOverlap | None,
     detector_iou: float,
 ) -> dict[str, Any]:
     """Return all that is told of a layer's units in words and numbers, by the first seed's vectors.
@@ -34,8 +42,10 @@ def describe_layer(
     ----------
     embedding
         Of the layer, by the similarity that is shown.
-    relations
-        The rows of ``relations.csv``.
+    relations, pairs
+        The rows of ``relations.csv`` and ``pairs.csv``, by the same similarity.
+    overlap
+        What ``overlap.csv`` says of the layer in the mean.
     detector_iou
         The best IoU from which on a unit counts as a detector.
 
@@ -47,8 +57,13 @@ def describe_layer(
     names, categories = profiles.concepts, profiles.concept_categories
     iou, best_iou = profiles[layer].iou, profiles[layer].best.iou
     vectors = embedding.vectors[0]
-    near = _read_near(layer, relations, len(iou))
-    pairs = completing_pairs(torch.from_numpy(vectors), PAIRS)
+    near, drawn = _read_near(layer, relations, len(iou))
+    adding: list[list[list[float]]] = [[] for _ in iou]
+    for told in pairs:
+        if told["layer"] == layer:
+            units_of_it = [int(told["first"]), int(told["second"])]
+            numbers = [float(told[name]) for name in OF_PAIR]
+            adding[int(told["target"])].append([*units_of_it, *numbers])
     epochs, kl = unit_curves(iou, embedding.trajectory[0])
     places = project_vectors(vectors)
     compared = chance.compare(profiles, layer)
@@ -71,16 +86,18 @@ def describe_layer(
                 "chance": 0 if chance.no_p else round(float(bound[unit]), 4),
                 "profile": [[names[c], categories[c], round(float(row[c]), 4)] for c in top],
                 "near": near[unit],
-                "pairs": [
-                    [pair.first, pair.second, *(round(c, 3) for c in pair[3:])]
-                    for pair in pairs[unit]
-                ],
+                "drawn": drawn[unit],
+                "pairs": adding[unit],
                 "kl": [round(float(value), 5) for value in kl[unit]],
             }
         )
     return {
         "layer": layer,
         "detector": detector_iou,
+        # On images that the vectors were not learned from: units, nearest, any two, best possible.
+        "overlap": None
+        if overlap is None
+        else [overlap.units, *(round(v, 4) for v in overlap[1:])],
         "epochs": epochs,
         "kl": [round(float(value), 5) for value in kl.mean(axis=0)],
         "units": units,
@@ -109,19 +126,22 @@ def unit_curves(
 
 
 def _read_near(
-    layer: str, relations: list[dict[str, str]], n_units: int
-) -> list[list[tuple[int, float, float]]]:
-    """Return each unit's nearest: unit, cosine, overlap."""
+    layer: str, relations: Rows, n_units: int
+) -> tuple[list[list[tuple[int, float, float]]], list[tuple[int, float] | None]]:
+    """Return each unit's nearest: unit, cosine, overlap; and one drawn at random: unit, overlap."""
     near: list[list[tuple[int, float, float]]] = [[] for _ in range(n_units)]
+    drawn: list[tuple[int, float] | None] = [None] * n_units
     for row in relations:
         if row["layer"] == layer and int(row["unit"]) < n_units:
             told = int(row["neighbour"]), float(row["cosine"]), float(row["overlap"])
             near[int(row["unit"])].append(told)
-    missing = [unit for unit, told in enumerate(near) if not told]
+            if row["drawn"]:
+                drawn[int(row["unit"])] = int(row["drawn"]), float(row["drawn_overlap"])
+    missing = [unit for unit, told_of in enumerate(near) if not told_of]
     if missing and n_units > 1:
         msg = (
             f"relations.csv: nothing of unit {layer}:{missing[0]}; "
             "run 'snakemake --forcerun relations'"
         )
         raise ArtefactError(msg)
-    return near
+    return near, drawn

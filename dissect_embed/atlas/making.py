@@ -3,11 +3,11 @@
 from contextlib import ExitStack
 from pathlib import Path
 
+from dissect_embed.artefacts.tables import mean_overlaps
 from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
 from dissect_embed.atlas.writing import begin_folder, finish_folder, write_layer, write_page
 from dissect_embed.config import Dissection
-from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.pages import run_title
 from dissect_embed.run import Run
 
@@ -37,17 +37,15 @@ def write_atlas(
     Raises
     ------
     ArtefactError
-        If a file of the run is missing, ``relations.csv`` tells of another similarity, or
-        ``folder`` holds something else.
+        If a file of the run is missing, there are no vectors by this similarity, or ``folder``
+        holds something else.
     """
     name = run.similarity(similarity)
-    relations = run.read_table("relations")
-    if relations.config["similarity"] != name:
-        msg = (
-            f"{run.path('relations')}: by similarity {relations.config['similarity']}, the atlas "
-            f"by {name}; run 'dissect-embed relations {run.folder} --similarity {name}' first"
-        )
-        raise ArtefactError(msg)
+    relations, pairs, overlap = (
+        [row for row in run.read_table(kind).rows if row["similarity"] == name]
+        for kind in ("relations", "pairs", "overlap")
+    )
+    means = mean_overlaps(overlap)
     part = begin_folder(folder)
     with ExitStack() as stack:
         profiles = stack.enter_context(run.open_profiles())
@@ -63,12 +61,20 @@ def write_atlas(
                 profiles,
                 embedding.of(layer, name),
                 chance,
-                relations.rows,
+                relations,
+                pairs,
+                means.get((layer, name)),
                 settings.detector_iou,
             )
             if gallery:
                 images = part / "images" / str(number)
-                strips = write_strips(images, gallery.of_layer(profiles, layer), n_threads)
+                # Its nearest, and one drawn at random.
+                beside = [
+                    [told[0] for told in (*unit["near"][:1], unit["drawn"]) if told]
+                    for unit in content["units"]
+                ]
+                of_layer = gallery.of_layer(profiles, layer)
+                strips = write_strips(images, of_layer, beside, n_threads)
                 for unit, names in zip(content["units"], strips, strict=True):
                     unit["pictures"] = names
             write_layer(part, number, content)

@@ -62,7 +62,9 @@ def relations(
         Path | None, typer.Option("--output", "-o", help="By default RUN/relations.csv.")
     ] = None,
     pairs: Annotated[Path | None, typer.Option(help="By default pairs.csv beside OUTPUT.")] = None,
-    similarity: Similarity = None,
+    overlap: Annotated[
+        Path | None, typer.Option(help="By default overlap.csv beside OUTPUT.")
+    ] = None,
     dataset: Moved = None,
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
@@ -76,11 +78,12 @@ def relations(
     log_to(log)
     output = output or run / "relations.csv"
     pairs = pairs or output.with_name("pairs.csv")
+    overlap = overlap or output.with_name("overlap.csv")
     write_relations(
-        Run(run), output, pairs, similarity=similarity, dataset=dataset,
-        expected=read_expected(expect), device=device, n_threads=threads,
+        Run(run), output, pairs, overlap, dataset=dataset, expected=read_expected(expect),
+        device=device, n_threads=threads,
     )  # fmt: skip
-    logging.info("%s, %s: done", output, pairs)
+    logging.info("%s, %s, %s: done", output, pairs, overlap)
 
 
 def figure2(
@@ -115,6 +118,7 @@ def figure3(
     output: Svg = None,
     layer: Layer = None,
     similarity: Similarity = None,
+    image: list[str] = option(Figure2, "images", "--image"),
     dataset: Moved = None,
     device: Device = "auto",
     log: Log = None,
@@ -126,7 +130,10 @@ def figure3(
     log_to(log)
     output = output or run / "figures/figure3.svg"
     stem = output.with_suffix("")
-    draw_figure3(Run(run), stem, layer=layer, similarity=similarity, dataset=dataset, device=device)
+    draw_figure3(
+        Run(run), stem, layer=layer, similarity=similarity, images=image, dataset=dataset,
+        device=device,
+    )  # fmt: skip
     logging.info("%s: done", output.with_suffix(".svg"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from dissect_embed.datasets.broden import Broden, ImageRow, format_size
@@ -35,6 +35,24 @@ def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
         )
         raise DatasetError(msg)
     return np.asarray(pixels)
+
+
+def read_picture(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"]:
+    """Decode a picture from anywhere and bring it to a size, in pixels; what juts out is cut off.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read as a picture.
+    """
+    try:
+        with Image.open(path) as image:
+            # As cameras mean it: some store a picture lying on its side.
+            upright = ImageOps.exif_transpose(image).convert("RGB")
+            return np.asarray(ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        msg = f"{path}: cannot be read as a picture ({error}); name a JPEG, PNG or the like"
+        raise DatasetError(msg) from error
 
 
 def read_regions(dataset: Broden, row: ImageRow) -> Regions:

@@ -1,40 +1,58 @@
-"""Figure 2 of [HAN22]: units whose vectors lie near fire on the same things."""
+"""Figure 2 of [HAN22]: units whose vectors lie near are active on the same things.
 
+As a claim that could fail: the vectors come from one half of the images, and what is shown and
+measured is the other half; beside the nearest stands a unit drawn at random.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from matplotlib.figure import Figure
-from torch import Tensor
+from jaxtyping import Bool
+from matplotlib.figure import Figure, SubFigure
 
+from dissect_embed.artefacts.tables import MeanOverlap, mean_overlaps
 from dissect_embed.config import Figure2
 from dissect_embed.errors import ArtefactError
 from dissect_embed.figures.gallery import (
     Gallery,
     choose_images,
     find_images,
-    read_masks,
+    read_maps,
     read_pixels,
     unit_title,
 )
-from dissect_embed.figures.masks import draw_mask
-from dissect_embed.figures.pages import reproducible_style, run_title, save_figure
-from dissect_embed.mathematics.neighbours import nearest_units
+from dissect_embed.figures.maps import draw_map
+from dissect_embed.figures.pages import (
+    PANEL_INCHES,
+    TIGHT,
+    reproducible_style,
+    run_title,
+    save_figure,
+    wrap_title,
+)
+from dissect_embed.mathematics.halves import second_half
 from dissect_embed.relations import NEAREST
 from dissect_embed.run import Run
 
 UNITS, IMAGES = 2, 3
-PANEL_INCHES = 1.5
+# A unit, its nearest, and one drawn at random.
+COLUMNS = NEAREST + 2
+
+# Those of a unit in overlap.csv, nearest first.
+Rows = Sequence[dict[str, str]]
 
 
-def choose_units(gallery: Gallery, n: int, seed: int) -> list[int]:
+def choose_units(
+    gallery: Gallery, n: int, seed: int, among: Bool[np.ndarray, " image"]
+) -> list[int]:
     """Return units of different best concepts, in an order drawn by a seed.
 
-    Units that overlap no concept or never fire come only where there are no others.
+    Units that overlap no concept, or fire on none of the images shown, come only where there are no
+    others.
     """
     order = np.random.default_rng(seed).permutation(len(gallery.thresholds)).tolist()
-    fires = np.any(gallery.peak > gallery.thresholds, axis=0)
+    fires = np.any(gallery.peak[among] > gallery.thresholds, axis=0)
     told = [unit for unit in order if fires[unit] and gallery.concepts[unit][0]]
     first: dict[str, int] = {}
     for unit in told:
@@ -53,11 +71,11 @@ def draw_figure2(
     dataset: Path | None = None,
     device: str | None = None,
 ) -> None:
-    """Draw ``stem.svg`` and ``stem.png``, for the vectors of the first seed.
+    """Draw ``stem.svg`` and ``stem.png`` from ``overlap.csv``.
 
-    Each block has a unit and its three nearest by cosine as columns; its rows are images of
-    different content on which the unit fires (``gallery.choose_images``), whatever its neighbours
-    do.
+    Each block has a unit, its three nearest by vectors of one half of the images, and a unit drawn
+    at random as columns; its rows are images of the other half, of different content, on which the
+    unit fires (``gallery.choose_images``), whatever its neighbours do.
 
     Parameters
     ----------
@@ -71,25 +89,21 @@ def draw_figure2(
     Raises
     ------
     ArtefactError
-        If there is no such layer, similarity, unit or image.
+        If there is no such layer, similarity, unit or image, or ``overlap.csv`` is missing.
+    DatasetError
+        If a file that is named as an image is none.
     """
     with (
         run.gallery(layer, dataset=dataset, device=device) as gallery,
         run.open_profiles() as profiles,
     ):
+        rows = run.read_table("overlap").rows
         name = run.similarity(similarity)
-        vectors = torch.from_numpy(run.vectors(gallery.layer, similarity=name))
-        draw_neighbours(
-            gallery, f"{run_title(profiles)}; similarity {name}", vectors, stem, settings
-        )
+        draw_neighbours(gallery, run_title(profiles), rows, name, stem, settings)
 
 
 def draw_neighbours(
-    gallery: Gallery,
-    title: str,
-    vectors: Float[Tensor, "unit dim"],
-    stem: Path,
-    settings: Figure2,
+    gallery: Gallery, title: str, rows: Rows, similarity: str, stem: Path, settings: Figure2
 ) -> None:
     """Draw units of a gallery beside their nearest, as ``draw_figure2`` does."""
     n_units = len(gallery.thresholds)
@@ -100,33 +114,68 @@ def draw_neighbours(
                 "choose others"
             )
             raise ArtefactError(msg)
-    units = list(settings.units) or choose_units(gallery, UNITS, settings.seed)
-    near, cosines = nearest_units(vectors, NEAREST)
-    blocks = []
-    for unit in units:
-        shown = find_images(gallery.source, settings.images) or choose_images(gallery, unit, IMAGES)
-        blocks.append((unit, shown))
-    n_columns = 1 + near.shape[1]
-    n_rows = max(len(shown) for _, shown in blocks)
+    named = find_images(gallery.source, settings.images)
+    kept = second_half(len(gallery.peak))
+    # One image alone has no half.
+    kept = kept if kept.any() else ~kept
+    told = [r for r in rows if (r["layer"], r["similarity"]) == (gallery.layer, similarity)]
+    units = list(settings.units) or choose_units(gallery, UNITS, settings.seed, kept)
+    blocks = [
+        (
+            [row for row in told if int(row["unit"]) == unit],
+            unit,
+            named or choose_images(gallery, unit, IMAGES, kept),
+        )
+        for unit in units
+    ]
+    heights = [len(shown) * PANEL_INCHES + 0.5 for _, _, shown in blocks]
     with reproducible_style():
-        size = (len(blocks) * n_columns * PANEL_INCHES, n_rows * PANEL_INCHES + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
-        parts = figure.subfigures(1, len(blocks), wspace=0.03, squeeze=False)[0]
-        for part, (unit, shown) in zip(parts, blocks, strict=True):
-            columns = [unit, *near[unit].tolist()]
-            titles = [unit_title(gallery, unit)]
-            titles += [
-                f"{unit_title(gallery, other)}\ncosine {cosine:.2f}"
-                for other, cosine in zip(columns[1:], cosines[unit].tolist(), strict=True)
-            ]
-            titles[0] += "\nand its nearest"
-            masks = read_masks(gallery, shown, columns)
-            axes = part.subplots(len(shown), n_columns, squeeze=False)
-            for row, image in enumerate(shown):
-                pixels = read_pixels(gallery, image)
-                for column in range(n_columns):
-                    draw_mask(axes[row, column], pixels, masks[row, column])
-            for ax, of_unit in zip(axes[0], titles, strict=True):
-                ax.set_title(of_unit, fontsize=8)
-        figure.suptitle(f"{title}; where units fire", fontsize=9)
+        figure = Figure(figsize=(COLUMNS * PANEL_INCHES, sum(heights) + 0.8), layout=TIGHT)
+        parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for part, (rows_of_unit, unit, shown) in zip(parts, blocks, strict=True):
+            _draw_block(part, gallery, unit, rows_of_unit, shown)
+        mean = mean_overlaps(told).get((gallery.layer, similarity))
+        about = wrap_title(f"{title}; similarity {similarity}")
+        figure.suptitle(f"{about}\n{_claim(mean, bool(named))}", fontsize=8)
         save_figure(figure, stem)
+
+
+def _claim(mean: MeanOverlap | None, named: bool) -> str:
+    shown = "images that were named" if named else "images of the other half"
+    claim = (
+        f"Nearest by vectors of one half of the images, shown on {shown}.\n"
+        "Bright: how much of its own threshold a unit reaches; line: where it fires.\n"
+    )
+    if mean is None:
+        return f"{claim}On the other half no two units fire."
+    return (
+        f"{claim}IoU on the other half, mean of {mean.units:,} units: nearest {mean.nearest:.3f}, "
+        f"any two {mean.any:.3f}, the best choice possible {mean.best:.3f}"
+    )
+
+
+def _draw_block(
+    part: SubFigure, gallery: Gallery, unit: int, rows: Rows, shown: Sequence[int | Path]
+) -> None:
+    columns = [unit]
+    titles = [unit_title(gallery, unit)]
+    for row in rows:
+        columns.append(int(row["neighbour"]))
+        numbers = f"cosine {float(row['cosine']):.2f}, IoU {float(row['overlap']):.2f}"
+        titles.append(f"{unit_title(gallery, columns[-1])}\n{numbers}")
+    drawn = next((row for row in rows if row["drawn"]), None)
+    if drawn:
+        columns.append(int(drawn["drawn"]))
+        numbers = f"at random, IoU {float(drawn['drawn_overlap']):.2f}"
+        titles.append(f"{unit_title(gallery, columns[-1])}\n{numbers}")
+    titles[0] += "\nand its nearest" if rows else ""
+    maps = read_maps(gallery, shown, columns)
+    axes = part.subplots(len(shown), COLUMNS, squeeze=False)
+    for row_of_axes, image, of_image in zip(axes, shown, maps, strict=True):
+        pixels = read_pixels(gallery, image)
+        for ax, of_unit, other in zip(row_of_axes, of_image, columns, strict=False):
+            draw_map(ax, pixels, of_unit, float(gallery.thresholds[other]))
+        for ax in row_of_axes[len(columns) :]:
+            ax.axis("off")
+    for ax, of_unit_title in zip(axes[0], titles, strict=False):
+        ax.set_title(of_unit_title, fontsize=7)

@@ -1,21 +1,29 @@
-"""What figures read: images, where units fire on them, and the units' concepts."""
+"""What figures read: images, what units put out on them, and the units' concepts."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
 
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.files import check_made_from
 from dissect_embed.artefacts.labels import Labels
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.datasets.pixels import read_image
+from dissect_embed.datasets.pixels import read_image, read_picture
+from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.networks.forward import forward_maps
-from dissect_embed.networks.replay import Replay
+from dissect_embed.networks.forward import Network, forward_maps, forward_picture
+from dissect_embed.networks.replay import Replay, prepare_again, prepare_replay
+
+if TYPE_CHECKING:
+    from dissect_embed.run import Run
 
 # Images that a unit fires on most, among which those of different content are looked for.
 POOL = 60
@@ -32,10 +40,35 @@ class Gallery(NamedTuple):
     peak: Float[np.ndarray, "image unit"]
     concepts: list[tuple[str, str]]  # each unit's best, and its IoU
     replay: Replay | None
+    # Prepares the network for a layer: pictures from elsewhere run through it.
+    network: Callable[[str], Network] | None = None
 
     def of_layer(self, profiles: Profiles, layer: str) -> "Gallery":
         """Return the same for another layer."""
-        return open_gallery(self.source, profiles, self.labels, self.dataset, self.replay, layer)
+        return open_gallery(
+            self.source, profiles, self.labels, self.dataset, self.replay, layer, self.network
+        )
+
+
+@contextmanager
+def gallery_of(
+    run: "Run", layer: str | None, root: Path | str | None, device: str | None
+) -> Iterator[Gallery]:
+    """Open what pictures of a layer's units are made from, from the files of a run."""
+    dataset, where = run.dataset(root), choose_device(device)
+    with (
+        run.open_activations() as source,
+        run.open_profiles() as profiles,
+        run.open_labels() as labels,
+    ):
+        model = run.network() if source.uncached else None
+        replay = prepare_replay(source, model, dataset, where)
+
+        @functools.cache
+        def prepare(of: str) -> Network:
+            return prepare_again(source, run.network(), [of], dataset.image_size, where)
+
+        yield open_gallery(source, profiles, labels, dataset, replay, layer, prepare)
 
 
 def open_gallery(
@@ -45,6 +78,7 @@ def open_gallery(
     dataset: Broden,
     replay: Replay | None,
     layer: str | None = None,
+    network: Callable[[str], Network] | None = None,
 ) -> Gallery:
     """Return what pictures of a layer's units are made from; by default of the top layer.
 
@@ -62,35 +96,46 @@ def open_gallery(
         raise ArtefactError(msg)
     return Gallery(
         layer, dataset, source, labels, profiles[layer].threshold,
-        source[layer].peaks, profiles.best_concepts(layer), replay,
+        source[layer].peaks, profiles.best_concepts(layer), replay, network,
     )  # fmt: skip
 
 
-def find_images(source: Activations, names: Sequence[str]) -> list[int]:
-    """Return the indices of images by their names.
+def find_images(source: Activations, names: Sequence[str]) -> list[int | Path]:
+    """Return the indices of images by their names, and the paths of those from elsewhere.
 
     Raises
     ------
     ArtefactError
-        If there is no such image.
+        If there is neither such an image nor such a file.
     """
     index = {name: n for n, name in enumerate(source.images)}
-    unknown = [name for name in names if name not in index]
+    unknown = [name for name in names if name not in index and not Path(name).is_file()]
     if unknown:
-        msg = f"{source.path}: no image {unknown[0]!r}; index.csv lists them"
+        msg = (
+            f"{unknown[0]}: no image of the data set, whose index.csv lists them, and no file, as "
+            f"seen from {Path.cwd()}; name another"
+        )
         raise ArtefactError(msg)
-    return [index[name] for name in names]
+    return [index.get(name, Path(name)) for name in names]
 
 
-def choose_images(gallery: Gallery, unit: int, n: int) -> list[int]:
+def choose_images(
+    gallery: Gallery, unit: int, n: int, among: Bool[np.ndarray, " image"] | None = None
+) -> list[int]:
     """Return images of different content on which a unit fires.
 
     The first is that of its highest peak. Each further one, among the ``POOL`` images of its
     highest peaks, shares the smallest part of its concepts with those chosen; of equals the one of
     the higher peak comes first. Where the unit fires on fewer images, those of the next peaks
     follow.
+
+    Parameters
+    ----------
+    among
+        Which images to choose from, by default from all.
     """
-    order = np.argsort(-gallery.peak[:, unit], kind="stable")[:POOL]
+    order = np.argsort(-gallery.peak[:, unit], kind="stable")
+    order = order[:POOL] if among is None else order[among[order]][:POOL]
     fires = gallery.peak[order, unit] > gallery.thresholds[unit]
     pool = order[fires].tolist() or order[:1].tolist()
     held = {i: set(gallery.labels.regions(i).member_concept.tolist()) for i in pool}
@@ -106,30 +151,40 @@ def _jaccard(one: set[int], other: set[int]) -> float:
     return len(one & other) / len(one | other) if one | other else 1.0
 
 
-def read_masks(
-    gallery: Gallery, images: Sequence[int], units: Sequence[int]
-) -> Bool[np.ndarray, "image unit y x"]:
-    """Return where units fire on images, in the images' pixels."""
+def read_maps(
+    gallery: Gallery,
+    images: Sequence[int | Path],
+    units: Sequence[int],
+    size: tuple[int, int] | None = None,
+) -> Float[np.ndarray, "image unit y x"]:
+    """Return what units put out on images, enlarged to the images' pixels or to another size."""
+    maps = torch.cat([_read_maps(gallery, image) for image in images])[:, list(units)].double()
+    large = torch.nn.functional.interpolate(
+        maps, size or gallery.dataset.image_size, mode="bilinear"
+    )
+    return large.numpy()
+
+
+def _read_maps(gallery: Gallery, image: int | Path) -> Float[Tensor, "1 unit y x"]:
+    if isinstance(image, Path):
+        assert gallery.network is not None, "Run.gallery gives one"
+        return forward_picture(gallery.network(gallery.layer), read_pixels(gallery, image))
     of_layer = gallery.source[gallery.layer]
     if of_layer.maps is not None:
-        found = [gallery.source.read_maps(gallery.layer, slice(i, i + 1)) for i in images]
-        maps = torch.cat([torch.from_numpy(of_image) for of_image, _ in found])
-    else:
-        assert gallery.replay is not None, "prepare_replay gives one where maps are lacking"
-        dtypes = {gallery.layer: of_layer.dtype}
-        computed = forward_maps(
-            gallery.replay.network, gallery.dataset, images, dtypes,
-            lambda _, kept: kept[gallery.layer].maps,
-        )  # fmt: skip
-        maps = torch.cat(list(computed))
-    large = torch.nn.functional.interpolate(
-        maps[:, list(units)].double(), gallery.dataset.image_size, mode="bilinear"
-    )
-    return large.numpy() > gallery.thresholds[list(units), None, None]
+        return torch.from_numpy(gallery.source.read_maps(gallery.layer, slice(image, image + 1))[0])
+    assert gallery.replay is not None, "prepare_replay gives one where maps are lacking"
+    dtypes = {gallery.layer: of_layer.dtype}
+    computed = forward_maps(
+        gallery.replay.network, gallery.dataset, [image], dtypes,
+        lambda _, kept: kept[gallery.layer].maps,
+    )  # fmt: skip
+    return torch.cat(list(computed))
 
 
-def read_pixels(gallery: Gallery, image: int) -> UInt8[np.ndarray, "y x 3"]:
-    """Return an image of the gallery."""
+def read_pixels(gallery: Gallery, image: int | Path) -> UInt8[np.ndarray, "y x 3"]:
+    """Return an image of the gallery, or a picture from elsewhere in the size of its images."""
+    if isinstance(image, Path):
+        return read_picture(image, gallery.dataset.image_size)
     return read_image(gallery.dataset, gallery.dataset.rows[image])
 
 

@@ -1,5 +1,6 @@
 """What all figures share: the title that says what was run, and files of the same bytes."""
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,9 +8,14 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.artefacts.profiles import Profiles
+
+# Of figures of many small images: the side of one, and little room between them.
+PANEL_INCHES = 1.5
+TIGHT = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0.0, hspace=0.0)
 
 
 def run_title(profiles: Profiles) -> str:
@@ -22,6 +28,11 @@ def run_title(profiles: Profiles) -> str:
         f"split {data['split']}: {data['images']:,} images, {units:,} units, "
         f"{len(profiles.concepts):,} concepts"
     )
+
+
+def wrap_title(title: str) -> str:
+    """Break a title into lines that fit above five panels."""
+    return "\n".join(textwrap.wrap(title, 125))
 
 
 @contextmanager

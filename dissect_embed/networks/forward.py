@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden
@@ -148,6 +149,23 @@ def forward_maps(
         yield from map_in_threads(
             run, starts, n_threads=workers, torch_threads=max(1, cores // workers)
         )
+
+
+def forward_picture(
+    network: Network, pixels: UInt8[np.ndarray, "y x 3"]
+) -> Float[Tensor, "1 unit h w"]:
+    """Return what the only layer that a network was prepared for puts out on a picture."""
+    (layer,) = network.shapes
+    # A copy: decoded pixels are read-only, which torch warns of.
+    image = torch.from_numpy(pixels[None].copy()).to(network.device)
+    with (
+        torch.inference_mode(),
+        probe(network.model, [layer]) as outputs,
+        arithmetic(network.precision),
+    ):
+        network.model(normalise(image).to(PRECISIONS[network.precision]))
+    maps: Tensor = outputs[layer].float().cpu()
+    return maps
 
 
 def _to_stored(output: Tensor, layer: str, kind: torch.dtype, names: Sequence[str]) -> Maps:

@@ -51,13 +51,30 @@ def prepare_replay(
         )
         raise ArtefactError(msg)
     check_made_from(source.file, "dataset", dataset.fingerprint, str(dataset.root))
+    network = prepare_again(source, model, source.uncached, dataset.image_size, device)
+    return Replay(network, dataset)
+
+
+def prepare_again(
+    source: Activations,
+    model: nn.Module,
+    layers: Sequence[str],
+    image_size: tuple[int, int],
+    device: str,
+) -> Network:
+    """Return the network that an ``activations.h5`` was made with, ready to run as it did then.
+
+    Raises
+    ------
+    ArtefactError
+        If it has other weights.
+    """
     check_made_from(source.file, "weights", hash_weights(model), "the weights named")
     settings = source.config["activations"]
-    network = prepare_network(
-        model, source.uncached, dataset.image_size, batch_size=settings["batch_size"],
+    return prepare_network(
+        model, layers, image_size, batch_size=settings["batch_size"],
         precision=settings["precision"], device=device,
     )  # fmt: skip
-    return Replay(network, dataset)
 
 
 def add_up(

@@ -185,7 +185,7 @@ def test_a_table_that_was_written_wrong_is_named(tmp_path, rows, columns, told):
     assert refusal(path) == f"{path}{told}"
 
 
-@pytest.mark.parametrize("kind", ["relations", "pairs"])
+@pytest.mark.parametrize("kind", ["relations", "pairs", "overlap"])
 def test_small_layers_have_neither_neighbours_nor_pairs(tmp_path, kind):
     write_artefact_table(tmp_path / "t.csv", kind, [], CONFIG, MADE_FROM)
     assert read_table(tmp_path / "t.csv", kind).rows == []

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from dissect_embed.activations import write_activations
@@ -22,6 +23,7 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError
+from dissect_embed.figures.gallery import read_pixels
 from dissect_embed.labels import write_labels
 from dissect_embed.mathematics.scores import score_vectors
 from dissect_embed.mathematics.vectors import profile_target
@@ -33,6 +35,7 @@ for _package in ("altair", "vl_convert"):
     pytest.importorskip(_package, reason="the atlas is drawn with it")
 
 from dissect_embed.atlas.making import write_atlas  # noqa: E402  only now: it imports both
+from dissect_embed.atlas.pictures import SMALL, draw_units  # noqa: E402
 
 HOSTILE = ["<script>alert(1)</script>", 'say "a", it\'s b', "שלום <b>", "a & b;c", "</script>"]
 
@@ -71,7 +74,8 @@ def make_run(folder: Path, make_tiny, *, n_units: int) -> Path:
     write_similarity(path["similarity"], maps)
     settings = Embedding(dim=4, seeds=(3,), epochs=2, steps_per_epoch=1)
     write_embedding(path["embedding"], path["similarity"], path["profiles"], settings)
-    write_relations(Run(folder), folder / "relations.csv", folder / "pairs.csv")
+    tables = (folder / f"{name}.csv" for name in ("relations", "pairs", "overlap"))
+    write_relations(Run(folder), *tables)
     return folder
 
 
@@ -121,7 +125,10 @@ def test_the_same_run_gives_the_same_bytes(run, atlas, tmp_path):
     files = sorted(p.relative_to(atlas) for p in atlas.rglob("*") if p.is_file())
     assert files == sorted(p.relative_to(again) for p in again.rglob("*") if p.is_file())
     assert {str(f) for f in files if f.suffix == ".jpg"} == {
-        f"images/{layer}/{unit}.jpg" for layer, n in enumerate((1, 12, 2)) for unit in range(n)
+        f"images/{layer}/{unit}{which}.jpg"
+        for layer, n in enumerate((1, 12, 2))
+        for unit in range(n)
+        for which in ("", ".near")
     }
     for file in files:
         assert (atlas / file).read_bytes() == (again / file).read_bytes(), file
@@ -149,7 +156,10 @@ def test_relations_that_tell_of_other_units_are_refused(run, tmp_path):
         shutil.copy(run / f"{name}.h5", copy)
     table = Run(run).read_table("relations")
     rows = [[*r.values()] for r in table.rows if (r["layer"], r["unit"]) != ("many", "7")]
-    assert len(rows) == len(table.rows) - 3
+    assert len(rows) == len(table.rows) - 2 * 3
+    for name in ("pairs", "overlap"):
+        for suffix in ("", ".json"):
+            shutil.copy(run / f"{name}.csv{suffix}", copy)
     write_artefact_table(
         copy / "relations.csv", "relations", rows, table.config, table.made_from
     )  # fmt: skip
@@ -187,6 +197,53 @@ def test_units_are_set_beside_chance(run, atlas):
         bound = null[-1 - len(null) // 20, unit]
         assert told["chance"] == round(float(bound), 4)
         assert told["beyond"] == (iou[unit] > bound).sum()
+
+
+def test_units_are_told_beside_one_drawn_and_pairs_beside_random_vectors(run, atlas):
+    """As the tables of the run have it, by its first similarity."""
+    opened = Run(run)
+    rows = {
+        kind: [
+            row
+            for row in opened.read_table(kind).rows
+            if (row["layer"], row["similarity"]) == ("many", "image")
+        ]
+        for kind in ("relations", "pairs", "overlap")
+    }
+    content = told_of(atlas, 1)
+    for unit in content["units"]:
+        near = [row for row in rows["relations"] if row["unit"] == str(unit["unit"])]
+        assert [told[0] for told in unit["near"]] == [int(row["neighbour"]) for row in near]
+        drawn = near[0]["drawn"]
+        assert unit["drawn"] == ([int(drawn), float(near[0]["drawn_overlap"])] if drawn else None)
+        pairs = [row for row in rows["pairs"] if row["target"] == str(unit["unit"])]
+        assert [told[:2] for told in unit["pairs"]] == [
+            [int(row["first"]), int(row["second"])] for row in pairs
+        ]
+        assert [told[3:5] for told in unit["pairs"]] == [
+            [float(row["gain"]), float(row["start_gain"])] for row in pairs
+        ]
+    mean = opened.overlap().set_index(["layer", "similarity"]).loc[("many", "image")]
+    assert content["overlap"] == [int(mean.iloc[0]), *(round(v, 4) for v in mean.iloc[1:])]
+
+
+def test_the_nearest_and_one_drawn_are_shown_on_the_same_images(run, atlas):
+    """The picture beside has what the units' own would show there, but smaller."""
+    unit = next(u for u in told_of(atlas, 1)["units"] if u["drawn"])
+    with Run(run).gallery("many") as gallery:
+        images = [row.image for row in gallery.dataset.rows]
+        strip = np.asarray(Image.open(atlas / f"images/1/{unit['unit']}.near.jpg")).astype(int)
+        assert strip.shape == (SMALL, 800, 3)
+        for n, other in enumerate((unit["near"][0][0], unit["drawn"][0])):
+            for k, name in enumerate(unit["pictures"]):
+                image = images.index(name)
+                (expected,) = draw_units(
+                    gallery, image, read_pixels(gallery, image), [other], SMALL
+                )
+                left = n * (800 - 5 * SMALL) + k * SMALL
+                found = strip[:, left : left + SMALL]
+                # JPEG's own loss; another unit or image is off by tens.
+                assert np.abs(found - expected).mean() < 12
 
 
 @pytest.fixture(scope="module")
@@ -247,7 +304,7 @@ def test_a_click_opens_a_unit_and_its_link_opens_it_again(browse, atlas):
     title, url = page.inner_text("#unit-title"), page.url
     assert title == name
     assert url.endswith(f"#{title}")
-    for part in ("#profile svg", "#curve svg", "#near a", "#strip img"):
+    for part in ("#profile svg", "#curve svg", "#near a", "#strip img", "#beside img"):
         assert page.locator(part).first.is_visible(), part
     assert page.evaluate("document.querySelector('#strip img').naturalWidth") == 800
     page.goto(url)
@@ -299,8 +356,7 @@ def test_other_layers_are_a_link_away(browse, atlas):
 @pytest.mark.slow
 def test_a_layer_of_2048_units(browse, make_tiny, tmp_path, monkeypatch):
     # Over all pairs of so many units the search takes a minute.
-    monkeypatch.setattr("dissect_embed.relations.additive_pairs", lambda *_, **__: [])
-    monkeypatch.setattr("dissect_embed.atlas.content.completing_pairs", lambda v, _: [[]] * len(v))
+    monkeypatch.setattr("dissect_embed.relations.completing_pairs", lambda v, _: [[]] * len(v))
     folder = make_atlas(
         make_run(tmp_path, make_tiny, n_units=2048), tmp_path / "atlas", pictures=False
     )
@@ -313,4 +369,4 @@ def test_a_layer_of_2048_units(browse, make_tiny, tmp_path, monkeypatch):
     assert page.inner_text("#found") == "1 unit of 2048"
     page.press("#search", "Enter")
     page.wait_for_function("document.documentElement.dataset.ready === '#many/1234'")
-    assert "None that is not trivial." in page.inner_text("#pairs")
+    assert "fewer than three units" in page.inner_text("#pairs")

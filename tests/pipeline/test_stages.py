@@ -11,6 +11,7 @@ from unittest import mock
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from dissect_embed.cli import main
 
@@ -84,6 +85,7 @@ def made(tmp_path_factory, make_tiny) -> Path:
     cli("similarity", run / "activations.h5", "-o", run / "similarity.h5")
     three = [run / f"{name}.h5" for name in ("similarity", "profiles")]
     cli("embed", *three, "--epochs", 2, "--steps-per-epoch", 2, "-o", run / "embedding.h5")
+    cli("relations", run)
     return run
 
 
@@ -92,7 +94,7 @@ def made(tmp_path_factory, make_tiny) -> Path:
     [
         ("units", ["units.csv", "units.csv.json"]),
         ("score", ["scores.csv", "controls.csv"]),
-        ("relations", ["relations.csv", "pairs.csv"]),
+        ("relations", ["relations.csv", "pairs.csv", "overlap.csv"]),
         ("figure2", ["figures/figure2.svg", "figures/figure2.png"]),
         ("figure3", ["figures/figure3.svg"]),
         ("figure4", ["figures/figure4.svg"]),
@@ -119,15 +121,29 @@ def test_either_similarity_is_drawn_and_named(made, tmp_path):
         assert "no vectors by similarity 'pearson'; there are image, dataset" in text
 
 
-def test_an_atlas_shows_the_similarity_of_its_relations(made, tmp_path):
-    shutil.copytree(made, tmp_path / "run")
-    run = tmp_path / "run"
-    cli("relations", run)
-    text = cli("atlas", run, "--similarity", "dataset", fails=True)
-    assert "relations.csv: by similarity image, the atlas by dataset; run 'dissect-embed" in text
-    cli("relations", run, "--similarity", "dataset")
-    cli("atlas", run, "--similarity", "dataset", "--no-pictures")
-    assert "; similarity dataset" in (run / "atlas/index.html").read_text()
+def test_an_atlas_shows_either_similarity(made, tmp_path):
+    for similarity in ("image", "dataset"):
+        folder = tmp_path / similarity
+        cli("atlas", made, "--similarity", similarity, "--no-pictures", "-o", folder)
+        assert f"; similarity {similarity}" in (folder / "index.html").read_text()
+    told = [(tmp_path / name / "data/0.js").read_text() for name in ("image", "dataset")]
+    assert told[0] != told[1]
+
+
+def test_any_picture_is_drawn(made, tmp_path):
+    """A file from elsewhere, whose network is that of the run."""
+    Image.new("RGB", (300, 200), "teal").save(tmp_path / "sea.png")
+    (tmp_path / "sea.txt").write_text("teal")
+    for name in ("figure2", "figure3"):
+        cli(name, made, "--image", tmp_path / "sea.png", "-o", tmp_path / f"{name}.svg")
+        assert (tmp_path / f"{name}.png").is_file()
+        text = cli(
+            name, made, "--image", tmp_path / "sea.txt", "-o", tmp_path / "x.svg", fails=True
+        )
+        assert "sea.txt: cannot be read as a picture" in text
+        text = cli(name, made, "--image", "sea", "-o", tmp_path / "x.svg", fails=True)
+        assert "sea: no image of the data set" in text
+    assert not list(tmp_path.glob("x*"))
 
 
 def test_inspect_takes_the_folder_of_a_run(made):

@@ -76,6 +76,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json", "controls.csv",
         "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
+        "overlap.csv", "overlap.csv.json",
         "vectors.npz", "projector/projector_config.pbtxt", "projector/layer2.sprite.png",
         "figures/detectors.svg", "figures/detectors.png", "figures/detectors.csv",
         "logs/dissect.log", "logs/dissect.benchmark.tsv",

@@ -35,7 +35,8 @@ function make(tag, text = "", properties = {}) {
 
 const name = (unit) => `${settings.layers[state.layer]}/${unit}`;
 const link = (unit) => make("a", name(unit), { href: `#${encodeURI(name(unit))}` });
-const picture = (unit) => `images/${state.layer}/${unit}.jpg`;
+const picture = (unit, which = "") => `images/${state.layer}/${unit}${which}.jpg`;
+const signed = (value) => (value < 0 ? "" : "+") + value.toFixed(3);
 const concept = (unit) => unit.concept || "no concept";
 
 function chartOptions() {
@@ -171,14 +172,16 @@ async function showUnit(content, focus) {
       make("br"), `cosine ${cosine.toFixed(3)}, overlap ${overlap.toFixed(3)}`);
     return item;
   }));
-  at("pairs").replaceChildren(...unit.pairs.map(([one, two, cosine, ...alone]) => {
+  showBeside(content, unit);
+  at("pairs").replaceChildren(...unit.pairs.map(([one, two, cosine, gain, start, overlap, added, drawn]) => {
     const item = make("li");
     item.append(link(one), " ", make("bdi", concept(content.units[one])), " + ", link(two), " ",
       make("bdi", concept(content.units[two])),
-      `: cosine ${cosine.toFixed(3)}, alone ${alone.map((c) => c.toFixed(3)).join(" and ")}`);
+      `: cosine ${cosine.toFixed(3)}, ${signed(gain)} over the better (random vectors ${signed(start)}); ` +
+      `masks together: overlap ${overlap.toFixed(3)}, ${signed(added)} over the better (drawn at random ${signed(drawn)})`);
     return item;
   }));
-  if (!unit.pairs.length) at("pairs").append(make("li", "None that is not trivial."));
+  if (!unit.pairs.length) at("pairs").append(make("li", "None: the layer has fewer than three units."));
   const last = unit.kl.at(-1);
   const below = content.units.filter((u) => u.kl.at(-1) < last).length;
   at("score").textContent = `${unit.kl[0].toFixed(4)} nats with random vectors, ${last.toFixed(4)} at the end; ` +
@@ -190,6 +193,28 @@ async function showUnit(content, focus) {
     { concept: label, category, iou, colour: settings.colours[category] })), { chance: unit.chance }, 19 * unit.profile.length);
   await draw("curve", [["this unit", unit.kl], ["mean of the layer", content.kl]].flatMap(
     ([who, kl]) => kl.map((value, i) => ({ who, epoch: content.epochs[i], kl: value }))), {});
+}
+
+// On the same images as the unit's own: is the nearest nearer than any?
+function showBeside(content, unit) {
+  const [nearest, drawn] = [unit.near[0], unit.drawn];
+  at("beside").hidden = !unit.pictures || !nearest;
+  if (!at("beside").hidden) {
+    const image = at("beside").querySelector("img");
+    const caption = at("beside").querySelector("figcaption");
+    image.src = picture(unit.unit, ".near");
+    image.alt = `On the same images ${name(nearest[0])}` + (drawn ? ` and ${name(drawn[0])}` : "");
+    caption.replaceChildren("On the same images, left: the nearest, ", link(nearest[0]));
+    if (drawn) {
+      caption.append("; right: one drawn at random, ", link(drawn[0]), ` (overlap ${drawn[1].toFixed(3)})`);
+    }
+    caption.append(".");
+  }
+  const mean = content.overlap;
+  at("overlap").textContent = mean
+    ? `With vectors of one half of the images, on the other half, mean of ${mean[0]} units: overlap with the ` +
+      `nearest ${mean[1].toFixed(3)}, of any two ${mean[2].toFixed(3)}, with the best choice possible ${mean[3].toFixed(3)}.`
+    : "";
 }
 
 // The address: #layer, or #layer/unit.
