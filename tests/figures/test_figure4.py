@@ -3,7 +3,7 @@
 import pytest
 
 from dissect_embed.figures import figure4
-from dissect_embed.figures.figure4 import CURVES, LIMITS
+from dissect_embed.figures.figure4 import COLOUR, CURVES, MARK
 
 
 class OneTable:
@@ -20,10 +20,18 @@ class OneTable:
             for epoch in range(1 if method == "random" else 4)
         ]  # fmt: skip
         self.rows += [
-            {"layer": layer, "similarity": name, "method": "limit", "seed": "", "epoch": "",
-             "kl": "0.02"}
+            {"layer": layer, "similarity": name, "method": method, "seed": "", "epoch": "",
+             "kl": kl}
             for layer in ("a", "mean")
             for name in similarities
+            for method, kl in (
+                ("limit", "0.02"), ("shuffled_low", "0.05"), ("shuffled_high", "0.06")
+            )
+        ]  # fmt: skip
+        self.rows += [
+            {"layer": layer, "similarity": "", "method": "uniform", "seed": "", "epoch": "",
+             "kl": "0.03"}
+            for layer in ("a", "mean")
         ]  # fmt: skip
 
 
@@ -37,9 +45,12 @@ def test_each_similarity_of_the_run_has_its_curve_and_its_limit(similarities):
     for name in ("image", "dataset"):
         told = [label for label in labels if label.startswith((f"{name} ", f"limit of {name},"))]
         assert len(told) == (2 if name in similarities else 0)
-    assert {"random vectors", "supervised bound"} <= set(labels)
+        bands = [band.get_label() for band in ax.collections]
+        assert (f"{name}, units shuffled" in bands) == (name in similarities)
+    assert {"random vectors", "supervised bound", "uniform"} <= set(labels)
 
 
 def test_lines_are_told_apart_without_their_colours():
-    lines = [str(line) for *_, line in CURVES] + [str(line) for *_, line in LIMITS]
+    lines = [str(line) for *_, line in CURVES]
     assert len(set(lines)) == len(lines)
+    assert len(set(MARK.values())) == len(MARK) == len(COLOUR)

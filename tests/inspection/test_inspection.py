@@ -21,7 +21,7 @@ from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.kinds import KINDS
 from dissect_embed.artefacts.naming import match_concepts, parse_unit
 from dissect_embed.artefacts.profiles import open_profiles
-from dissect_embed.artefacts.similarity import write_target
+from dissect_embed.artefacts.similarity import write_targets
 from dissect_embed.chance import write_chance
 from dissect_embed.cli import main
 from dissect_embed.config import Activations, Embedding
@@ -139,7 +139,7 @@ def write_own_activations(path, maps=None, peak=None):
 def write_own_similarity(path, **targets):
     with create_artefact(path, "similarity", {"layers": list(targets)}, {}) as file:
         for layer, target in targets.items():
-            write_target(file, layer, np.array(target), 1, shard=False)
+            write_targets(file, layer, {"image": np.array(target)}, 1)
     return path
 
 
@@ -181,11 +181,11 @@ def test_similarity_says_how_flat_it_is(tmp_path):
     )  # fmt: skip
     text = inspect(path)
     assert cells(text, "flat  ")[1:] == [
-        "4", "1", "0.25", "0.25", "0.25", "1.3863", "1.3863", "100.00 %",
+        "image", "4", "1", "0.25", "0.25", "0.25", "1.3863", "1.3863", "100.00 %",
     ]  # fmt: skip
     entropy = -(0.9 * np.log(0.9) + 0.1 * np.log(0.1) + 0.4 * np.log(0.4) + 0.7 * np.log(0.7)) / 2
-    assert cells(text, "steep  ")[2:7] == ["off by 0.1", "0.1", "0.4", "0.5", f"{entropy:.4f}"]
-    assert cells(text, "one  ")[2:5] == ["1", "-", "-"]
+    assert cells(text, "steep  ")[3:8] == ["off by 0.1", "0.1", "0.4", "0.5", f"{entropy:.4f}"]
+    assert cells(text, "one  ")[3:6] == ["1", "-", "-"]
 
 
 def test_numbers_are_short():
