@@ -27,6 +27,7 @@ from dissect_embed.settings import (
     Seed,
     Seeds,
     Text,
+    all_none_or_layers,
     describe_settings,
     json_schema,
     not_the_quantile,
@@ -35,15 +36,8 @@ from dissect_embed.settings import (
     unique,
 )
 
-
-def _read_cache(value: Any) -> Any:
-    if value in ("all", "none") or (isinstance(value, list | tuple) and value):
-        return unique(tuple(value)) if isinstance(value, list | tuple) else value
-    msg = "expected 'all', 'none' or a list of layers"
-    raise ValueError(msg)
-
-
 Colours = Annotated[tuple[float, ...], AfterValidator(three_or_none)]
+Cache = Annotated[Literal["all", "none"] | tuple[Text, ...], BeforeValidator(all_none_or_layers)]
 Network = Annotated[str, AfterValidator(check_network)]
 Method = Annotated[
     str, AfterValidator(one_of(METHODS)), Field(json_schema_extra={"enum": list(METHODS)})
@@ -103,9 +97,7 @@ class Activations(Section):
     precision: Literal["float32", "tf32", "bfloat16"] = Field(
         "float32", description="What the network computes in; tf32 on CUDA devices only."
     )
-    cache: Annotated[Literal["all", "none"] | tuple[Text, ...], BeforeValidator(_read_cache)] = (
-        Field("all", description="'all', 'none', or the layers whose maps are stored.")
-    )
+    cache: Cache = Field("all", description="'all', 'none', or the layers whose maps are stored.")
 
     def cached(self, layers: Sequence[str]) -> list[str]:
         """Return those of the probed layers whose maps are stored.
@@ -154,9 +146,8 @@ class Embedding(Section):
         tuple[Literal["image", "dataset"], ...], Field(min_length=1), AfterValidator(unique)
     ] = Field(
         ("image", "dataset"),
-        description="What vectors are learned from. 'image': the mean over images of how alike "
-        "units fire, as published. 'dataset': how alike they fire over all images. Figures and "
-        "atlas show the first.",
+        description="How alike units fire, which vectors are learned from. 'image': on each image, "
+        "as published. 'dataset': over all images. Figures and atlas show the first.",
     )
     dim: int = Field(16, ge=1, description="Dimensions of a vector.")
     target: Literal["mean", "minibatch"] = Field(

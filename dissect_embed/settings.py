@@ -34,6 +34,14 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def all_none_or_layers(value: Any) -> Any:
+    """Return ``all``, ``none`` or the names of some layers, none of which stands there twice."""
+    if value in ("all", "none") or (isinstance(value, list | tuple) and value):
+        return unique(tuple(value)) if isinstance(value, list | tuple) else value
+    msg = "expected 'all', 'none' or a list of layers"
+    raise ValueError(msg)
+
+
 def three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
     """Return numbers for red, green and blue, or none."""
     if len(values) not in (0, 3):

@@ -122,7 +122,7 @@ rule prior:
         ],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seed=config["embedding"]["seeds"][0],
-        version=VERSIONS["prior"],
+        version=[VERSIONS["prior"], VERSIONS["similarity"]],
     shell:
         "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.own:q} "
         "{params.settings} {params.milestones} --seed {params.seed} --threads {threads} "

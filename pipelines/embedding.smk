@@ -47,7 +47,9 @@ rule embed:
             for key, value in config["embedding"].items()
             if key not in ("similarity", "milestones", "seeds")
         ],
-        similarity=[f"--similarity={name}" for name in config["embedding"]["similarity"]],
+        similarity=[
+            f"--similarity={name}" for name in config["embedding"]["similarity"]
+        ],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seeds=[f"--seed={seed}" for seed in config["embedding"]["seeds"]],
         replay=f"--activations={RESULTS}/activations.h5" if REPLAYED else "",

@@ -70,8 +70,11 @@ def test_options_of_commands_have_the_defaults_of_the_settings():
             if name in section.model_fields and name not in ("cache", "layers", "weights", "name"):
                 option = parameter.default
                 assert isinstance(option, typer.models.OptionInfo), f"{function.__name__} {name}"
-                assert option.default == section.model_fields[name].default
-                assert option.help == section.model_fields[name].description
+                default = section.model_fields[name].default
+                several = isinstance(default, tuple)
+                assert option.default == (list(default) if several else default)
+                more = " Repeat for more." if several else ""
+                assert option.help == f"{section.model_fields[name].description}{more}"
                 seen += 1
     assert seen > 12
 

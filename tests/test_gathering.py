@@ -129,6 +129,9 @@ def test_maps_that_are_not_stored_give_the_same_numbers(tmp_path, plain, dataset
         assert stored == cached
     for name in ("profiles", "similarity", "chance"):
         assert content(run / f"{name}.h5") == content(plain / f"{name}.h5")
+    # The gathered activations hold the sums as well.
+    write_similarity(run / "again.h5", run / "activations.h5")
+    assert content(run / "again.h5") == content(plain / "similarity.h5")
 
 
 def test_float32_in_shards_and_streamed(tmp_path, dataset):

@@ -26,8 +26,12 @@ from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ModelError
 from dissect_embed.labels import write_labels
-from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.scores import score_vectors
+from dissect_embed.mathematics.similarities import (
+    SIMILARITIES,
+    guess_magnitude,
+    similarity_sums,
+)
 from dissect_embed.mathematics.thresholds import (
     TopCounts,
     allowed_above,
@@ -132,7 +136,8 @@ def relate(run, device, activations=None, model=None, dataset=None) -> Relations
         open_embedding(run / "embedding.h5") as embedding,
     ):
         replay = prepare_replay(source, model, dataset, device)
-        return find_relations(source, profiles, embedding, replay, device)
+        vectors = {layer: embedding[layer].vectors[0] for layer in source.layers}
+        return find_relations(source, profiles, vectors, replay, device)
 
 
 def deviations(path, other) -> dict[str, float]:
@@ -250,7 +255,7 @@ def test_counts_are_those_of_the_cpu(tmp_path, data, on_cpu, write_maps, device,
 def test_similarities_are_those_of_the_cpu_but_for_rounding(tmp_path, on_cpu, device):
     write_similarity(tmp_path / "a.h5", on_cpu / "activations.h5", device=device)
     found, expected = content(tmp_path / "a.h5"), content(on_cpu / "similarity.h5")
-    for name in (f"layers/{layer}/target" for layer in LAYERS):
+    for name in (f"layers/{layer}/{kind}" for layer in LAYERS for kind in SIMILARITIES):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=0)
 
 
@@ -260,8 +265,16 @@ def test_similarities_of_parts_add_up_exactly(on_cpu, device, source):
         if name.endswith("activations"):
             maps = torch.from_numpy(values).to(device)
             with arithmetic("float32"):
-                first, second = similarity_sum(maps[:3]), similarity_sum(maps[3:])
-                assert torch.equal(second + first, similarity_sum(maps)), name
+                magnitude = torch.from_numpy(guess_magnitude(maps))
+                first, second = (similarity_sums(m, magnitude) for m in (maps[:3], maps[3:]))
+                total, whole = second + first, similarity_sums(maps, magnitude)
+                assert torch.equal(total.image, whole.image), name
+                assert torch.equal(total.products, whole.products), name
+                # Also where single images exceed what float64 holds exactly.
+                small = magnitude * 1e-6
+                first, second = (similarity_sums(m, small) for m in (maps[:3], maps[3:]))
+                whole = similarity_sums(maps, small)
+                assert torch.equal((second + first).products, whole.products), name
 
 
 @pytest.mark.parametrize(("cached", "dtype"), [([], "float16"), (["layer1"], "float32")])
@@ -290,7 +303,7 @@ def test_vectors_are_trained_as_on_the_cpu(tmp_path, on_cpu, device, target):
     profiles, ours, theirs = map(content, (on_cpu / "profiles.h5", paths[0], paths[2]))
     for layer in LAYERS:
         t = profile_target(profiles[f"layers/{layer}/iou"])
-        for group in (f"layers/{layer}", f"supervised/layers/{layer}"):
+        for group in (f"layers/{layer}/{m}" for m in (*SIMILARITIES, "supervised")):
             vectors = [values[f"{group}/trajectory"] for values in (ours, theirs)]
             np.testing.assert_array_equal(*(v[:, 0] for v in vectors))
             # A rate 2 % off moves them by 1e-2 within these thirty steps, rounding by 1e-5.

@@ -11,6 +11,8 @@ from PIL import Image
 from torch import nn
 
 import dissect_embed as de
+from dissect_embed.artefacts.embedding import open_embedding
+from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, ConfigError, DatasetError, ModelError
 
 SETTINGS = {
@@ -102,6 +104,23 @@ def test_vectors_of_either_similarity_begin_alike_and_end_apart(run):
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     near = run.neighbours("3", 2, n=6, similarity="dataset")
     np.testing.assert_allclose(near.cosine, (unit @ unit[2])[near.unit], rtol=1e-5)
+
+
+def test_minibatches_are_those_of_the_published_similarity_alone(run, tmp_path, monkeypatch):
+    """As published there are batches; the other's vectors are trained at its mean, as always."""
+    monkeypatch.setattr("dissect_embed.embedding.BATCH", 4)
+    embedding = SETTINGS["embedding"].model_copy(update={"target": "minibatch"})
+    path = tmp_path / "embedding.h5"
+    files = run.path("similarity"), run.path("profiles")
+    write_embedding(path, *files, embedding, activations_path=run.path("activations"))
+    with open_embedding(path) as batches, run.open_embedding() as mean:
+        for method, alike in (("image", False), ("dataset", True), ("supervised", True)):
+            both = (file.of("3", method).vectors for file in (batches, mean))
+            assert np.array_equal(*both) is alike
+    alone = embedding.model_copy(update={"similarity": ("dataset",)})
+    write_embedding(path, *files, alone)  # without the activations
+    with pytest.raises(ArtefactError, match=r"minibatch replays the activations: name activat"):
+        write_embedding(path, *files, embedding)
 
 
 def test_a_run_of_one_similarity_trains_and_tells_that_one(run, tmp_path):

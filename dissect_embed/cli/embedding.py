@@ -40,11 +40,11 @@ def similarity(
 
 
 def embed(
-    similarity: Path,
+    targets: Annotated[Path, typer.Argument(metavar="SIMILARITY")],
     profiles: Path,
     output: Out,
     activations: Annotated[Path | None, typer.Option(help="For --target minibatch.")] = None,
-    by: list[str] = option(Embedding, "similarity", "--similarity"),
+    similarity: list[str] = option(Embedding, "similarity", "--similarity"),
     dim: int = setting(Embedding, "dim"),
     target: str = setting(Embedding, "target"),
     epochs: int = setting(Embedding, "epochs"),
@@ -64,11 +64,12 @@ def embed(
 
     log_to(log)
     settings = Embedding(
-        similarity=by, dim=dim, target=target, epochs=epochs, steps_per_epoch=steps_per_epoch,
-        lr=lr, momentum=momentum, weight_decay=weight_decay, milestones=milestone, seeds=seed,
+        similarity=similarity, dim=dim, target=target, epochs=epochs,
+        steps_per_epoch=steps_per_epoch, lr=lr, momentum=momentum, weight_decay=weight_decay,
+        milestones=milestone, seeds=seed,
     )  # fmt: skip
     write_embedding(
-        output, similarity, profiles, settings, activations_path=activations,
+        output, targets, profiles, settings, activations_path=activations,
         expected=read_expected(expect), device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s: done", output)

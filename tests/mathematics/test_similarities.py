@@ -83,9 +83,13 @@ def test_an_image_counts_by_its_strength_and_not_as_in_the_mean_over_images():
 
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("single", [False, True])
-def test_sums_are_the_same_bits_in_any_order_and_batches(signed, single):
+@pytest.mark.parametrize("guess", [1, 2**14, 2**-8])
+def test_sums_are_the_same_bits_in_any_order_and_batches(signed, single, guess):
+    """Too high a guess: what is added ends below the last bit. Too low: above float64's 53."""
     maps = torch.from_numpy(make_maps(3, signed=signed, single=single))
-    magnitude = torch.from_numpy(guess_magnitude(maps[:3]))
+    maps[7] *= 1000
+    maps[7].clamp_(-65504, 65504)
+    magnitude = guess * torch.from_numpy(guess_magnitude(maps[:3]))
     whole = similarity_sums(maps, magnitude)
     assert torch.equal(whole.image, similarity_sum(maps))
     order = torch.randperm(23, generator=torch.Generator().manual_seed(0))

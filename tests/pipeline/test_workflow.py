@@ -56,7 +56,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, make_tiny) -> Path:
         (folder / name).symlink_to(ROOT / name)
     printed = snakemake(folder, "--cores", "2")
     assert printed.endswith("exit 0"), printed
-    assert re.search(r"layer2 +0\.\d+ +0\.\d+ +0\.\d+ +0\.\d+", printed)
+    for similarity in ("image", "dataset"):
+        assert re.search(rf"layer2 +{similarity}( +0\.\d+){{4}}", printed)
     return folder
 
 
@@ -95,6 +96,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ('model={"weights": "trained"}',), {"train", "activations", *AFTER_ACTIVATIONS}),
         ((), ('embedding={"seeds": [0, 1, 2, 3]}',), AFTER_EMBED),
         ((), ('embedding={"lr": 0.05}',), AFTER_EMBED),
+        ((), ('embedding={"similarity": ["dataset", "image"]}',), AFTER_EMBED),
         ((), ("dissection={quantile: 0.01}",), AFTER_DISSECT),
         ((), ("dissection={detector_iou: 0.1}",), {"detectors", "atlas", "report"}),
         ((), ("chance={seed: 1}",), {"chance", "units", "detectors", "atlas", "report"}),
