@@ -169,7 +169,7 @@ def test_names_with_hyphens_and_sources(folder):
         ("{methods: [plain, hint]}", "distillation.methods.1: 'hint': expected one of plain, kd"),
         (
             "{pairs: [{teacher: resnet32, student: resnet21}]}",
-            "distillation.pairs.student: 'resnet21': expected one of resnet20",
+            "distillation.pairs.0.student: 'resnet21': expected one of resnet20",
         ),
         ("{schedule: {epoch: 3}}", "distillation.schedule.epoch: no such setting"),
         ("{controls: [flat]}", "distillation.controls.0: 'flat': expected one of beta0, uniform"),
