@@ -57,6 +57,7 @@ def print_units(runs: list[Run], least_iou: float) -> None:
         with run.open_profiles() as profiles, run.open_chance() as chance:
             for layer in profiles.layers:
                 counts = find_detectors(profiles, chance, layer, least_iou).counts()
+                counts += [0] * (5 - len(counts))
                 compared = chance.compare(profiles, layer)
                 alive = ~pd.isna(compared.p)
                 score = profiles[layer].best.iou[alive].mean()

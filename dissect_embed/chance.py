@@ -78,6 +78,9 @@ def write_chance(
         check_expected(source.file, expected or {})
         check_made_from(source.file, "dataset", labels.dataset, str(labels_path))
         check_made_from(profiles.file, "labels", labels.fingerprint, str(labels_path))
+        if "shard" in profiles.config:
+            msg = f"{profiles_path}: of a shard; name the profiles of all shards, gathered"
+            raise ArtefactError(msg)
         if not source.shard:
             origin = source.fingerprint
             check_made_from(profiles.file, "activations", origin, str(activations_path))
@@ -91,7 +94,8 @@ def write_chance(
         replay = prepare_replay(source, model, dataset, device)
         totals: dict[str, list[np.ndarray]] = {layer: [] for layer in source.layers}
         with create_artefact(path, "chance", config, made_from) as file:
-            write_strata(file, stratum, settings.draws)
+            labelled = bool(labels.presence.any())
+            write_strata(file, stratum, settings.draws, labelled=labelled)
             n_units = sum(map(len, thresholds.values()))
             at_once = _draws_at_once(n_units, len(labels.names))
             for begin in range(0, settings.draws, at_once):

@@ -13,6 +13,7 @@ import numpy as np
 from dissect_embed.artefacts.activations import Activations, open_activations
 from dissect_embed.artefacts.chance import Chance, add_counts, write_draws, write_strata
 from dissect_embed.artefacts.files import (
+    check_made_from,
     create_artefact,
     open_artefact,
     read_config,
@@ -81,8 +82,12 @@ def gather(
             _check_origin(files, whole)
             made_from["activations"] = whole.fingerprint
             profiles = stack.enter_context(open_profiles(profiles_path)) if profiles_path else None
-            if profiles:
-                made_from["profiles"] = profiles.fingerprint
+            if profiles and profiles_path:
+                for file in files:
+                    check_made_from(file, "profiles", profiles.fingerprint, str(profiles_path))
+            if kind == "chance" and not profiles:
+                msg = f"{path}: name the profiles of all shards as well (--profiles)"
+                raise ArtefactError(msg)
 
             def write(file: h5py.File) -> None:
                 _add_up(file, files, kind, profiles)
@@ -173,11 +178,10 @@ def _add_up(
         }
         write_profile_file(file, concepts, thresholds, counts)
     else:
-        if profiles is None:
-            msg = f"{file.filename}: name the profiles of all shards as well (--profiles)"
-            raise ArtefactError(msg)
+        assert profiles is not None, "gather asks for it"
         draws = [Chance(part) for part in parts]
-        write_strata(file, draws[0].stratum, draws[0].n_draws)
+        labelled = bool(parts[0].attrs["labelled"])
+        write_strata(file, draws[0].stratum, draws[0].n_draws, labelled=labelled)
         concepts = profiles.concept_table
         for first in draws[0].blocks(draws[0].layers[0]):
             drawn = {

@@ -19,6 +19,7 @@ from dissect_embed.activations import write_activations
 from dissect_embed.artefacts.activations import open_activations
 from dissect_embed.artefacts.embedding import open_embedding
 from dissect_embed.artefacts.profiles import open_profiles
+from dissect_embed.chance import write_chance
 from dissect_embed.config import Activations, Dissection, Embedding
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.device import arithmetic
@@ -136,8 +137,7 @@ def relate(run, device, activations=None, model=None, dataset=None) -> Relations
         open_embedding(run / "embedding.h5") as embedding,
     ):
         replay = prepare_replay(source, model, dataset, device)
-        vectors = {layer: embedding[layer].vectors[0] for layer in source.layers}
-        return find_relations(source, profiles, vectors, replay, device)
+        return find_relations(source, profiles, embedding, replay, device)
 
 
 def deviations(path, other) -> dict[str, float]:
@@ -250,6 +250,10 @@ def test_counts_are_those_of_the_cpu(tmp_path, data, on_cpu, write_maps, device,
         path = tmp_path / f"{n_threads}.h5"
         dissect(path, on_cpu, device, activations, n_threads=n_threads)
         assert differences(path, expected) == {}
+    sources = activations, on_cpu / "labels.h5", expected
+    write_chance(tmp_path / "chance-cpu.h5", *sources, device="cpu")
+    write_chance(tmp_path / "chance.h5", *sources, device=device, n_threads=4)
+    assert differences(tmp_path / "chance.h5", tmp_path / "chance-cpu.h5") == {}
 
 
 def test_similarities_are_those_of_the_cpu_but_for_rounding(tmp_path, on_cpu, device):

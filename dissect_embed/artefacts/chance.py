@@ -4,7 +4,7 @@
 null. ``iou (20, C, D)`` has the profiles T' of the first twenty draws, float32; ``expected (C, D)``
 the pixels that each unit's mask shares with each concept on average, over all draws that could be;
 ``pixels (C,)`` those of its masks, 0 for a unit that never fires. ``/stratum (N,)`` says whose
-labels an image's masks were laid on: those of others of its stratum (its own, if it is alone).
+labels are dealt out among one another: those of images of one number.
 
 The file of a shard has the counts instead (``mathematics.null.Drawn``), block by block of draws:
 ``/layers/<layer>/draws/<first>/…``.
@@ -22,8 +22,10 @@ from jaxtyping import Float, Int
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import read_array
 from dissect_embed.artefacts.files import open_artefact
+from dissect_embed.artefacts.kinds import remedy
 from dissect_embed.artefacts.layered import LayeredFile
 from dissect_embed.artefacts.profiles import ConceptTable, Profiles
+from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.null import (
     FRACTIONS,
     MAX_ALONE,
@@ -31,7 +33,6 @@ from dissect_embed.mathematics.null import (
     Drawn,
     compare_units,
     count_alone,
-    count_possible,
     untested,
 )
 
@@ -53,11 +54,15 @@ class Chance(LayeredFile):
     def __init__(self, file: h5py.File) -> None:
         """Read an open file of the schema ``chance``."""
         super().__init__(file)
+        lacking = [name for name in ("draws", "labelled") if name not in file.attrs]
+        if lacking:
+            msg = f"{self.path}: damaged (no attribute {lacking[0]!r}); {remedy('chance')}"
+            raise ArtefactError(msg)
         self.n_draws = int(file.attrs["draws"])
 
     @cached_property
     def stratum(self) -> Int[np.ndarray, " image"]:
-        """Which images were laid on whose labels: those of one number."""
+        """Which images' labels were dealt out among one another: those of one number."""
         return read_array(self.file["stratum"])
 
     @property
@@ -75,13 +80,7 @@ class Chance(LayeredFile):
                 f"has, more than one in {1 / MAX_ALONE:.0f}: there are no labels of other images "
                 "to lay masks on"
             )
-        possible = count_possible(self.stratum, self.n_draws)
-        if possible < self.n_draws:
-            return (
-                f"with {n_images:,} images there are {possible:,} ways to lay masks on labels of "
-                f"others of the same size and categories, fewer than the {self.n_draws} draws"
-            )
-        return ""
+        return "" if self.file.attrs["labelled"] else "no image of the data set has a label"
 
     def best(self, layer: str) -> Float[np.ndarray, "draw unit"]:
         """Return the best IoU of each unit in each draw."""
@@ -131,10 +130,12 @@ def open_chance(path: Path) -> Iterator[Chance]:
         yield Chance(file)
 
 
-def write_strata(file: h5py.File, stratum: Int[np.ndarray, " image"], n_draws: int) -> None:
-    """Write whose labels an image's masks are laid on, and how often."""
+def write_strata(
+    file: h5py.File, stratum: Int[np.ndarray, " image"], n_draws: int, *, labelled: bool = True
+) -> None:
+    """Write among which images labels are dealt out, how often, and whether there are any."""
     label_axes(file.create_dataset("stratum", data=stratum), ("image",))
-    file.attrs["draws"] = n_draws
+    file.attrs["draws"], file.attrs["labelled"] = n_draws, labelled
 
 
 def write_counts(file: h5py.File, first: int, counts: Mapping[str, Drawn]) -> None:

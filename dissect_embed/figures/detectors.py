@@ -57,14 +57,19 @@ class Layer(NamedTuple):
     reaches: Bool[np.ndarray, " unit"]  # the bound of IoU
     above: Bool[np.ndarray, " unit"]  # chance
     score: Float[np.ndarray, " unit"]  # each unit's best IoU
-    null: Float[np.ndarray, "draw unit"]
+    null: Float[np.ndarray, "draw unit"] | None  # None where there is no test against chance
 
     def counts(self, category: str | None = None) -> list[int]:
-        """Return units and concepts by IoU, the same beyond chance, and units by both."""
+        """Return units and concepts by IoU; where tested, the same beyond chance, units by both."""
         bars = [b for b in self.bars if category in (None, b.category)]
-        return [
+        by_iou = [
             sum(b.iou_alone + b.both for b in bars),
             sum(b.iou_alone + b.both > 0 for b in bars),
+        ]
+        if self.null is None:
+            return by_iou
+        return [
+            *by_iou,
             sum(b.chance_alone + b.both for b in bars),
             sum(b.chance_alone + b.both > 0 for b in bars),
             sum(b.both for b in bars),
@@ -83,7 +88,8 @@ def find_detectors(profiles: Profiles, chance: Chance, layer: str, least_iou: fl
         for c in set().union(*found)
     ]
     bars.sort(key=lambda b: (categories.index(b.category), -b.units, b.concept))
-    return Layer(bars, reaches, above, best.iou, chance.best(layer))
+    null = None if chance.no_p else chance.best(layer)
+    return Layer(bars, reaches, above, best.iou, null)
 
 
 def draw_detectors(run: RunFolder, stem: Path, settings: Dissection = Dissection()) -> None:
@@ -93,7 +99,8 @@ def draw_detectors(run: RunFolder, stem: Path, settings: Dissection = Dissection
 
     Columns of the table: ``layer, category`` (of a unit's best concept), ``detectors`` (units whose
     best IoU reaches the bound), ``unique`` (concepts), the same with q at most 0.05,
-    ``above_chance`` and ``unique_above_chance``, and the units that are ``both``.
+    ``above_chance`` and ``unique_above_chance``, and the units that are ``both``; these three are
+    empty where there is no test against chance (``Chance.no_p``).
     """
     bound = settings.detector_iou
     with run.open_profiles() as profiles, run.open_chance() as chance:
@@ -104,7 +111,7 @@ def draw_detectors(run: RunFolder, stem: Path, settings: Dissection = Dissection
         title = f"{run_title(profiles)}; beyond chance: q ≤ {LEVEL:g} over {chance.n_draws} draws"
         title += f"\nno test against chance: {no_p}" if no_p else ""
     rows = [
-        [name, category, *layer.counts(category)]
+        [name, category, *layer.counts(category), *([""] * 3 if layer.null is None else [])]
         for name, layer in layers.items()
         for category in categories
     ]
@@ -117,14 +124,13 @@ def draw_detectors(run: RunFolder, stem: Path, settings: Dissection = Dissection
         ratios = {"width_ratios": [bars_inches, CHANCE_INCHES]}
         axes = figure.subplots(len(layers), 2, squeeze=False, gridspec_kw=ratios)
         for (left, right), (name, layer) in zip(axes, layers.items(), strict=True):
-            units, concepts, above, above_concepts, both = layer.counts()
-            left.set_title(
-                f"{name}, of {len(layer.score):,} units: {units:,} with IoU ≥ {bound:g}, of "
-                f"{concepts:,} concepts; {above:,} beyond chance, of {above_concepts:,}; "
-                f"{both:,} both",
-                loc="left",
-                fontsize=9,
-            )
+            units, concepts, *tested = layer.counts()
+            text = f"{name}, of {len(layer.score):,} units: {units:,} with IoU ≥ {bound:g}, of "
+            text += f"{concepts:,} concepts"
+            if tested:
+                above, above_concepts, both = tested
+                text += f"; {above:,} beyond chance, of {above_concepts:,}; {both:,} both"
+            left.set_title(text, loc="left", fontsize=9)
             _draw_bars(left, layer.bars, colour, max(widest, 24))
             _draw_chance(right, layer, bound)
         axes[-1, 1].set_xlabel("best IoU of a unit")
@@ -147,10 +153,11 @@ def draw_detectors(run: RunFolder, stem: Path, settings: Dissection = Dissection
 def _draw_chance(ax: Axes, layer: Layer, bound: float) -> None:
     """Draw the share of units whose best IoU exceeds each value, and that by chance."""
     ax.ecdf(layer.score, complementary=True, color="#0b5394", label="units")
-    null = layer.null.ravel()
-    ax.ecdf(null, complementary=True, color="#999999", linestyle="--", label="by chance")
+    null = np.zeros(0) if layer.null is None else layer.null.ravel()
+    if len(null):
+        ax.ecdf(null, complementary=True, color="#999999", linestyle="--", label="by chance")
     ax.axvline(bound, color="black", linewidth=0.8)
-    right = max(float(layer.score.max()), float(null.max()), bound) * 1.05
+    right = max(float(layer.score.max()), float(null.max(initial=0)), bound) * 1.05
     ax.set(xlim=(0, right), ylim=(0, 1.02), ylabel="share above")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(frameon=False, fontsize=7, loc="upper right")

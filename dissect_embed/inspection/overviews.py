@@ -155,10 +155,15 @@ def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[P
     chance = Chance(file)
     rows = []
     for layer in chance.layers:
+        if chance.config.get("shard"):
+            continue
         best = chance.best(layer)
         bound = f"{float(null_bound(best).mean()):.4f}"
         n_dead = int((chance.pixels(layer) == 0).sum())
         rows.append((layer, f"{best.shape[1]:,}", n_dead, f"{float(best.mean()):.4f}", bound))
+    if chance.config.get("shard"):
+        yield heading(f"Counts of {chance.n_draws} draws, to be gathered with those of all shards")
+        return
     yield heading(
         f"Best IoU of units whose masks lie on labels of other images, {chance.n_draws} draws"
     )

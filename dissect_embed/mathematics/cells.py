@@ -2,11 +2,11 @@
 
 How many pixels a mask and a label have in common is counted as if, within each cell of the grid,
 they lay independently of one another: (pixels of the mask) times (share of the cell that the label
-covers). Of a mask laid on another image's labels that is the expectation; what lies finer than a
-cell is chance itself. Label maps that are no larger than the grid are counted exactly.
+covers). A cell has at most 4 × 4 pixels, and label maps of up to 28 pixels a side are counted pixel
+by pixel. What is finer than a cell has no say in how far draws are apart.
 
-Shares are whole sixteenths, so that sums are whole numbers: the same in any order, in parts, and on
-any device.
+Shares of cells of up to 4 × 4 pixels are whole parts of 144. So nothing is rounded and sums are whole
+numbers: the same in any order, in parts, and on any device.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ from dissect_embed.mathematics.masks import firing_pixels
 from dissect_embed.mathematics.null import PARTS
 from dissect_embed.mathematics.regions import Regions
 
-# Cells along a side: of Broden's label maps of 112 pixels each is 4 × 4 pixels.
-SIDE = 28
+# Up to so many cells along a side; of larger label maps each has as many pixels as it may have.
+SIDE, LARGEST = 28, 4
 # Cells of maps counted together: bounds memory at some 64 MB.
 MAX_CELLS = 8_000_000
 
@@ -32,7 +32,7 @@ class Cover(NamedTuple):
     """Which concepts cover an image's label map, and how much of each cell."""
 
     concept: Int[Tensor, " found"]
-    share: UInt8[Tensor, "cell found"]  # in sixteenths
+    share: UInt8[Tensor, "cell found"]  # in PARTS
 
 
 class FiringCells(NamedTuple):
@@ -52,10 +52,8 @@ def cell_of_pixels(size: tuple[int, int]) -> Int[np.ndarray, " pixel"]:
     >>> cell_of_pixels((2, 56)).reshape(2, 56)[:, [0, 1, 2, 55]].tolist()
     [[0, 0, 1, 27], [28, 28, 29, 55]]
     """
-    height, width = (min(n, SIDE) for n in size)
-    row = np.arange(size[0]) * height // size[0]
-    column = np.arange(size[1]) * width // size[1]
-    return (row[:, None] * width + column).ravel()
+    row, column = (np.arange(n) // min(LARGEST, -(-n // SIDE)) for n in size)
+    return np.asarray((row[:, None] * (column[-1] + 1) + column).ravel())
 
 
 def cover_of(labels: Regions) -> Cover:
@@ -69,8 +67,7 @@ def cover_of(labels: Regions) -> Cover:
     holds = np.zeros((labels.n_regions, len(concept)))
     holds[labels.member_region, column.ravel()] = 1
     pixels = np.bincount(cell)[:, None]
-    # Half a part is rounded up.
-    share = (2 * PARTS * (by_region @ holds) + pixels) // (2 * pixels)
+    share = PARTS * (by_region @ holds) / pixels
     return Cover(
         torch.from_numpy(concept.astype(np.int64)), torch.from_numpy(share.astype(np.uint8))
     )

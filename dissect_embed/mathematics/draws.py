@@ -2,8 +2,8 @@
 
 On a coarse grid (``cells``), with the units of an image that fire there: of a hundred draws one
 image costs a few sparse products. The expectation over all draws needs none of them: a mask meets
-each other image of its stratum equally often, so the sum of their labels, divided by their number,
-is what it meets on average. Draws whose mean lies elsewhere were not drawn so.
+each image of its stratum equally often, so the sum of their labels, divided by their number, is
+what it meets on average. Draws whose mean lies elsewhere were not drawn so.
 """
 
 import threading
@@ -30,7 +30,7 @@ class Stratum(NamedTuple):
 
     n_images: int
     concept: Int[Tensor, " found"]
-    share: Float[Tensor, "cell found"]  # sixteenths of cells
+    share: Float[Tensor, "cell found"]  # PARTS of cells
 
 
 def add_strata(
@@ -139,13 +139,8 @@ class Draws(Running):
             share = torch.cat([c.share for c in covers], dim=1).to(self._device).to(dtype)
             both = _lay(firing, share)
             self._add_to(self._intersection[index], firing.unit, column, both, self._locks[index])
-        stratum, own = self._strata[self._stratum[image]], self._covers[image]
-        both = _lay(firing, stratum.share)
-        if stratum.n_images > 1:
-            at = torch.searchsorted(stratum.concept, own.concept)
-            both[:, at] -= _lay(firing, own.share.to(self._device).double())
-            both /= stratum.n_images - 1
-        both = both.mul_(FRACTIONS / PARTS).round_()
+        stratum = self._strata[self._stratum[image]]
+        both = _lay(firing, stratum.share).mul_(FRACTIONS).div_(PARTS * stratum.n_images).round_()
         self._add_to(self._expected, firing.unit, stratum.concept, both, self._lock)
 
     def _add_to(

@@ -21,7 +21,7 @@ from dissect_embed.artefacts.similarity import write_targets
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.datasets.broden import Broden, Concept, ImageRow
 from dissect_embed.errors import ArtefactError
-from dissect_embed.mathematics.null import Drawn
+from dissect_embed.mathematics.null import PARTS, Drawn
 from dissect_embed.mathematics.vectors import Trained
 
 CONFIG = {"layers": ["a"], "model": {"name": "m", "weights": "random"}}
@@ -83,7 +83,7 @@ def make(tmp_path: Path, write_maps: Callable[..., None]) -> Make:
         made_from = {"activations": origin["activations"], "profiles": profiles}
         with create_artefact(path["chance"], "chance", CONFIG, made_from) as file:
             write_strata(file, np.zeros(2, dtype=int), 1)
-            both = 16 * counts.intersection
+            both = PARTS * counts.intersection
             draw = Drawn(both[:, None], counts.activation[:, None], both, np.ones(2, dtype=int))
             write_draws(file, CONCEPTS, 0, {"a": draw})
         source = {"activations": origin["activations"]}

@@ -19,7 +19,7 @@ from dissect_embed.artefacts.profiles import (
 )
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.iou import find_best
-from dissect_embed.mathematics.null import FRACTIONS, Drawn
+from dissect_embed.mathematics.null import FRACTIONS, PARTS, Drawn
 
 CONFIG = {"layers": ["b", "a"], "dissection": {"quantile": 0.005}}
 CONCEPTS = ConceptTable(
@@ -105,7 +105,7 @@ def test_iou_follows_from_the_counts_and_only_they_count(path, tmp_path):
 
 def drawn():
     """Two draws for two units of one layer, and for the first of them in another."""
-    both = 16 * np.array([[[10, 5, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 2]]])  # (unit, draw, concept)
+    both = PARTS * np.array([[[10, 5, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 2]]])
     fired = np.array([[[60, 50], [60, 50]], [[0, 9], [0, 9]]])
     expected, pixels = FRACTIONS * np.array([[5, 2, 0], [0, 0, 1]]), np.array([60, 0])
     one = (counts[:1] for counts in (both, fired, expected, pixels))

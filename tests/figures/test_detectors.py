@@ -47,7 +47,7 @@ def write_run(
     with create_artefact(folder / "chance.h5", "chance", config, made_from) as file:
         # What every unit reaches by chance: 0 to 0.25, in the middle 0.125.
         null = np.linspace(0, 0.25, 100)[:, None] + np.zeros(len(iou))
-        write_strata(file, np.zeros(3 if alone else 9, dtype=int), len(null))
+        write_strata(file, np.arange(3) if alone else np.zeros(9, dtype=int), len(null))
         file["layers/a/best"] = null
         file["layers/a/pixels"] = (np.array(iou).max(axis=1) > 0).astype(int)
     return RunFolder(folder)
@@ -153,5 +153,6 @@ def test_more_concepts_than_a_page_holds_are_counted(tmp_path):
 def test_where_there_is_no_test_against_chance_it_says_why(tmp_path):
     draw_detectors(write_run(tmp_path, IOU, alone=True), tmp_path / "x")
     svg = (tmp_path / "x.svg").read_text()
-    assert "no test against chance: with 3 images there are 2 ways" in svg
-    assert "0 beyond chance" in svg
+    assert "no test against chance: 3 of 3 images have a label map of a size that no other" in svg
+    assert "beyond chance, of" not in svg
+    assert [row[4:] for row in read_rows(tmp_path / "x.csv")] == [["", "", ""]] * 3

@@ -315,7 +315,8 @@ def test_activations_are_inspected(run, tiny):
     names = [line.split()[0] for line in stored if line]
     assert names[0] == "images"
     at = names.index("layers/low/")  # without its units, which count from 0
-    assert names[at + 1 : at + 5] == ["activations", "digest", "peak", "layers/low/top/"]
+    assert names[at + 1 : at + 5] == ["activations", "digest", "magnitude", "peak"]
+    assert names[at + 5] == "layers/low/top/"
 
 
 def test_profiles_are_inspected(run, tmp_path):

@@ -139,7 +139,7 @@ def count_batch(maps, thresholds, labels, n_concepts, shape):
     both = torch.zeros((n_concepts, maps.shape[1]), dtype=torch.int64, device=maps.device)
     fired = torch.zeros((maps.shape[1], n_categories), dtype=torch.int64, device=maps.device)
     for firing in firing_pixels(maps, maps.amax(dim=(2, 3)).float(), thresholds, shape):
-        (overlap,), pixels = count_overlaps(firing, [labels], maps.shape[1])
+        overlap, pixels = count_overlaps(firing, labels, maps.shape[1])
         add_overlaps(both, *overlap)
         add_fired(fired, pixels, labels)
     return both, fired
