@@ -5,8 +5,8 @@ they lay independently of one another: (pixels of the mask) times (share of the 
 covers). A cell has at most 4 × 4 pixels, and label maps of up to 28 pixels a side are counted pixel
 by pixel. What is finer than a cell has no say in how far draws are apart.
 
-Shares of cells of up to 4 × 4 pixels are whole parts of 144. So nothing is rounded and sums are whole
-numbers: the same in any order, in parts, and on any device.
+Shares of cells of up to 4 × 4 pixels are whole parts of 144. So nothing is rounded and sums are
+whole numbers: the same in any order, in parts, and on any device.
 """
 
 from collections.abc import Iterator, Sequence
