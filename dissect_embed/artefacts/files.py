@@ -42,6 +42,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     On an error the temporary file is removed, and what stood at ``path`` stays.
     """
+    if path.is_dir():
+        msg = f"{path}: is a folder; name a file in it"
+        raise ArtefactError(msg)
     part = _part_path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -616,3 +616,13 @@ def test_axes_have_names_and_scales(tmp_path):
         assert peak.dims[1]["unit"][:].tolist() == [0, 1, 2]
         assert file["other"].dims[0].label == "unit"
         assert len(file["other"].dims[0]) == 0
+
+
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    (tmp_path / "there").mkdir()
+    with (
+        pytest.raises(ArtefactError, match=r"there: is a folder; name a file in it"),
+        create_artefact(tmp_path / "there", "profiles", {}, {}),
+    ):
+        pass
+    assert [p.name for p in tmp_path.iterdir()] == ["there"]
