@@ -6,7 +6,7 @@ from pathlib import Path
 from dissect_embed.artefacts.tables import mean_overlaps
 from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
-from dissect_embed.atlas.writing import begin_folder, finish_folder, write_layer, write_page
+from dissect_embed.atlas.writing import fill_folder, write_layer, write_page
 from dissect_embed.config import Dissection
 from dissect_embed.figures.pages import run_title
 from dissect_embed.run import Run
@@ -46,8 +46,7 @@ def write_atlas(
         for kind in ("relations", "pairs", "overlap")
     )
     means = mean_overlaps(overlap)
-    part = begin_folder(folder)
-    with ExitStack() as stack:
+    with fill_folder(folder) as part, ExitStack() as stack:
         profiles = stack.enter_context(run.open_profiles())
         embedding = stack.enter_context(run.open_embedding())
         chance = stack.enter_context(run.open_chance())
@@ -83,4 +82,4 @@ def write_atlas(
             part, f"{run_title(profiles)}; similarity {name}", written, profiles.categories,
             pictures=pictures, n_images=profiles.config["dataset"]["images"],
         )  # fmt: skip
-    return finish_folder(part, folder)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ STATIC = ("page/atlas.js", "page/atlas.css")
 VENDOR = ("dataTables.min.js", "dataTables.dataTables.min.css", "LICENSE-datatables.txt")
 
 
-def begin_folder(folder: Path) -> Path:
-    """Return an empty folder beside ``folder``, to be filled and then given its name.
+@contextmanager
+def fill_folder(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder beside ``folder``; filled without an error, it takes its place.
 
     Raises
     ------
@@ -33,7 +35,14 @@ def begin_folder(folder: Path) -> Path:
     if part.exists():
         shutil.rmtree(part)
     part.mkdir(parents=True)
-    return part
+    try:
+        yield part
+    except BaseException:
+        shutil.rmtree(part)
+        raise
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.rename(folder)
 
 
 def write_layer(part: Path, number: int, content: Mapping[str, Any]) -> None:
@@ -82,14 +91,6 @@ def write_page(
         n_images=n_images,
     )  # fmt: skip
     (part / "index.html").write_text(page, "utf-8")
-
-
-def finish_folder(part: Path, folder: Path) -> int:
-    """Give a filled folder its name, in place of what had it, and return its size in bytes."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.rename(folder)
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def as_script(value: Any) -> str:
