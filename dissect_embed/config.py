@@ -12,7 +12,6 @@ Loads neither torch nor h5py.
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -251,6 +250,9 @@ class Distillation(Section):
     seeds: Seeds = Field((0,), description="Of the students.")
     held_out: int = Field(0, ge=0, description="Training images kept apart to choose settings on.")
     schedule: Schedule = Field(Schedule(), description="How long.")
+    similarity: Literal["image", "dataset"] = Field(
+        "image", description="What the teacher's vectors are learned from; image as published."
+    )
     beta: float = Field(0.5, ge=0, description="SKD's weight.")
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="Of the networks; losses and weights are float32."
@@ -270,11 +272,6 @@ class Config(Section):
     embedding: Embedding = Field(Embedding(), description="How vectors are learned.")
     figure2: Figure2 = Field(Figure2(), description="What Figure 2 shows.")
     distillation: Distillation = Field(Distillation(), description="Table 1.")
-
-
-def is_path(weights: str) -> bool:
-    """Say whether ``model.weights`` is the path of a file."""
-    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
 
 
 def read_config(values: Mapping[str, Any]) -> dict[str, Any]:

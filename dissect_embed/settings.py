@@ -5,6 +5,7 @@ Also the JSON schema of all settings, for editors, and their page for readers.
 
 import difflib
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -32,6 +33,11 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
         msg = f"{doubled[0]!r} stands there twice; name each once"
         raise ValueError(msg)
     return values
+
+
+def is_path(weights: str) -> bool:
+    """Say whether ``model.weights`` is the path of a file."""
+    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
 
 
 def all_none_or_layers(value: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import Any
 import xxhash
 
 from dissect_embed.artefacts.kinds import KINDS
-from dissect_embed.config import is_path, read_config
+from dissect_embed.config import read_config
 from dissect_embed.datasets.folders import walk_files
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.results.names import (
@@ -36,6 +36,7 @@ from dissect_embed.distillation.results.plan import (
     row_options,
 )
 from dissect_embed.errors import ConfigError
+from dissect_embed.settings import is_path
 
 VERSIONS = {name: kind.version for name, kind in KINDS.items()}
 

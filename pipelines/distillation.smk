@@ -125,11 +125,12 @@ rule prior:
         ],
         milestones=[f"--milestone={m}" for m in config["embedding"]["milestones"]],
         seed=config["embedding"]["seeds"][0],
+        by=config["distillation"]["similarity"],
         held_out=config["distillation"]["held_out"],
         version=[VERSIONS["prior"], VERSIONS["similarity"]],
     shell:
         "dissect-embed prior {input.classes:q} --teacher {input.teacher:q} {params.own:q} "
-        "{params.settings} {params.milestones} --seed {params.seed} "
+        "{params.settings} {params.milestones} --seed {params.seed} --by {params.by} "
         "--held-out {params.held_out} --threads {threads} "
         "--similarity {output.similarity:q} --output {output.prior:q} --log {log:q}"
 

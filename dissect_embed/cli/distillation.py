@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from dissect_embed.cli.options import Device, Log, Out, Threads, log_to, option, setting
-from dissect_embed.config import Classes, Embedding
+from dissect_embed.config import Classes, Distillation, Embedding
 from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
 
 Data = Annotated[Path, typer.Argument(help="classes.h5.")]
@@ -103,6 +103,7 @@ def prior(
         list[str] | None,
         typer.Option(help="A module for each stage of a student; by default f1, f2, …"),
     ] = None,
+    by: str = setting(Distillation, "similarity"),
     similarity: P = None,
     mean: Mean = None,
     std: Std = None,
@@ -139,9 +140,9 @@ def prior(
     made = make_prior(
         data, output, teacher_path=teacher, teacher_network=teacher_network, model=model,
         weights=weights, layers=layer or (),
-        mean=mean or (), std=std or (), similarity_path=similarity, held_out=held_out,
-        device=choose_device(device), n_threads=threads, dim=dim, seed=seed,
-        schedule=schedule_of(settings),
+        mean=mean or (), std=std or (), similarity=Distillation(similarity=by).similarity,
+        similarity_path=similarity, held_out=held_out, device=choose_device(device),
+        n_threads=threads, dim=dim, seed=seed, schedule=schedule_of(settings),
     )  # fmt: skip
     n_units = sum(len(vectors) for vectors in made.vectors.values())
     logging.info(

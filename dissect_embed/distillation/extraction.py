@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from tqdm import tqdm
@@ -23,11 +22,14 @@ from dissect_embed.datasets.classes import ClassImages
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.distillation.training.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
-from dissect_embed.mathematics.cosines import similarity_sum
+from dissect_embed.mathematics.similarities import Sums, guess_magnitude, similarity_sums
 from dissect_embed.mathematics.vectors import Schedule
 from dissect_embed.networks.hooks import layer_shapes, probe
 from dissect_embed.networks.models import hash_weights
 from dissect_embed.parallel import available_cores, map_in_threads
+
+# Images from which the strength of units is guessed, to add up their products exactly.
+SAMPLE = 32
 
 BATCH = 64
 
@@ -45,6 +47,7 @@ def write_prior(
     dim: int = 16,
     schedule: Schedule | None = None,
     seed: int = 0,
+    similarity: str = "image",
     similarity_path: Path | None = None,
     device: str | None = None,
     n_threads: int | None = None,
@@ -69,6 +72,9 @@ def write_prior(
         Of eq. 1; by default [HAN22]'s, with as many steps an epoch as there are batches of 64.
     seed
         Of the vectors' start.
+    similarity
+        What the vectors are learned from, ``image`` (as published) or ``dataset``
+        (``mathematics.similarities``).
 
     Raises
     ------
@@ -87,28 +93,29 @@ def write_prior(
         "normalisation": {"mean": list(mean), "std": list(std)},
     }
     made_from = {"classes": data.fingerprint, "weights": hash_weights(network)}
-    sums = similarity_sums(network, layers, data, mean, std, device, n_threads)
+    sums = add_up_images(network, layers, data, mean, std, device, n_threads)
+    targets = {layer: total.targets(n_images)[similarity] for layer, total in sums.items()}
     # P is written also where nobody asks for it: its fingerprint is that of what it holds.
     with tempfile.TemporaryDirectory() as folder:
         target_path = similarity_path or Path(folder, "similarity.h5")
         with create_artefact(target_path, "similarity", config, made_from) as file:
-            for layer, total in sums.items():
-                p = total.cpu().numpy() / n_images
-                write_targets(file, layer, {"image": p}, n_images)
-        with open_similarity(target_path) as similarity:
-            origin = similarity.fingerprint
+            for layer, p in targets.items():
+                write_targets(file, layer, {similarity: p}, n_images)
+        with open_similarity(target_path) as written:
+            origin = written.fingerprint
     tasks = {
-        layer: (constant_target((total / n_images).float().to(device)), len(total))
-        for layer, total in sums.items()
+        layer: (constant_target(torch.from_numpy(p).float().to(device)), len(p))
+        for layer, p in targets.items()
     }
     trained = train_layers(tasks, dim, schedule, [seed], device, n_threads)
-    config["embedding"] = {"dim": dim, "target": "mean", "seed": seed} | schedule._asdict()
+    settings = {"similarity": similarity, "dim": dim, "target": "mean", "seed": seed}
+    config["embedding"] = settings | schedule._asdict()
     with create_artefact(path, "prior", config, made_from | {"similarity": origin}) as file:
         vectors = {k: normalize(trained[k].trajectory[0, -1], dim=1) for k in layers}
         write_vectors(file, {k: v.cpu().numpy() for k, v in vectors.items()})
 
 
-def similarity_sums(
+def add_up_images(
     network: nn.Module,
     layers: Sequence[str],
     data: ClassImages,
@@ -116,8 +123,8 @@ def similarity_sums(
     std: Sequence[float],
     device: str,
     n_threads: int | None = None,
-) -> dict[str, Float[Tensor, "unit unit"]]:
-    """Return the sum of h(d(A_n, A_n)) over all images, for each layer, in float64.
+) -> dict[str, Sums]:
+    """Return what all images add up to by either similarity, for each layer.
 
     Raises
     ------
@@ -125,24 +132,27 @@ def similarity_sums(
         If a layer does not exist or has no activation maps.
     """
     network = network.to(device).eval()
-    shapes = layer_shapes(network, layers, data.images.shape[1:3])
+    layer_shapes(network, layers, data.images.shape[1:3])
     centre, scale = (torch.tensor(list(values), device=device) for values in (mean, std))
     current = threading.local()
 
-    def keep(layer: str, output: Tensor) -> None:
-        current.sums[layer] = similarity_sum(output)
-
-    def run(start: int) -> dict[str, Tensor]:
-        current.sums = {}
-        images = torch.from_numpy(data.images[start : start + BATCH]).to(device)
+    def look(start: int, stop: int) -> None:
+        images = torch.from_numpy(data.images[start:stop]).to(device)
         with torch.inference_mode():
             network(normalise(images, centre, scale))
-            return dict(current.sums)
 
-    totals = {
-        layer: torch.zeros((n_units, n_units), dtype=torch.float64, device=device)
-        for layer, (n_units, *_) in shapes.items()
-    }
+    def keep(layer: str, output: Tensor) -> None:
+        current.sums[layer] = similarity_sums(output, magnitudes[layer])
+
+    def run(start: int) -> dict[str, Sums]:
+        current.sums = {}
+        look(start, start + BATCH)
+        return dict(current.sums)
+
+    with probe(network, layers) as outputs, arithmetic("float32"):
+        look(0, SAMPLE)
+    magnitudes = {k: torch.from_numpy(guess_magnitude(maps)) for k, maps in outputs.items()}
+    totals: dict[str, Sums] = {}
     n_images = len(data.images)
     n_threads = (n_threads or available_cores()) if device == "cpu" else 1
     with (
@@ -151,7 +161,7 @@ def similarity_sums(
         tqdm(total=n_images, desc="similarity", unit=" images", disable=None) as bar,
     ):
         for sums in map_in_threads(run, range(0, n_images, BATCH), n_threads=n_threads):
-            for layer, total in totals.items():
-                total += sums[layer]
+            for layer, part in sums.items():
+                totals[layer] = totals[layer] + part if layer in totals else part
             bar.update(min(BATCH, n_images - bar.n))
     return totals

@@ -153,6 +153,7 @@ def make_prior(
     layers: Sequence[str] = (),
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
+    similarity: str = "image",
     similarity_path: Path | None = None,
     held_out: int = 0,
     device: str = "cpu",
@@ -207,8 +208,8 @@ def make_prior(
         train, _ = hold_out(train, held_out)
     write_prior(
         output, train, network, layers, name=name, mean=means, std=stds, accuracy=accuracy,
-        dim=dim, schedule=schedule, seed=seed, similarity_path=similarity_path, device=device,
-        n_threads=n_threads,
+        dim=dim, schedule=schedule, seed=seed, similarity=similarity,
+        similarity_path=similarity_path, device=device, n_threads=n_threads,
     )  # fmt: skip
     return load_prior(output)
 

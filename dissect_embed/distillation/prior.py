@@ -84,7 +84,8 @@ def _read_similarity(path: Path, expected: str, prior_path: Path) -> dict[str, T
             )
             raise ArtefactError(msg)
         return {
-            name: torch.from_numpy(similarity.target(name, "image")) for name in similarity.layers
+            name: torch.from_numpy(similarity.target(name, similarity.similarities[0]))
+            for name in similarity.layers
         }
 
 

@@ -15,8 +15,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from dissect_embed.config import is_path
 from dissect_embed.errors import ModelError
+from dissect_embed.settings import is_path
 
 
 def build_model(

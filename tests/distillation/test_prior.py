@@ -102,6 +102,27 @@ def test_p_is_the_mean_over_normalised_images_as_they_are(made):
         torch.testing.assert_close(p, expected, rtol=0, atol=1e-6)
 
 
+def test_vectors_are_learned_from_either_similarity(made, tmp_path):
+    """By that of the data set P is made of all images laid end to end."""
+    _, _, teacher = made
+    path, similarity_path = tmp_path / "prior.h5", tmp_path / "p.h5"
+    write(
+        path, teacher, teacher.stage_names[1:], similarity="dataset",
+        similarity_path=similarity_path,
+    )  # fmt: skip
+    images = torch.from_numpy(draw_images().images).float() / 255
+    x = ((images - torch.tensor(MEAN)) / torch.tensor(STD)).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        maps = teacher.eval().outputs(x).maps[1:]
+    found = load_prior(path, similarity_path)
+    for layer, p in zip(maps, found.similarity.values(), strict=True):
+        rows = nn.functional.normalize(layer.movedim(1, 0).flatten(1).double(), dim=1)
+        torch.testing.assert_close(p, torch.softmax(rows @ rows.T, dim=1), rtol=0, atol=1e-6)
+    with open_artefact(path, "prior") as file:
+        assert read_config(file)["embedding"]["similarity"] == "dataset"
+    assert found.vectors["layer2"].shape == (32, 16)
+
+
 def test_any_network_and_enough_dimensions_end_at_p(tmp_path):
     torch.manual_seed(1)
     network = nn.Sequential(nn.Conv2d(3, 6, 3, stride=2), nn.ReLU(), nn.Conv2d(6, 9, 3))
