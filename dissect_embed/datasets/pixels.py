@@ -43,10 +43,18 @@ def read_picture(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"
     Raises
     ------
     DatasetError
-        If it cannot be read as a picture.
+        If it cannot be read as a picture, or is one of which a network would see something else
+        than a person: partly transparent, or of more than 8 bits a colour.
     """
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                msg = f"{path}: more than 8 bits a colour ({image.mode}); save it with 8"
+                raise DatasetError(msg)
+            has_alpha = "A" in image.getbands() or "transparency" in image.info
+            if has_alpha and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
+                msg = f"{path}: partly transparent; save it on a ground of some colour"
+                raise DatasetError(msg)
             # As cameras mean it: some store a picture lying on its side.
             upright = ImageOps.exif_transpose(image).convert("RGB")
             return np.asarray(ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC))
