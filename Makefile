@@ -21,8 +21,9 @@ $(VENV)/installed: pyproject.toml
 
 install: $(VENV)/installed
 
+# A file of tests in one process, several side by side, each with a thread of its own.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: install
 	$(BIN)/ruff check
