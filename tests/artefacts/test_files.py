@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dissect_embed.artefacts import contents, files
+from dissect_embed.artefacts import contents, files, headers
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import (
     mark_derived,
@@ -204,8 +204,8 @@ def test_fingerprint_heeds_neither_time_nor_versions(tmp_path, monkeypatch):
     with h5py.File(write(tmp_path / "a.h5")) as file:
         before = dict(file.attrs)
     later = SimpleNamespace(now=lambda zone: datetime.datetime(2036, 2, 29, tzinfo=zone))
-    monkeypatch.setattr(files, "datetime", SimpleNamespace(UTC=datetime.UTC, datetime=later))
-    monkeypatch.setattr(files, "_software", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(headers, "datetime", SimpleNamespace(UTC=datetime.UTC, datetime=later))
+    monkeypatch.setattr(headers, "_software", lambda: {"torch": "9.9"})
     with h5py.File(write(tmp_path / "b.h5")) as file:
         after = dict(file.attrs)
     differ = {name for name in before if before[name] != after[name]}
