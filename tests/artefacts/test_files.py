@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dissect_embed.artefacts import contents, files, headers
+from dissect_embed.artefacts import contents, headers
 from dissect_embed.artefacts.axes import label_axes, write_scale
 from dissect_embed.artefacts.contents import (
     mark_derived,
