@@ -288,7 +288,10 @@ def read_config(values: Mapping[str, Any]) -> dict[str, Any]:
     [0, 1]
     """
     config = Config(**values)
-    config.activations.cached(config.model.layers)
+    cached = config.activations.cached(config.model.layers)
+    if config.embedding.target == "minibatch" and len(cached) < len(config.model.layers):
+        msg = "embedding.target: 'minibatch' replays the maps: set activations.cache to 'all'"
+        raise ConfigError(msg)
     plain: dict[str, Any] = config.model_dump(mode="json")
     return plain
 

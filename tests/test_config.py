@@ -153,3 +153,11 @@ def test_what_is_wrong_is_one_line(values, message):
         read_config(values)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("cache", ["none", ["layer1"]])
+def test_minibatches_without_stored_maps_are_refused_before_any_work(cache):
+    replayed = {"embedding": {"target": "minibatch"}}
+    read_config(replayed)
+    with pytest.raises(ConfigError, match=r"embedding\.target: .* set activations\.cache to 'all'"):
+        read_config(replayed | {"activations": {"cache": cache}})
