@@ -107,7 +107,7 @@ def main(
             seconds.append(time.perf_counter() - start)
             with open_chance(path) as chance:
                 for layer in source.layers:
-                    above = chance.compare(profiles, layer).detectors()
+                    above = chance.compare(layer, profiles[layer].iou).detectors()
                     counts[layer].append(int(above.sum()))
         table = Table("layer", "units", *(f"seed {s}" for s in range(seeds)), "apart, %")
         for layer, found in counts.items():

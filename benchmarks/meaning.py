@@ -58,7 +58,7 @@ def print_units(runs: list[Run], least_iou: float) -> None:
             for layer in profiles.layers:
                 counts = find_detectors(profiles, chance, layer, least_iou).counts()
                 counts += [0] * (5 - len(counts))
-                compared = chance.compare(profiles, layer)
+                compared = chance.compare(layer, profiles[layer].iou)
                 alive = ~pd.isna(compared.p)
                 score = profiles[layer].best.iou[alive].mean()
                 null = compared.null_mean[alive].mean()

@@ -11,7 +11,7 @@ from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.naming import match_concepts
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import CATEGORY_COLUMNS, UNIT_COLUMNS, write_artefact_table
-from dissect_embed.mathematics.null import compare_units, untested
+from dissect_embed.mathematics.null import untested
 
 
 def write_units(run: RunFolder, path: Path) -> None:
@@ -36,7 +36,7 @@ def write_units(run: RunFolder, path: Path) -> None:
         for layer in profiles.layers:
             of_layer = profiles[layer]
             iou, both, fired = of_layer.iou, of_layer.intersection, of_layer.activation
-            compared = chance.compare(profiles, layer)
+            compared = chance.compare(layer, iou)
             for unit, (best, score) in enumerate(zip(*of_layer.best, strict=True)):
                 row = [layer, unit, concept_category[best] if best >= 0 else ""]
                 row += [names[best] if best >= 0 else "", repr(float(score))]
@@ -82,10 +82,7 @@ def unit_rows(
     rows: list[tuple[str, int, str, str, float, float, float]] = []
 
     def test(layer: str, iou: Float[np.ndarray, "unit some"]) -> list[tuple[float, float]]:
-        if chance is None or chance.no_p:
-            compared = untested(len(iou))
-        else:
-            compared = compare_units(iou, chance.best(layer), chance.pixels(layer))
+        compared = untested(len(iou)) if chance is None else chance.compare(layer, iou)
         return list(zip(compared.p.tolist(), compared.q.tolist(), strict=True))
 
     if concept is None:

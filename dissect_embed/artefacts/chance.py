@@ -24,7 +24,7 @@ from dissect_embed.artefacts.contents import read_array
 from dissect_embed.artefacts.files import open_artefact
 from dissect_embed.artefacts.kinds import remedy
 from dissect_embed.artefacts.layered import LayeredFile
-from dissect_embed.artefacts.profiles import ConceptTable, Profiles
+from dissect_embed.artefacts.profiles import ConceptTable
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.null import (
     FRACTIONS,
@@ -98,9 +98,14 @@ class Chance(LayeredFile):
         """Return the pixels of each unit's masks."""
         return read_array(self.file[f"layers/{layer}/pixels"])
 
-    def compare(self, profiles: Profiles, layer: str) -> AgainstChance:
-        """Compare a layer's units with their own nulls; nothing is known where there is no p."""
-        iou = profiles[layer].iou
+    def compare(self, layer: str, iou: Float[np.ndarray, "unit concept"]) -> AgainstChance:
+        """Compare a layer's units with their own nulls; nothing is known where there is no p.
+
+        Parameters
+        ----------
+        iou
+            Their profiles, of all concepts or of some.
+        """
         if self.no_p:
             return untested(len(iou))
         return compare_units(iou, self.best(layer), self.pixels(layer))

@@ -66,7 +66,7 @@ def describe_layer(
             adding[int(told["target"])].append([*units_of_it, *numbers])
     epochs, kl = unit_curves(iou, embedding.trajectory[0])
     places = project_vectors(vectors)
-    compared = chance.compare(profiles, layer)
+    compared = chance.compare(layer, iou)
     bound = null_bound(chance.best(layer))
     units = []
     for unit, row in enumerate(iou):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -54,8 +54,6 @@ class Layer(NamedTuple):
     """The detectors of a layer by either rule."""
 
     bars: list[Bar]
-    reaches: Bool[np.ndarray, " unit"]  # the bound of IoU
-    above: Bool[np.ndarray, " unit"]  # chance
     score: Float[np.ndarray, " unit"]  # each unit's best IoU
     null: Float[np.ndarray, "draw unit"] | None  # None where there is no test against chance
 
@@ -80,7 +78,7 @@ def find_detectors(profiles: Profiles, chance: Chance, layer: str, least_iou: fl
     """Return the detectors of a layer; concepts by category and then by their number of units."""
     best, categories = profiles[layer].best, profiles.categories
     reaches = best.detectors(least_iou)
-    above = chance.compare(profiles, layer).detectors() & (best.concept >= 0)
+    above = chance.compare(layer, profiles[layer].iou).detectors() & (best.concept >= 0)
     rules = (reaches & ~above, above & ~reaches, reaches & above)
     found = [Counter(best.concept[rule].tolist()) for rule in rules]
     bars = [
@@ -89,7 +87,7 @@ def find_detectors(profiles: Profiles, chance: Chance, layer: str, least_iou: fl
     ]
     bars.sort(key=lambda b: (categories.index(b.category), -b.units, b.concept))
     null = None if chance.no_p else chance.best(layer)
-    return Layer(bars, reaches, above, best.iou, null)
+    return Layer(bars, best.iou, null)
 
 
 def draw_detectors(run: RunFolder, stem: Path, settings: Dissection = Dissection()) -> None:
