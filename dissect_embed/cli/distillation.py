@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 import typer
 
 from dissect_embed.cli.options import Device, Log, Out, Threads, log_to, option, setting
-from dissect_embed.config import Classes, Distillation, Embedding
+from dissect_embed.config import Embedding
 from dissect_embed.distillation.methods.registry import CONTROLS, METHODS
+from dissect_embed.distillation.settings import Classes, Distillation
 
 Data = Annotated[Path, typer.Argument(help="classes.h5.")]
 Teacher = Annotated[
