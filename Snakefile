@@ -62,7 +62,7 @@ EXPECT = [
     f"--expect=dataset.split={DATASET['split']}",
     f"--expect=model.name={MODEL['name']}",
     f"--expect=model.weights={MODEL['weights']}",
-    f"--expect=layers={','.join(MODEL['layers'])}",
+    f"--expect=model.layers={','.join(MODEL['layers'])}",
 ]
 # The file of the network's weights, if there is one. Where layers are not cached, the network runs
 # in every stage that looks at them.
@@ -71,11 +71,15 @@ WEIGHTS = [MODEL["weights"]] if is_path(MODEL["weights"]) else CHECKPOINT
 CACHE = config["activations"]["cache"]
 CACHED = [CACHE] if isinstance(CACHE, str) else CACHE
 AGAIN = CACHED != ["all"] and set(CACHED) != set(MODEL["layers"])
+ARGUMENTS = [f"--arguments={json.dumps(MODEL['arguments'])}"] if MODEL["arguments"] else []
 NETWORK = [
     f"--model={MODEL['name']}",
     f"--weights={MODEL['weights']}",
+    *ARGUMENTS,
     *(f"--checkpoint={path}" for path in CHECKPOINT),
 ]
+# What the network is given; later stages read it from activations.h5.
+INPUT = [f"--input={json.dumps(MODEL['input'])}"]
 REPLAY = (
     [f"--dataset={DATASET['root']}", f"--split={DATASET['split']}", *NETWORK]
     if AGAIN

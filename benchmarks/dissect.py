@@ -28,7 +28,7 @@ from rich.table import Table
 
 from dissect_embed.activations import write_activations
 from dissect_embed.chance import write_chance
-from dissect_embed.config import Activations
+from dissect_embed.config import Activations, Model
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
@@ -42,6 +42,7 @@ from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
 from dissect_embed.parallel import map_in_threads
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
+MODEL = Model(weights="random", layers=LAYERS)
 Stages = dict[str, Callable[[], object]]
 
 
@@ -91,7 +92,9 @@ def dissection_stages(
         # machine gives free memory back to its host after seconds, and then a page that is
         # touched costs ten times as much.
         cache.unlink(missing_ok=True)
-        write_activations(cache, data, model, LAYERS, settings, device=device)
+        write_activations(
+            cache, data, model, Model(weights="random", layers=LAYERS), settings, device=device
+        )
 
     return {
         "labels.h5 (decode)": lambda: write_labels(labels, data),

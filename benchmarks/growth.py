@@ -28,6 +28,7 @@ from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.models import build_model
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
+MODEL = Model(weights="random", layers=LAYERS)
 
 
 def milliseconds(data: Broden, n_images: int, model: nn.Module) -> list[float]:
@@ -40,7 +41,7 @@ def milliseconds(data: Broden, n_images: int, model: nn.Module) -> list[float]:
         times = [time.perf_counter()]
         write_labels(labels, some)
         times.append(time.perf_counter())
-        write_activations(cache, some, model, LAYERS)
+        write_activations(cache, some, model, MODEL)
         times.append(time.perf_counter())
         write_profiles(profiles, cache, labels)
         times.append(time.perf_counter())

@@ -23,7 +23,7 @@ from rich.table import Table
 from dissect_embed.activations import write_activations
 from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.artefacts.similarity import open_similarity
-from dissect_embed.config import Activations
+from dissect_embed.config import Activations, Model
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.device import choose_device
 from dissect_embed.dissection import write_profiles
@@ -32,6 +32,7 @@ from dissect_embed.networks.models import build_model
 from dissect_embed.similarity import write_similarity
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
+MODEL = Model(weights="random", layers=LAYERS)
 COLUMNS = (
     "case", "layer", "IoU: largest", "mean", "threshold: median", "largest", "best differs",
     "P: largest",
@@ -95,7 +96,9 @@ def main(
     def dissect(case: Case, folder: Path) -> dict[str, dict[str, np.ndarray]]:
         cache, profiles, similarity = (folder / f"{k}.h5" for k in ("maps", "profiles", "p"))
         settings = Activations(dtype=case.dtype, precision=case.precision)
-        write_activations(cache, data, model, LAYERS, settings, device=case.device)
+        write_activations(
+            cache, data, model, Model(weights="random", layers=LAYERS), settings, device=case.device
+        )
         write_profiles(profiles, cache, folder / "labels.h5", device=case.device)
         write_similarity(similarity, cache, device=case.device)
         with open_profiles(profiles) as dissected, open_similarity(similarity) as targets:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +23,21 @@ from dissect_embed.artefacts.disk import check_disk_space, format_bytes, sync_ea
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.layout import activation_bytes, compression_options, create_layers
 from dissect_embed.artefacts.shards import shard_span
-from dissect_embed.config import Activations
+from dissect_embed.config import Activations, Model
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.mathematics.similarities import SimilaritySums, guess_magnitude
 from dissect_embed.mathematics.thresholds import Highest, TopCounts, guess_floor
-from dissect_embed.networks.forward import (
-    Float16OverflowError,
-    Network,
-    forward_maps,
-    prepare_network,
-)
+from dissect_embed.networks.forward import DTYPES, Float16Error, forward_maps
+from dissect_embed.networks.inputs import find_input
 from dissect_embed.networks.models import hash_weights
+from dissect_embed.networks.preparation import Network, prepare_network
 
 logger = logging.getLogger(__name__)
 
+# Below 6e-5 float16 has steps of 6e-8, and nothing below those: a layer without a larger value than
+# this would lose its small ones.
+SMALL = 1e-3
 # Images, spread over the data set, from which the highest values of each unit are guessed: with 16
 # the guess was too high for units of three of a trained network's four layers, with 32 for none.
 SAMPLE = 32
@@ -46,11 +46,11 @@ SAMPLE = 32
 def write_activations(
     path: Path,
     dataset: Broden,
-    model: nn.Module,
-    layers: Sequence[str],
+    network: nn.Module,
+    model: Model,
     settings: Activations = Activations(),
     *,
-    names: Mapping[str, str] | None = None,
+    name: str = "",
     shard: str | None = None,
     weights_provenance: Mapping[str, Any] | None = None,
     device: str | None = None,
@@ -59,15 +59,19 @@ def write_activations(
     """Write the activation maps of some layers on every image of a data set.
 
     A layer with values that float16 cannot hold (above 65,504) is written in float32; the run then
-    starts over, so that no layer is a mixture.
+    starts over, so that no layer is a mixture. So is one whose values are all so small that float16
+    would lose them (none above ``SMALL`` on a sample of the images).
 
     Parameters
     ----------
     path
         Where ``activations.h5`` goes.
-    names
-        What to record beside the settings: ``dataset``, ``model`` and ``weights``, by default the
-        data set's folder and the network's class.
+    network
+        As ``model`` says, with its weights.
+    model
+        Which layers are probed, what the network is given; name and weights are recorded.
+    name
+        The data set's, by default that of its folder.
     shard
         ``2-of-7``: only the second of seven parts of the images, each of whole batches.
     weights_provenance
@@ -80,26 +84,28 @@ def write_activations(
     ModelError, DatasetError, DiskSpaceError, ConfigError
         If a layer cannot be read or is not known, an image is damaged, or the disk is too small.
     """
-    names = names or {}
+    made_from = {"dataset": dataset.fingerprint, "weights": hash_weights(network)}
+    given = find_input(
+        network, model.input, dataset.image_size, name=model.name, weights=model.weights
+    )
+    prepared = prepare_network(
+        network, model.layers, given,
+        batch_size=settings.batch_size, precision=settings.precision, device=device,
+        axes=model.axes, prefix_tokens=model.prefix_tokens,
+    )  # fmt: skip
+    layers = list(prepared.readings)
     cached = settings.cached(layers)
     dtypes: dict[str, str] = dict.fromkeys(layers, settings.dtype)
-    made_from = {"dataset": dataset.fingerprint, "weights": hash_weights(model)}
-    network = prepare_network(
-        model, layers, dataset.image_size,
-        batch_size=settings.batch_size, precision=settings.precision, device=device,
-    )  # fmt: skip
     span = shard_span(len(dataset.rows), settings.batch_size, shard)
     config: dict[str, Any] = {
-        "dataset": dataset.settings(names.get("dataset", "")),
-        "model": {
-            "name": names.get("model", type(model).__name__),
-            "weights": names.get("weights", "given"),
-        },
-        "layers": list(layers),
+        "dataset": dataset.settings(name),
+        "model": model.model_dump(mode="json", exclude={"epochs"}) | {"input": given.as_settings()},
+        "layers": layers,
+        "readings": {layer: r._asdict() for layer, r in prepared.readings.items()},
         "activations": settings.model_dump(mode="json"),
     } | ({"shard": shard} if shard else {})
     while True:
-        n_bytes = activation_bytes(len(span), network.shapes, dtypes, cached)
+        n_bytes = activation_bytes(len(span), prepared.shapes, dtypes, cached)
         free = check_disk_space(path, n_bytes)
         logger.info(
             "%s will take %s%s; %s are free",
@@ -115,12 +121,12 @@ def write_activations(
                     file.attrs["weights_provenance"] = json.dumps(weights_provenance)
                 images = [dataset.rows[n].image for n in span]
                 options = compression_options(settings.compression)
-                create_layers(file, images, network.shapes, dtypes, cached, options)
-                _fill(ActivationFile(file), dataset, network, span, dtypes, n_threads)
+                create_layers(file, images, prepared.shapes, dtypes, cached, options)
+                _fill(ActivationFile(file), dataset, prepared, span, dtypes, n_threads)
             return
-        except Float16OverflowError as overflow:
-            logger.info("%s: values above 65504; starting over with float32", overflow.layer)
-            dtypes[overflow.layer] = "float32"
+        except Float16Error as unfit:
+            logger.info("%s; starting over with float32", unfit)
+            dtypes[unfit.layer] = "float32"
 
 
 def _fill(
@@ -137,12 +143,19 @@ def _fill(
     spread = np.unique(np.linspace(0, len(dataset.rows) - 1, SAMPLE).astype(int)).tolist()
     # Small batches, so that no core is left without one.
     small = network._replace(batch_size=8)
+    exact = dict.fromkeys(dtypes, "float32")
     samples = list(
-        forward_maps(small, dataset, spread, dtypes, lambda _, maps: maps, n_threads=n_threads)
+        forward_maps(small, dataset, spread, exact, lambda _, maps: maps, n_threads=n_threads)
     )
     top, magnitudes, reference = {}, {}, []
-    for layer in dtypes:
+    for layer, dtype in dtypes.items():
         sample = torch.cat([maps[layer].maps for maps in samples])
+        largest = float(sample.abs().max())
+        if dtype == "float16" and 0 < largest < SMALL:
+            raise Float16Error(layer, f"{layer}: no value above {largest:.1g}")
+        sample = sample.to(DTYPES[dtype])
+        if not bool(torch.isfinite(sample).all()):
+            raise Float16Error(layer, f"{layer}: values above 65504")
         top[layer] = TopCounts(guess_floor(sample))
         magnitudes[layer] = guess_magnitude(sample)
         reference.append(row_digests(sample.cpu().numpy()))

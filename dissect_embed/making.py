@@ -1,21 +1,30 @@
 """All files of a run from a network and labelled images, without Snakemake: for notebooks."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from dissect_embed.activations import write_activations
 from dissect_embed.chance import write_chance
-from dissect_embed.config import Activations, Chance, Dissection, Embedding
+from dissect_embed.config import (
+    Activations,
+    Chance,
+    Dissection,
+    Embedding,
+    Model,
+    ModelInput,
+)
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, ConfigError, ModelError
 from dissect_embed.labels import write_labels
 from dissect_embed.memory import keep_freed_memory
-from dissect_embed.networks.forward import prepare_network
+from dissect_embed.networks.inputs import find_input
+from dissect_embed.networks.preparation import prepare_network
 from dissect_embed.relations import write_relations
 from dissect_embed.run import Run
 from dissect_embed.scoring import write_scores
@@ -32,6 +41,9 @@ def dissect(
     out: Path | str,
     *,
     split: str = "all",
+    input: ModelInput | Mapping[str, Any] | None = None,
+    axes: Mapping[str, str] = {},
+    prefix_tokens: int | None = None,
     activations: Activations = Activations(),
     dissection: Dissection = Dissection(),
     chance: Chance = Chance(),
@@ -44,16 +56,21 @@ def dissect(
     Parameters
     ----------
     network
-        It takes images as torchvision's classifiers do: (image, 3, y, x), normalised by ImageNet's
-        mean and standard deviation.
+        It takes images of (image, channel, y, x), and is put in evaluation mode.
     dataset
         Folder with ``index.csv``.
     layers
-        Modules to probe, by their names in ``network.named_modules()``.
+        Modules to probe, by their names in ``network.named_modules()``, patterns such as
+        ``blocks.*``, or ``["auto"]``, the ends of the stages.
     out
         A folder that is not there yet, or empty.
     split
         Of the index, or ``all``.
+    input
+        What the network is given, as in ``model.input`` of a config: mean and std at least, unless
+        the network states them, as those of timm do.
+    axes, prefix_tokens
+        For layers whose order of axes cannot be found out, as in ``model.axes``.
     activations, dissection, chance, embedding
         Settings, those of a config file.
 
@@ -76,19 +93,25 @@ def dissect(
         raise ArtefactError(msg)
     keep_freed_memory()
     data = load_broden(Path(dataset), split)
-    # Before the long work, all that may be refused.
-    activations.cached(layers)
-    prepare_network(
-        network, layers, data.image_size,
-        batch_size=activations.batch_size, precision=activations.precision, device=device,
+    given = input if isinstance(input, ModelInput) else ModelInput(**(input or {}))
+    model = Model(
+        name=type(network).__name__, weights="given", layers=tuple(layers), input=given,
+        axes=dict(axes), prefix_tokens=prefix_tokens,
     )  # fmt: skip
+    # Before the long work, all that may be refused.
+    prepared = prepare_network(
+        network, layers, find_input(network, given, data.image_size),
+        batch_size=activations.batch_size, precision=activations.precision, device=device,
+        axes=axes, prefix_tokens=prefix_tokens,
+    )  # fmt: skip
+    activations.cached(list(prepared.readings))
     path = {
         kind: folder / f"{kind}.h5"
         for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding")
     }
     write_labels(path["labels"], data, n_threads=n_threads)
     write_activations(
-        path["activations"], data, network, layers, activations,
+        path["activations"], data, network, model, activations,
         device=device, n_threads=n_threads,
     )  # fmt: skip
     write_profiles(

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dissect_embed.artefacts.files import atomic_path
+from dissect_embed.config import Model
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import read_all_regions, read_image
 from dissect_embed.device import choose_device
-from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.inputs import Input, find_input, takes, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.parallel import batched_map
 
@@ -31,11 +32,10 @@ logger = logging.getLogger(__name__)
 
 def train_model(
     path: Path,
-    name: str,
+    model: Model,
     train: Broden,
     val: Broden | None,
     *,
-    epochs: int = 3,
     batch_size: int = 32,
     lr: float = 0.002,
     seed: int = 0,
@@ -46,6 +46,8 @@ def train_model(
 
     Parameters
     ----------
+    model
+        Which network, what it is given, and for how many epochs.
     train, val
         The split to learn from, and the one that is held out; None if the data set has none.
 
@@ -59,9 +61,12 @@ def train_model(
         torch.set_num_threads(n_threads)
     present = _load_presence(train, n_threads)
     n_images, n_concepts = present.shape
-    model = build_model(name, "random", seed=seed, n_classes=n_concepts).train()
-    model = model.to(device).to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01)
+    epochs = model.epochs
+    network = build_model(model.name, "random", model.arguments, seed=seed, n_classes=n_concepts)
+    given = _training_input(network, model, train.image_size)
+    network = network.train()
+    network = network.to(device).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     steps = epochs * -(-n_images // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
     criterion = nn.BCEWithLogitsLoss()
@@ -75,11 +80,11 @@ def train_model(
                 train, [train.rows[n] for n in order.tolist()], batch_size, n_threads
             )
             for chosen, batch in zip(order.split(batch_size), images, strict=True):
-                x = normalise(batch.to(device))
+                x = to_input(batch.to(device), given)
                 flip = torch.rand(len(x), generator=generator) < 0.5
                 flip = flip.to(device)
                 x[flip] = x[flip].flip(3)
-                loss = criterion(model(x), present[chosen].float().to(device))
+                loss = criterion(_scores(network, x), present[chosen].float().to(device))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -89,12 +94,27 @@ def train_model(
             logger.info("epoch %d: loss %.4f", epoch, loss_sum / n_images)
     provenance = {"loss": loss_sum / n_images, "epochs": epochs, "seed": seed, "val_map": None}
     if val is not None:
-        provenance["val_map"] = _mean_average_precision(model.eval(), val, device, n_threads)
+        network.eval()
+        provenance["val_map"] = _mean_average_precision(network, given, val, device, n_threads)
         logger.info("val: mean average precision %.3f", provenance["val_map"])
     with atomic_path(path) as part:
-        state = {k: v.cpu().contiguous() for k, v in model.state_dict().items()}
+        state = {k: v.cpu().contiguous() for k, v in network.state_dict().items()}
         torch.save({"state_dict": state, "provenance": json.dumps(provenance)}, part)
     return provenance
+
+
+def _training_input(network: nn.Module, model: Model, image_size: tuple[int, int]) -> Input:
+    """Return what the network is given in training: images at half their size, if it takes them."""
+    given = find_input(network, model.input, image_size, name=model.name, weights="trained")
+    half = given._replace(size=(given.size[0] // 2, given.size[1] // 2))
+    return half if takes(network, half) else given
+
+
+def _scores(network: nn.Module, images: Tensor) -> Float[Tensor, "image concept"]:
+    """Return the scores of concepts; of networks that have further classifiers, the last's."""
+    found = network(images)
+    scores: Tensor = found[0] if isinstance(found, tuple) else found
+    return scores
 
 
 def average_precision(
@@ -113,12 +133,16 @@ def average_precision(
 
 
 def _mean_average_precision(
-    model: nn.Module, val: Broden, device: str, n_threads: int | None
+    network: nn.Module, given: Input, val: Broden, device: str, n_threads: int | None
 ) -> float:
     truth = _load_presence(val, n_threads).numpy()
     with torch.inference_mode():
-        batches = _read_batches(val, val.rows, 64, n_threads)
-        scores = torch.cat([model(normalise(batch.to(device))).cpu() for batch in batches]).numpy()
+        scores = torch.cat(
+            [
+                _scores(network, to_input(batch.to(device), given)).cpu()
+                for batch in _read_batches(val, val.rows, 64, n_threads)
+            ]
+        ).numpy()
     return float(
         np.mean(
             [average_precision(scores[:, c], truth[:, c]) for c in np.flatnonzero(truth.any(0))]

@@ -82,9 +82,8 @@ class Run(RunFolder):
             )
             raise ArtefactError(msg)
         trained = self.folder / "model.pt"
-        return build_model(
-            model["name"], str(trained) if model["weights"] == "trained" else model["weights"]
-        )
+        weights = str(trained) if model["weights"] == "trained" else model["weights"]
+        return build_model(model["name"], weights, model["arguments"])
 
     @contextmanager
     def gallery(

@@ -4,6 +4,7 @@ Also the JSON schema of all settings, for editors, and their page for readers.
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, get_args
@@ -48,6 +49,50 @@ def all_none_or_layers(value: Any) -> Any:
         return unique(tuple(value))
     msg = "expected 'all', 'none' or a list of layers, each a text; put numbers in quotes"
     raise ValueError(msg)
+
+
+# What the axes of a layer's output can be: (image, unit, y, x) and so on. Tokens go row by row.
+AXES = (
+    "image unit y x",
+    "image y x unit",
+    "image token unit",
+    "image unit token",
+    "token image unit",
+    "image unit",
+)
+
+
+def auto_or_layers(value: Any) -> Any:
+    """Return the layers to probe; the word 'auto' alone stands for a list of it."""
+    return (value,) if value == "auto" else value
+
+
+def height_and_width(value: Any) -> Any:
+    """Return the height and width that one number or two mean."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return (value, value)
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        msg = "expected one number or two, height and width"
+        raise ValueError(msg)
+    return value
+
+
+def rising_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return what black and white become, or none."""
+    if values and (len(values) != 2 or values[0] >= values[1]):
+        msg = "expected two numbers, what black and what white becomes, black the smaller"
+        raise ValueError(msg)
+    return values
+
+
+def one_three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return numbers for red, green and blue, one for gray, or none."""
+    if len(values) not in (0, 1, 3):
+        msg = "expected three numbers, red, green, blue, or one for gray"
+        raise ValueError(msg)
+    return values
 
 
 def three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
@@ -153,6 +198,7 @@ def _explain(section: type[Section], error: dict[str, Any]) -> str:
         "string_type": "a text",
         "tuple_type": "a list",
         "model_type": "settings by name",
+        "dict_type": "settings by name",
     }.get(kind)
     if expected is None:
         expected = "a whole number" if kind.startswith("int") else str(error["msg"])
@@ -188,7 +234,7 @@ def describe_settings(config: type[Section]) -> str:
             else:
                 deeper.append((f"{path}.{key}".strip("."), inner))
         if plain:
-            doc = "" if section is config else f"{section.__doc__}\n\n"
+            doc = "" if section is config else f"{inspect.getdoc(section)}\n\n"
             title = f"## {path or 'The run'}"
             head = "| key | default | what | |\n| --- | --- | --- | --- |"
             lines += [title, "", f"{doc}{head}", *plain, ""]

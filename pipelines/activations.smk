@@ -16,11 +16,12 @@ rule train:
     params:
         root=DATASET["root"],
         model=MODEL["name"],
+        given=ARGUMENTS + INPUT,
         epochs=MODEL["epochs"],
         state=lambda wildcards: source_state(MODEL["name"]),
         version=VERSIONS["model"],
     shell:
-        "dissect-embed train --dataset {params.root:q} --model {params.model:q} "
+        "dissect-embed train --dataset {params.root:q} --model {params.model:q} {params.given:q} "
         "--epochs {params.epochs} --threads {threads} --output {output:q} --log {log:q}"
 
 
@@ -42,6 +43,11 @@ rule activations:
         name=DATASET["name"],
         split=DATASET["split"],
         network=NETWORK,
+        given=INPUT,
+        axes=[f"--axes={json.dumps(MODEL['axes'])}"] if MODEL["axes"] else [],
+        prefix=(
+            [] if MODEL["prefix_tokens"] is None else f"--prefix-tokens={MODEL['prefix_tokens']}"
+        ),
         state=lambda wildcards: network_state(MODEL["name"], MODEL["weights"]),
         layers=[f"--layer={layer}" for layer in MODEL["layers"]],
         batch_size=config["activations"]["batch_size"],
@@ -53,7 +59,8 @@ rule activations:
         version=VERSIONS["activations"],
     shell:
         "dissect-embed activations --dataset {params.root:q} --name {params.name:q} "
-        "--split {params.split:q} {params.network:q} {params.layers:q} "
+        "--split {params.split:q} {params.network:q} {params.given:q} {params.axes:q} {params.prefix} "
+        "{params.layers:q} "
         "--batch-size {params.batch_size} --dtype {params.dtype} "
         "--compression {params.compression} --precision {params.precision} {params.cache:q} "
         "{params.shard} --threads {threads} --output {output:q} --log {log:q}"

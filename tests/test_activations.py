@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from given import model_of, normalise
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,7 +33,6 @@ from dissect_embed.errors import (
     ModelError,
 )
 from dissect_embed.networks import forward
-from dissect_embed.networks.inputs import normalise
 from dissect_embed.networks.models import hash_weights
 
 LAYERS = ["second", "first"]
@@ -96,7 +96,8 @@ def write(
     """Write the file, and return its maps and peaks by layer."""
     settings = Activations(**{key: options.pop(key) for key in SETTINGS & options.keys()})
     options = {"device": "cpu", "n_threads": 2} | options
-    write_activations(out, dataset, model or small(), LAYERS, settings, **options)
+    of_model = options.pop("of_model", model_of(*LAYERS))
+    write_activations(out, dataset, model or small(), of_model, settings, **options)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     with open_artefact(out, "activations") as file:
         return {
@@ -216,7 +217,15 @@ def test_float16_overflow_makes_one_layer_float32(dataset, out, monkeypatch, cap
         config = json.loads(file.attrs["config"])
         assert config["layers"] == LAYERS
         assert config["activations"] == Activations(batch_size=2).model_dump(mode="json")
-        assert config["model"] == {"name": "Small", "weights": "given"}
+        assert config["model"] == {
+            "name": "tests:network", "weights": "given", "arguments": {}, "layers": LAYERS,
+            "input": {
+                "size": [32, 32], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+                "range": [0.0, 1.0], "channels": 3, "interpolation": "bilinear",
+            },
+            "axes": {}, "prefix_tokens": None,
+        }  # fmt: skip
+        assert config["readings"]["first"]["axes"] == "image unit y x"
 
 
 def test_the_largest_float16_is_no_overflow(dataset, out):
@@ -259,7 +268,7 @@ def test_a_damaged_image_leaves_nothing(dataset, out):
 
 def test_layers_are_checked_before_anything_is_written(dataset, out):
     with pytest.raises(ModelError, match="Small has no layer 'third'"):
-        write_activations(out, dataset, small(), ["third"], device="cpu")
+        write_activations(out, dataset, small(), model_of("third"), device="cpu")
     assert not out.parent.exists()
 
 

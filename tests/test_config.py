@@ -10,6 +10,7 @@ import yaml
 from dissect_embed import config
 from dissect_embed.cli import app
 from dissect_embed.config import Config, read_config
+from dissect_embed.distillation import settings
 from dissect_embed.errors import ConfigError
 from dissect_embed.settings import Section, describe_settings, json_schema
 
@@ -41,7 +42,7 @@ def test_the_configs_that_come_along_are_right(path):
 def sections(section: type[Section] = Config) -> list[type[Section]]:
     return [
         found
-        for found in vars(config).values()
+        for found in (*vars(config).values(), *vars(settings).values())
         if isinstance(found, type) and issubclass(found, Section) and found is not Section
     ]
 
@@ -68,7 +69,13 @@ def test_options_of_commands_have_the_defaults_of_the_settings():
         if section is None:
             continue
         for name, parameter in inspect.signature(function).parameters.items():
-            if name in section.model_fields and name not in ("cache", "layers", "weights", "name"):
+            if name in section.model_fields and name not in (
+                "cache",
+                "layers",
+                "weights",
+                "name",
+                "arguments",
+            ):
                 option = parameter.default
                 assert isinstance(option, typer.models.OptionInfo), f"{function.__name__} {name}"
                 default = section.model_fields[name].default

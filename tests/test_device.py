@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from given import model_of
 from torch import nn
 
 from dissect_embed.activations import write_activations
@@ -58,14 +59,14 @@ def test_every_stage_refuses_a_device_that_is_not_there_in_a_line(tmp_path, tiny
     run = Run(tmp_path / "run")
     before = sorted(tmp_path.rglob("*"))
     for refused in (
-        lambda: write_activations(a, data, network, ["0"], **absent),
+        lambda: write_activations(a, data, network, model_of("0"), **absent),
         lambda: write_profiles(a, b, b, **absent),
         lambda: write_thresholds(a, b, **absent),
         lambda: write_similarity(a, b, **absent),
         lambda: write_embedding(a, b, b, **absent),
         lambda: write_chance(a, b, b, b, **absent),
         lambda: write_relations(run, *tables, **absent),
-        lambda: train_model(a, "resnet18", data, None, **absent),
+        lambda: train_model(a, model_of("layer1", name="resnet18"), data, None, **absent),
     ):
         with pytest.raises(DeviceError, match=f"^--device cuda:99: {there}.*$"):
             refused()

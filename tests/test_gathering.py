@@ -8,6 +8,7 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
+from given import model_of
 from torch import nn
 
 from dissect_embed.activations import write_activations
@@ -20,7 +21,7 @@ from dissect_embed.dissection import write_profiles, write_thresholds
 from dissect_embed.errors import ArtefactError, ConfigError, DatasetError
 from dissect_embed.gathering import gather
 from dissect_embed.labels import write_labels
-from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.inputs import to_input
 from dissect_embed.similarity import write_similarity
 
 LAYERS = ["low", "high"]
@@ -62,8 +63,8 @@ def make(
 
     for shard in shards:
         write_activations(
-            path("activations", shard), dataset, model, LAYERS,
-            Activations(batch_size=1, **settings), names={"dataset": "tiny"}, shard=shard,
+            path("activations", shard), dataset, model, model_of(*LAYERS),
+            Activations(batch_size=1, **settings), name="tiny", shard=shard,
             n_threads=2,
         )  # fmt: skip
     gather_all("activations")
@@ -224,10 +225,12 @@ def test_a_shard_of_other_weights_is_refused(tmp_path, dataset):
 def test_a_shard_of_a_device_that_rounds_otherwise_is_refused(tmp_path, dataset, monkeypatch):
     run = make(tmp_path, dataset, 2)
     # Another device: the same network and settings, other numbers.
-    monkeypatch.setattr("dissect_embed.networks.forward.normalise", lambda x: normalise(x) * 1.001)
+    monkeypatch.setattr(
+        "dissect_embed.networks.forward.to_input", lambda *given: to_input(*given) * 1.001
+    )
     write_activations(
-        run / "activations/shard-2-of-2.h5", dataset, network(), LAYERS, Activations(batch_size=1),
-        names={"dataset": "tiny"}, shard="2-of-2",
+        run / "activations/shard-2-of-2.h5", dataset, network(), model_of(*LAYERS),
+        Activations(batch_size=1), name="tiny", shard="2-of-2",
     )  # fmt: skip
     with pytest.raises(ArtefactError, match=r"2-of-2\.h5: its network gave other numbers than"):
         gather_stage(run, "activations", 2)
@@ -238,7 +241,9 @@ def test_maps_computed_once_more_must_be_what_they_were(tmp_path, dataset, monke
     again = {"model": network(), "dataset": dataset}
     files = run / "activations.h5", run / "labels.h5"
     write_profiles(run / "x.h5", *files, QUANTILE, **again)
-    monkeypatch.setattr("dissect_embed.networks.forward.normalise", lambda x: normalise(x) * 1.001)
+    monkeypatch.setattr(
+        "dissect_embed.networks.forward.to_input", lambda *given: to_input(*given) * 1.001
+    )
     with pytest.raises(ArtefactError, match=r"low on 0\.jpg, computed once more, is not what it"):
         write_profiles(run / "y.h5", *files, QUANTILE, **again)
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from bits import content, differences
+from given import model_of
 from PIL import Image
 from torch import nn
 
@@ -107,7 +108,8 @@ def on_cpu(tmp_path_factory, data, model, resnet) -> Path:
 
 def write(path, data, model, device, layers=LAYERS, n_threads=None, **settings) -> Path:
     settings = Activations(**{"batch_size": 4} | settings)
-    write_activations(path, data, model, layers, settings, device=device, n_threads=n_threads)
+    of_model = model_of(*layers)
+    write_activations(path, data, model, of_model, settings, device=device, n_threads=n_threads)
     return path
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from given import IMAGENET, model_of
 from torch import nn
 
 from dissect_embed.activations import write_activations
@@ -82,14 +83,16 @@ def run(tmp_path_factory, make_tiny) -> Path:
     torch.manual_seed(0)
     model = network()
     torch.save(model.state_dict(), folder / "weights.pt")
-    names = {"model": f"{__name__}:network", "weights": str(folder / "weights.pt")}
+    of_model = model_of(
+        "low", "high", name=f"{__name__}:network", weights=str(folder / "weights.pt")
+    )
     path = {
         name: folder / f"{name}.h5"
         for name in ("activations", "labels", "profiles", "similarity", "embedding")
     }
     for maps, cache in ((path["activations"], "all"), (folder / "streamed/activations.h5", "none")):
         settings = Activations(batch_size=2, cache=cache)
-        write_activations(maps, data, model, ["low", "high"], settings, names=names)
+        write_activations(maps, data, model, of_model, settings)
     write_labels(path["labels"], data)
     write_profiles(path["profiles"], path["activations"], path["labels"], Dissection(quantile=0.05))
     write_similarity(path["similarity"], path["activations"])
@@ -253,7 +256,7 @@ def test_of_one_image_nothing_is_kept(make_tiny, tmp_path):
     import dissect_embed as de
 
     done = de.dissect(
-        network(), make_tiny(tmp_path / "one", 1), ["high"], tmp_path / "out",
+        network(), make_tiny(tmp_path / "one", 1), ["high"], tmp_path / "out", input=IMAGENET,
         embedding=Embedding(dim=4, epochs=1, steps_per_epoch=2, milestones=()),
     )  # fmt: skip
     assert {row["fires"] for row in done.read_table("overlap").rows} == {"0"}

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from given import IMAGENET
 from PIL import Image
 from torch import nn
 
@@ -16,6 +17,7 @@ from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, ConfigError, DatasetError, ModelError
 
 SETTINGS = {
+    "input": IMAGENET,
     "activations": de.Activations(batch_size=2),
     "dissection": de.Dissection(quantile=0.05),
     "embedding": de.Embedding(dim=4, epochs=3, steps_per_epoch=2, seeds=[3, 8]),
@@ -54,7 +56,9 @@ def test_a_run_opens_again(run):
     assert again.layers == run.layers == ["1", "3"]
     assert repr(again).startswith(f"Run('{run.folder}': labels, activations, profiles")
     assert again.config["embedding"]["dim"] == 4
-    assert again.config["model"] == {"name": "Sequential", "weights": "given"}
+    model = again.config["model"]
+    assert (model["name"], model["weights"], model["layers"]) == ("Sequential", "given", ["1", "3"])
+    assert model["input"]["mean"] == [0.485, 0.456, 0.406]
 
 
 def test_units_have_their_best_concept(run):
@@ -308,15 +312,15 @@ def test_a_run_of_which_a_file_was_swapped(run, tmp_path):
     ("layers", "message"),
     [
         ("3", r"layers: '3', expected a list of names of modules"),
-        ([], "no layer is named"),
-        (["3", "3"], "'3' is named twice"),
+        ([], r"model.layers: \(\), expected at least 1 of them"),
+        (["3", "3"], "'3' stands there twice"),
         (["7"], "has no layer '7'"),
     ],
 )
 def test_what_is_refused_is_refused_before_anything_is_written(run, tmp_path, layers, message):
     out = tmp_path / "out"
     with pytest.raises((ModelError, ConfigError), match=message):
-        de.dissect(network(), run.folder.parent / "tiny", layers, out)
+        de.dissect(network(), run.folder.parent / "tiny", layers, out, input=IMAGENET)
     assert not out.exists()
 
 

@@ -25,7 +25,7 @@ class Kind(NamedTuple):
 KINDS = {
     # HDF5
     "labels": Kind(2, "labels"),
-    "activations": Kind(5, "activations"),
+    "activations": Kind(6, "activations"),
     "thresholds": Kind(2, "thresholds"),
     "profiles": Kind(3, "dissect"),
     "chance": Kind(2, "chance"),

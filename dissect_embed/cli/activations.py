@@ -8,28 +8,35 @@ from typing import Annotated, Any, Literal
 import typer
 
 from dissect_embed.cli.options import (
+    Arguments,
+    Axes,
     Checkpoint,
     Data,
     Device,
+    Given,
     Layers,
     Log,
     Name,
     Network,
     Out,
+    PrefixTokens,
     Split,
     Threads,
     Weights,
     log_to,
     read_network,
+    read_yaml,
     setting,
 )
-from dissect_embed.config import Activations, Model
+from dissect_embed.config import Activations, Model, ModelInput
 
 
 def train(
     dataset: Data,
     output: Out,
     model: Network = "resnet18",
+    arguments: Arguments = "",
+    given: Given = "",
     epochs: int = setting(Model, "epochs"),
     seed: int = 0,
     device: Device = "auto",
@@ -42,15 +49,16 @@ def train(
     from dissect_embed.pretraining import train_model
 
     log_to(log)
-    epochs = Model(epochs=epochs).epochs
+    settings = Model(
+        name=model, arguments=read_yaml(arguments, "--arguments"),
+        input=ModelInput(**read_yaml(given, "--input")), epochs=epochs,
+    )  # fmt: skip
     split = load_broden(dataset, "train")
     try:
         val = load_broden(dataset, "val")
     except DatasetError:
         val = None  # no split to hold out: the provenance says so
-    done = train_model(
-        output, model, split, val, epochs=epochs, seed=seed, device=device, n_threads=threads
-    )
+    done = train_model(output, settings, split, val, seed=seed, device=device, n_threads=threads)
     logging.info("%s: %s", output, json.dumps(done))
 
 
@@ -63,6 +71,10 @@ def activations(
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
+    arguments: Arguments = "",
+    given: Given = "",
+    axes: Axes = "",
+    prefix_tokens: PrefixTokens = None,
     batch_size: int = setting(Activations, "batch_size"),
     dtype: str = setting(Activations, "dtype"),
     compression: str = setting(Activations, "compression"),
@@ -85,11 +97,15 @@ def activations(
         batch_size=batch_size, dtype=dtype, compression=compression, precision=precision,
         cache=cache[0] if cache in (["all"], ["none"]) else cache,
     )  # fmt: skip
-    settings.cached(layer)
-    network = read_network(model, weights, checkpoint)
+    of_model = Model(
+        name=model, weights=weights, arguments=read_yaml(arguments, "--arguments"),
+        input=ModelInput(**read_yaml(given, "--input")), layers=tuple(layer),
+        axes=read_yaml(axes, "--axes"), prefix_tokens=prefix_tokens,
+    )  # fmt: skip
+    network = read_network(model, weights, checkpoint, arguments)
     write_activations(
-        output, load_broden(dataset, split), network, layer, settings,
-        names={"dataset": name, "model": model, "weights": weights}, shard=shard or None,
+        output, load_broden(dataset, split), network, of_model, settings,
+        name=name, shard=shard or None,
         weights_provenance=_weights_provenance(checkpoint), device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s: layers %s", output, ", ".join(layer))

@@ -8,6 +8,7 @@ import typer
 
 from dissect_embed.cli.options import (
     Again,
+    Arguments,
     Checkpoint,
     Data,
     Device,
@@ -55,6 +56,7 @@ def thresholds(
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
+    arguments: Arguments = "",
     device: Device = "auto",
     threads: Threads = None,
     log: Log = None,
@@ -64,7 +66,7 @@ def thresholds(
 
     log_to(log)
     settings = Dissection(quantile=quantile)
-    again = read_again(dataset, split, model, weights, checkpoint)
+    again = read_again(dataset, split, model, weights, checkpoint, arguments)
     write_thresholds(output, activations, settings, device=device, n_threads=threads, **again)
     logging.info("%s: done", output)
 
@@ -80,6 +82,7 @@ def dissect(
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
+    arguments: Arguments = "",
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
     threads: Threads = None,
@@ -90,7 +93,7 @@ def dissect(
 
     log_to(log)
     settings = Dissection(quantile=quantile)
-    again = read_again(dataset, split, model, weights, checkpoint)
+    again = read_again(dataset, split, model, weights, checkpoint, arguments)
     write_profiles(
         output, activations, labels, settings, thresholds_path=thresholds,
         expected=read_expected(expect), device=device, n_threads=threads, **again,
@@ -110,6 +113,7 @@ def chance(
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
+    arguments: Arguments = "",
     expect: Expect = [],  # noqa: B006
     device: Device = "auto",
     threads: Threads = None,
@@ -120,7 +124,7 @@ def chance(
 
     log_to(log)
     settings = Chance(draws=draws, seed=seed)
-    again = read_again(dataset, split, model, weights, checkpoint)
+    again = read_again(dataset, split, model, weights, checkpoint, arguments)
     write_chance(
         output, activations, labels, profiles, settings,
         expected=read_expected(expect), device=device, n_threads=threads, **again,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from dissect_embed.config import Dataset, Model
-from dissect_embed.errors import ModelError
+from dissect_embed.errors import ConfigError, ModelError
 from dissect_embed.settings import Section
 
 
@@ -36,8 +36,34 @@ Log = Annotated[Path | None, typer.Option(help="Write notes to this file as well
 Data = Annotated[Path, typer.Option("--dataset", help=Dataset.model_fields["root"].description)]
 Split = Annotated[str, typer.Option(help=Dataset.model_fields["split"].description)]
 Name = Annotated[str, typer.Option(help=Dataset.model_fields["name"].description)]
+Arguments = Annotated[
+    str,
+    typer.Option(
+        metavar="YAML",
+        help=f"{Model.model_fields['arguments'].description} As '{{img_size: 112}}'.",
+    ),
+]
 Network = Annotated[str, typer.Option("--model", help=Model.model_fields["name"].description)]
 Weights = Annotated[str, typer.Option(help=Model.model_fields["weights"].description)]
+Given = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        metavar="YAML",
+        help="What the network is given, as model.input of a config: "
+        "'{mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}'.",
+    ),
+]
+Axes = Annotated[
+    str,
+    typer.Option(
+        metavar="YAML",
+        help=f"{Model.model_fields['axes'].description} As '{{encoder: image token unit}}'.",
+    ),
+]
+PrefixTokens = Annotated[
+    int | None, typer.Option(help=Model.model_fields["prefix_tokens"].description)
+]
 Device = Annotated[
     str, typer.Option(help="'cpu', 'cuda', 'cuda:1', …, or 'auto': a CUDA device if there is one.")
 ]
@@ -83,11 +109,34 @@ def read_expected(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def read_network(model: str, weights: str, checkpoint: Path | None) -> Any:
-    """Build the network that ``--model``, ``--weights`` and ``--checkpoint`` name.
+def read_yaml(text: str, option: str) -> dict[str, Any]:
+    """Return what an option says in the words of a config: ``{mean: [0.5], std: [0.5]}``.
 
     Raises
     ------
+    ConfigError
+        If it is no YAML, or no settings by name.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(text or "{}")
+    except yaml.YAMLError as error:
+        msg = f"{option} {text!r}: no YAML ({str(error).splitlines()[0]}); expected {{key: value}}"
+        raise ConfigError(msg) from error
+    if not isinstance(values, dict):
+        msg = f"{option} {text!r}: expected settings by name, as in {{key: value}}"
+        raise ConfigError(msg)
+    return values
+
+
+def read_network(model: str, weights: str, checkpoint: Path | None, arguments: str) -> Any:
+    """Build the network that ``--model``, ``--weights`` and so on name.
+
+    Raises
+    ------
+    ConfigError
+        If the arguments are no settings by name.
     ModelError
         If a checkpoint is named with other weights than ``trained``, or is missing with these.
     """
@@ -102,11 +151,17 @@ def read_network(model: str, weights: str, checkpoint: Path | None) -> Any:
             f"--weights {checkpoint} instead, or leave one out"
         )
         raise ModelError(msg)
-    return build_model(model, str(checkpoint) if checkpoint else weights)
+    weights = str(checkpoint) if checkpoint else weights
+    return build_model(model, weights, read_yaml(arguments, "--arguments"))
 
 
 def read_again(
-    dataset: Path | None, split: str, model: str, weights: str, checkpoint: Path | None
+    dataset: Path | None,
+    split: str,
+    model: str,
+    weights: str,
+    checkpoint: Path | None,
+    arguments: str,
 ) -> dict[str, Any]:
     """Return data set and network, for layers whose maps are computed once more."""
     from dissect_embed.datasets.broden import load_broden
@@ -115,5 +170,5 @@ def read_again(
         return {}
     return {
         "dataset": load_broden(dataset, split),
-        "model": read_network(model, weights, checkpoint),
+        "model": read_network(model, weights, checkpoint, arguments),
     }

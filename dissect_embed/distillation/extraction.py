@@ -7,6 +7,7 @@ eq. 1 of [HAN22], see ``prior``). After that the teacher is not needed any more.
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,12 @@ from dissect_embed.distillation.training.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.mathematics.similarities import Sums, guess_magnitude, similarity_sums
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.networks.hooks import layer_shapes, probe
+from dissect_embed.networks.axes import to_maps
+from dissect_embed.networks.copies import copy_network
+from dissect_embed.networks.hooks import probe
+from dissect_embed.networks.inputs import Input
 from dissect_embed.networks.models import hash_weights
+from dissect_embed.networks.readings import read_layers
 from dissect_embed.parallel import available_cores, map_in_threads
 
 # Images from which the strength of units is guessed, to add up their products exactly.
@@ -132,31 +137,40 @@ def add_up_images(
         If a layer does not exist or has no activation maps.
     """
     network = network.to(device).eval()
-    layer_shapes(network, layers, data.images.shape[1:3])
+    size = (int(data.images.shape[1]), int(data.images.shape[2]))
+    given = Input(size, tuple(mean), tuple(std), (0.0, 1.0), 3, "bilinear")
+    readings = read_layers(network, layers, given, {}, None)
     centre, scale = (torch.tensor(list(values), device=device) for values in (mean, std))
-    current = threading.local()
+    here = threading.local()
 
-    def look(start: int, stop: int) -> None:
+    def look(model: nn.Module, start: int, stop: int) -> None:
         images = torch.from_numpy(data.images[start:stop]).to(device)
         with torch.inference_mode():
-            network(normalise(images, centre, scale))
+            model(normalise(images, centre, scale))
 
     def keep(layer: str, output: Tensor) -> None:
-        current.sums[layer] = similarity_sums(output, magnitudes[layer])
+        here.sums[layer] = similarity_sums(to_maps(output, readings[layer]), magnitudes[layer])
 
     def run(start: int) -> dict[str, Sums]:
-        current.sums = {}
-        look(start, start + BATCH)
-        return dict(current.sums)
+        # Each thread's own, for what a network keeps on itself between two steps of a pass.
+        if not hasattr(here, "model"):
+            here.model = copy_network(network, share=True)
+            stack.enter_context(probe(here.model, layers, keep))
+        here.sums = {}
+        look(here.model, start, start + BATCH)
+        return dict(here.sums)
 
     with probe(network, layers) as outputs, arithmetic("float32"):
-        look(0, SAMPLE)
-    magnitudes = {k: torch.from_numpy(guess_magnitude(maps)) for k, maps in outputs.items()}
+        look(network, 0, SAMPLE)
+    magnitudes = {
+        k: torch.from_numpy(guess_magnitude(to_maps(output, readings[k])))
+        for k, output in outputs.items()
+    }
     totals: dict[str, Sums] = {}
     n_images = len(data.images)
     n_threads = (n_threads or available_cores()) if device == "cpu" else 1
     with (
-        probe(network, layers, keep),
+        ExitStack() as stack,
         arithmetic("float32"),
         tqdm(total=n_images, desc="similarity", unit=" images", disable=None) as bar,
     ):

@@ -4,7 +4,6 @@ What such a network needs is told in ``zoo``.
 """
 
 import copy
-import importlib
 from typing import Any, cast
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from dissect_embed.distillation.outputs import Network, Outputs
 from dissect_embed.errors import ModelError
+from dissect_embed.networks.sources import import_function
 
 # How a name of one's own looks, in messages.
 OWN = "package.module:function"
@@ -37,15 +37,7 @@ def build_own(name: str, n_classes: int) -> Network:
         If it cannot be imported or called, or returns something that lacks what the zoo's have;
         what is missing is named.
     """
-    module_name, _, function = name.partition(":")
-    try:
-        make = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = (
-            f"network: cannot import {name!r} ({error}); expected '{OWN}', of a "
-            "package that is installed or in a folder of PYTHONPATH"
-        )
-        raise ModelError(msg) from error
+    make = import_function(name, "network")
     try:
         network = make(num_classes=n_classes)
     except Exception as error:  # whatever the network's own code raises

@@ -19,7 +19,8 @@ from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image, read_picture
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.networks.forward import Network, forward_maps, forward_picture
+from dissect_embed.networks.forward import forward_maps, forward_picture
+from dissect_embed.networks.preparation import Network
 from dissect_embed.networks.replay import Replay, prepare_again, prepare_replay
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def gallery_of(
 
         @functools.cache
         def prepare(of: str) -> Network:
-            return prepare_again(source, run.network(), [of], dataset.image_size, where)
+            return prepare_again(source, run.network(), [of], where)
 
         yield open_gallery(source, profiles, labels, dataset, replay, layer, prepare)
 

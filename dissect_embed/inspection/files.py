@@ -10,7 +10,7 @@ import h5py
 from dissect_embed.artefacts.disk import format_bytes
 from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError, DissectEmbedError
-from dissect_embed.inspection.tables import Part, describe, heading, pairs, shape, table
+from dissect_embed.inspection.tables import Part, describe, heading, pairs, settings, shape, table
 
 # Numbers that the HDF Group registered for the filters that `activations` can be asked for.
 FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32004: "lz4", 32015: "zstd"}
@@ -48,7 +48,7 @@ def show_header(path: Path, header: Mapping[str, Any]) -> list[Part]:
         ("software", describe(header["software"])),
         *((name, describe(value)) for name, value in header["notes"].items()),
         ("config", ""),
-        *((f"  {name}", describe(value)) for name, value in header["config"].items()),
+        *((f"  {name}", text) for name, text in settings(header["config"])),
     ]
     return [heading(str(path)), pairs(rows)]
 

@@ -13,7 +13,7 @@ from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.answers import ANSWERS, Asked
 from dissect_embed.inspection.files import explain_damage, show_datasets, show_header
 from dissect_embed.inspection.overviews import OVERVIEWS
-from dissect_embed.inspection.tables import Part, describe, heading, open_console, pairs, table
+from dissect_embed.inspection.tables import Part, heading, open_console, pairs, settings, table
 
 # Of a layer, without --top.
 TOP_CONCEPTS = 5
@@ -85,7 +85,7 @@ def _inspect_run(folder: Path, asked: Asked) -> Iterator[Part]:
         rows.append((path.name, format_bytes(path.stat().st_size), made_from or "-"))
     yield heading(str(folder))
     yield table(("file", "on disk>", "made from"), rows)
-    yield pairs((name, describe(value)) for name, value in run.config.items())
+    yield pairs(settings(run.config))
     if "profiles" in run.kinds:
         yield from _look_inside(run.path("profiles"), "profiles", asked)
 

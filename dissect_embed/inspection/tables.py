@@ -3,7 +3,8 @@
 import io
 import math
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -55,6 +56,25 @@ def pairs(values: Iterable[tuple[str, str]]) -> Table:
     grid = table(("name", "value"), values)
     grid.show_header, grid.columns[0].style = False, "bold"
     return grid
+
+
+def settings(config: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str]]:
+    """Yield settings section by section; those that nobody set are left out.
+
+    Examples
+    --------
+    >>> list(settings({"model": {"name": "a", "axes": {}, "input": {"size": [8, 8]}}, "shard": 1}))
+    [('model', 'name a'), ('model.input', 'size 8 8'), ('shard', '1')]
+    """
+    plain = {k: v for k, v in config.items() if not isinstance(v, dict)}
+    if not name:
+        for key, value in config.items():
+            yield from settings(value, key) if key not in plain else [(key, describe(value))]
+        return
+    if plain:
+        yield name, describe({k: v for k, v in plain.items() if v is not None})
+    for key in config.keys() - plain.keys():
+        yield from settings(config[key], f"{name}.{key}")
 
 
 def describe(value: object) -> str:

@@ -1,38 +1,124 @@
-"""Read what named layers of a network put out."""
+"""Read what named layers of a network put out.
+
+A layer is a module by its name in ``named_modules()``, as far as it goes. Where a module runs more
+than once in a pass, ``relu#1`` is the first of its calls; without a number it is the last. Of what
+is no tensor, ``block[0]`` and ``out["aux"]`` name a part.
+"""
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.inputs import normalise
+
+_PART = r"\[(?:\d+|\"[^\"\[\]]+\"|'[^'\[\]]+')\]"
+_LAYER = re.compile(rf"(?P<module>[^#\[\]]+)(?:#(?P<call>[1-9]\d*))?(?P<parts>(?:{_PART})*)")
 
 
-def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
-    """Check that all layers are modules of a network.
+class Layer(NamedTuple):
+    """What the name of a layer says."""
+
+    module: str
+    call: int | None  # which of the module's calls in a pass, from 1; None: the last
+    parts: tuple[int | str, ...]  # which part of its output
+
+
+def parse_layer(text: str) -> Layer:
+    """Read the name of a layer.
 
     Raises
     ------
     ModelError
-        If one is not, naming those that come near, or if a layer is named twice.
+        If it is malformed.
+
+    Examples
+    --------
+    >>> parse_layer("layer1.0.relu#2")
+    Layer(module='layer1.0.relu', call=2, parts=())
+    >>> parse_layer('body["out"][0]').parts
+    ('out', 0)
     """
-    known = [name for name, _ in model.named_modules() if name]
-    for layer in layers:
-        if layer not in known:
-            near = difflib.get_close_matches(layer, known, n=5, cutoff=0.5)
-            top = [name for name in known if "." not in name]
-            hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(top)}"
-            msg = f"model.layers: {type(model).__name__} has no layer {layer!r}; {hint}"
+    match = _LAYER.fullmatch(text)
+    if match is None:
+        msg = (
+            f"model.layers: cannot read {text!r}; expected the name of a module, with '#2' for the "
+            "second of its calls, and '[0]' or '[\"key\"]' for a part of its output"
+        )
+        raise ModelError(msg)
+    parts = [part[1:-1] for part in re.findall(_PART, match["parts"])]
+    return Layer(
+        match["module"],
+        int(match["call"]) if match["call"] else None,
+        tuple(int(part) if part.isdigit() else part[1:-1] for part in parts),
+    )
+
+
+def find_layers(model: nn.Module, names: Sequence[str]) -> list[str]:
+    """Return the layers that names and patterns mean, in the network's order within a pattern.
+
+    ``*`` stands for any part of a name without a dot: ``blocks.*`` are the blocks, not what is in
+    them.
+
+    Raises
+    ------
+    ModelError
+        If there is no such module, naming those that come near, or if a layer is named twice.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Sequential(nn.ReLU()), nn.Sequential(nn.ReLU()))
+    >>> find_layers(net, ["*.0", "1"])
+    ['0.0', '1.0', '1']
+    """
+    known = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    found: list[str] = []
+    for text in names:
+        if "*" not in text:
+            _check_module(model, known, text)
+            found.append(text)
+            continue
+        matching = [name for name in known if matches(text, name)]
+        if not matching:
+            top = ", ".join(name for name in known if "." not in name)
+            msg = (
+                f"model.layers: no module of {type(model).__name__} matches {text!r} ('*' stands "
+                f"for no dot); there are {top}, and what is in them: 'dissect-embed layers' lists "
+                "all"
+            )
             raise ModelError(msg)
-    doubled = [layer for n, layer in enumerate(layers) if layer in layers[:n]]
-    if doubled or not layers:
+        found += [name for name in matching if name not in found]
+    doubled = [layer for n, layer in enumerate(found) if layer in found[:n]]
+    if doubled or not found:
         what = f"{doubled[0]!r} is named twice" if doubled else "no layer is named"
         msg = f"model.layers: {what}; name each layer once"
         raise ModelError(msg)
+    return found
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Say whether a name is what a pattern says, in which ``*`` stands for no dot.
+
+    Examples
+    --------
+    >>> matches("blocks.*", "blocks.11"), matches("blocks.*", "blocks.11.attn")
+    (True, False)
+    """
+    return re.fullmatch("[^.]*".join(map(re.escape, pattern.split("*"))), name) is not None
+
+
+def _check_module(model: nn.Module, known: Sequence[str], text: str) -> None:
+    name = parse_layer(text).module if text else ""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    top = [name for name in known if "." not in name]
+    hint = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(top)}"
+    msg = f"model.layers: {type(model).__name__} has no layer {text!r}; {hint}"
+    raise ModelError(msg)
 
 
 def _copy(layer: str, output: Any) -> Any:
@@ -52,25 +138,40 @@ def probe(
         Takes a layer's name and output, and returns what is to be kept of it: no view of it, for
         the next layer may write to it.
 
+    Raises
+    ------
+    ModelError
+        If there is no such module; in a pass, if its output has no such part.
+
     Examples
     --------
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU())
     >>> with probe(net, ["1"]) as outputs:
     ...     _ = net(torch.zeros(2, 3, 8, 8))
     ...     tuple(outputs["1"].shape)
     (2, 5, 6, 6)
     """
-    check_layers(model, layers)
+    find_layers(model, layers)
     outputs: dict[str, Any] = {}
+    calls: dict[str, int] = {}
 
-    def store(layer: str) -> Any:
+    def begin(module: nn.Module, inputs: Any) -> None:
+        calls.clear()
+
+    def store(text: str, layer: Layer) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            outputs[layer] = keep(layer, output)
+            calls[text] = calls.get(text, 0) + 1
+            if layer.call in (None, calls[text]):
+                outputs[text] = keep(text, take_part(output, layer.parts, text))
 
         return hook
 
-    modules = dict(model.named_modules())
-    handles = [modules[layer].register_forward_hook(store(layer)) for layer in layers]
+    handles = [model.register_forward_pre_hook(begin)]
+    for text in layers:
+        layer = parse_layer(text)
+        module = model.get_submodule(layer.module)
+        handles.append(module.register_forward_hook(store(text, layer)))
     try:
         yield outputs
     finally:
@@ -78,37 +179,38 @@ def probe(
             handle.remove()
 
 
-def layer_shapes(
-    model: nn.Module, layers: Sequence[str], image_size: tuple[int, int]
-) -> dict[str, tuple[int, int, int]]:
-    """Return (units, height, width) of each layer's output for one image.
+def take_part(output: Any, parts: Sequence[int | str], layer: str) -> Any:
+    """Return a part of what a module puts out.
 
     Raises
     ------
     ModelError
-        If a layer does not exist, or its output is no stack of activation maps.
+        If there is none of that index or key; those there are named.
     """
-    device = next(model.parameters()).device
-    image = torch.zeros((1, *image_size, 3), dtype=torch.uint8, device=device)
-    with torch.inference_mode(), probe(model, layers) as outputs:
+    for part in parts:
         try:
-            model(normalise(image))
-        except Exception as error:  # whatever the network's own code raises
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            msg = (
-                f"{type(model).__name__}: cannot take images of {image_size[0]} × {image_size[1]} "
-                f"pixels ({reason}); resize the data set"
-            )
+            output = output[part]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            msg = f"model.layers: {layer!r}: no part {part!r} there; it puts out {describe(output)}"
             raise ModelError(msg) from error
-    shapes = {}
-    for layer in layers:
-        output = outputs.get(layer)
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            found = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-            msg = (
-                f"model.layers: the output of {layer!r} is {found}, "
-                "expected (image, unit, y, x); choose a layer with activation maps"
-            )
-            raise ModelError(msg)
-        shapes[layer] = (output.shape[1], output.shape[2], output.shape[3])
-    return shapes
+    return output
+
+
+def describe(output: Any) -> str:
+    """Return in words what a module puts out.
+
+    Examples
+    --------
+    >>> import torch
+    >>> describe({"out": torch.zeros(2, 5), "aux": None})
+    'a dict of "out": (2, 5), "aux": NoneType'
+    """
+    if isinstance(output, Tensor):
+        return str(tuple(output.shape))
+    if isinstance(output, Mapping):
+        inner = ", ".join(f'"{key}": {describe(value)}' for key, value in output.items())
+        return f"a {type(output).__name__} of {inner}"
+    if isinstance(output, tuple | list):
+        inner = ", ".join(f"[{n}]: {describe(value)}" for n, value in enumerate(output))
+        return f"a {type(output).__name__} of {inner}"
+    return type(output).__name__

@@ -1,37 +1,50 @@
 """Build a network and load its weights.
 
-A network is a name and weights. The name is one of torchvision's classifiers, or
-``package.module:function`` for a network of your own: the function is called without arguments and
-returns a ``torch.nn.Module``. The weights are one of torchvision's (``IMAGENET1K_V1``), ``random``,
-or the path of a state_dict.
+A network is a name and weights. The name is one of torchvision's classifiers, ``timm:NAME``, or
+``package.module:function`` for a network of your own: the function returns a ``torch.nn.Module``.
+The weights are one of torchvision's (``IMAGENET1K_V1``), timm's ``pretrained``, ``random``, or the
+path of a file of weights.
 """
 
-import difflib
 import hashlib
-import importlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
+from dissect_embed.networks.sources import (
+    TRANSFORMS_INPUT,
+    check_name,
+    construct,
+    import_timm,
+)
 from dissect_embed.settings import is_path
 
 
 def build_model(
-    name: str, weights: str, *, seed: int = 0, n_classes: int | None = None
+    name: str,
+    weights: str,
+    arguments: Mapping[str, Any] = {},
+    *,
+    seed: int = 0,
+    n_classes: int | None = None,
 ) -> nn.Module:
     """Return a network with its weights, in evaluation mode.
 
     Parameters
     ----------
     name
-        A torchvision classifier, or ``package.module:function``.
+        A torchvision classifier, ``timm:NAME``, or ``package.module:function``.
+    arguments
+        Passed by name to the function that makes the network.
     weights
-        ``random`` (initialised with ``seed``), a name of torchvision's weights for this network
-        (fetched once, hash checked by torchvision), or the path of a state_dict. A checkpoint that
-        holds the state_dict under the key ``state_dict`` will do too.
+        ``random`` (initialised with ``seed``), ``pretrained`` for one of timm, a name of
+        torchvision's weights for this network (fetched once, hash checked by torchvision), or the
+        path of a state_dict. A checkpoint that holds it under the key ``state_dict`` will do too.
     seed
         For ``random``.
     n_classes
@@ -43,18 +56,18 @@ def build_model(
         If the name or the weights are unknown, or the state_dict does not fit.
     """
     if weights == "random":
-        model = _construct(name, seed, n_classes)
+        model = construct(name, arguments, seed=seed, n_classes=n_classes)
     elif is_path(weights):
+        _check_transform(name, weights, arguments)
         state = load_state_dict(Path(weights))
-        model = _construct(name, seed, n_classes or _n_classes(name, state))
+        model = construct(
+            name, arguments, seed=seed, n_classes=n_classes or _n_classes(name, state)
+        )
         _load(model, state, Path(weights), name)
+    elif name.startswith("timm:"):
+        model = _fetch_timm(name, weights, arguments)
     else:
-        model = _fetch(name, weights)
-    for module in model.modules():
-        # An activation in place would overwrite the output of the layer before it, which may be
-        # the one that is read.
-        if getattr(module, "inplace", False):
-            module.inplace = False  # type: ignore[assignment]
+        model = _fetch(name, weights, arguments)
     return model.eval()
 
 
@@ -97,53 +110,43 @@ def hash_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _construct(name: str, seed: int, n_classes: int | None) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        if ":" in name:
-            return _own_network(name)
-        _check_name(name)
-        options = {} if n_classes is None else {"num_classes": n_classes}
-        # Three old networks warn unless told how to initialise themselves.
-        if name in ("googlenet", "inception_v3"):
-            options |= {"init_weights": True}
-        model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
-        return model
-
-
-def _check_name(name: str) -> None:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        near = ", ".join(difflib.get_close_matches(name, known, n=5)) or "resnet18, vgg16, …"
+def _check_transform(name: str, weights: str, arguments: Mapping[str, Any]) -> None:
+    """Check that it is said whether a file's weights are of a network that changes its input."""
+    if name in TRANSFORMS_INPUT and "transform_input" not in arguments:
         msg = (
-            f"model.name: torchvision has no classifier {name!r}; did you mean {near}? "
-            "A network of your own is 'package.module:function'"
+            f"model.arguments: {name} with weights of a file ({weights}) needs to know how they "
+            "were trained: {transform_input: true} for those that torchvision publishes, "
+            "{transform_input: false} for those trained with model.input's mean and std alone"
         )
         raise ModelError(msg)
 
 
-def _own_network(name: str) -> nn.Module:
-    module_name, _, function = name.partition(":")
-    try:
-        construct = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError, ValueError) as error:
-        msg = f"model.name: cannot import {name!r} ({error}); expected 'package.module:function'"
-        raise ModelError(msg) from error
-    try:
-        model = construct()
-    except Exception as error:  # whatever the network's own code raises
-        msg = f"model.name: {name}() failed ({error}); it must work without arguments"
-        raise ModelError(msg) from error
-    if not isinstance(model, nn.Module):
-        msg = f"model.name: {name} returned {type(model).__name__}, expected a torch.nn.Module"
+def _fetch_timm(name: str, weights: str, arguments: Mapping[str, Any]) -> nn.Module:
+    if weights != "pretrained":
+        msg = (
+            f"model.weights: {name} has no weights {weights!r}; choose 'pretrained' (others of the "
+            "same network are named with it, as 'timm:resnet18.a1_in1k'), 'random', or the path of "
+            "a file ('trained' is made by snakemake's rule train)"
+        )
         raise ModelError(msg)
-    return model
+    construct(name, arguments)  # a wrong name or argument is not the network's fault
+    timm = import_timm()
+    try:
+        model = timm.create_model(name.removeprefix("timm:"), **{**arguments, "pretrained": True})
+    except Exception as error:  # of several libraries between here and there
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        msg = (
+            f"model.weights: the pretrained weights of {name} cannot be fetched ({reason}); get "
+            "them by other means and give the file's path as model.weights"
+        )
+        raise ModelError(msg) from error
+    return model  # type: ignore[no-any-return]
 
 
-def _fetch(name: str, weights: str) -> nn.Module:
+def _fetch(name: str, weights: str, arguments: Mapping[str, Any]) -> nn.Module:
     known: list[str] = []
     if ":" not in name:
-        _check_name(name)
+        check_name(name)
         known = list(torchvision.models.get_model_weights(name).__members__)
     if weights not in known:
         choices = ", ".join([*known, "random"])
@@ -155,7 +158,8 @@ def _fetch(name: str, weights: str) -> nn.Module:
     chosen = torchvision.models.get_weight(
         f"{torchvision.models.get_model_weights(name).__name__}.{weights}"
     )
-    model = _construct(name, 0, len(chosen.meta["categories"]))
+    options = {"transform_input": True} if name in TRANSFORMS_INPUT else {}
+    model = construct(name, {**options, **arguments}, n_classes=len(chosen.meta["categories"]))
     try:
         model.load_state_dict(chosen.get_state_dict(progress=True, check_hash=True))
     except (OSError, RuntimeError) as error:

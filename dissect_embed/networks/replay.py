@@ -13,8 +13,10 @@ from dissect_embed.datasets.broden import Broden
 from dissect_embed.device import arithmetic, count_threads
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.running import Maps, Running
-from dissect_embed.networks.forward import Network, forward_maps, prepare_network
+from dissect_embed.networks.forward import forward_maps
+from dissect_embed.networks.inputs import Input
 from dissect_embed.networks.models import hash_weights
+from dissect_embed.networks.preparation import Network, prepare_network
 from dissect_embed.parallel import map_in_threads, one_torch_thread
 
 # Images read at once: some 50 MB of ResNet18's activations in float16.
@@ -51,7 +53,7 @@ def prepare_replay(
         )
         raise ArtefactError(msg)
     check_made_from(source.file, "dataset", dataset.fingerprint, str(dataset.root))
-    network = prepare_again(source, model, source.uncached, dataset.image_size, device)
+    network = prepare_again(source, model, source.uncached, device)
     return Replay(network, dataset)
 
 
@@ -59,7 +61,6 @@ def prepare_again(
     source: Activations,
     model: nn.Module,
     layers: Sequence[str],
-    image_size: tuple[int, int],
     device: str,
 ) -> Network:
     """Return the network that an ``activations.h5`` was made with, ready to run as it did then.
@@ -71,9 +72,11 @@ def prepare_again(
     """
     check_made_from(source.file, "weights", hash_weights(model), "the weights named")
     settings = source.config["activations"]
+    recorded = source.config["model"]
     return prepare_network(
-        model, layers, image_size, batch_size=settings["batch_size"],
-        precision=settings["precision"], device=device,
+        model, layers, Input.of_settings(recorded["input"]),
+        batch_size=settings["batch_size"], precision=settings["precision"], device=device,
+        axes=recorded["axes"], prefix_tokens=recorded["prefix_tokens"],
     )  # fmt: skip
 
 

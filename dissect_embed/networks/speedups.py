@@ -8,6 +8,7 @@ processor's convolutions want weights in an order of their own, which can be kep
 
 import operator
 import platform
+import types
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -27,12 +28,16 @@ CAN_PACK = torch.backends.mkldnn.is_available() and platform.machine() in ("x86_
 def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
     """Fold every batch normalisation that directly follows a convolution, in place.
 
+    Both stay what they are, for the network may look at them: the convolution has other weights,
+    the batch normalisation passes on what it is given.
+
     Parameters
     ----------
     model
         In evaluation mode.
     layers
-        The modules whose output is read: convolutions among them are left alone.
+        The modules whose output is read: convolutions among them are left alone, and those that
+        end one of them, with the batch normalisation outside.
 
     Returns
     -------
@@ -41,7 +46,7 @@ def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
     """
     nodes = _trace(model)
     modules = dict(model.named_modules())
-    # A module that is called twice, or under two names, cannot take over its neighbour's work.
+    # A module that is called twice cannot take over its neighbour's work.
     calls = Counter(id(modules[n.target]) for n in nodes if n.op == "call_module")
     folded = 0
     for node in nodes:
@@ -50,18 +55,38 @@ def fold_batch_norm(model: nn.Module, layers: Sequence[str]) -> int:
             continue
         conv, norm = modules[str(before.target)], modules[str(node.target)]
         if (
-            isinstance(conv, CONVOLUTIONS)
-            and isinstance(norm, NORMALISATIONS)
+            _is_plain(conv, CONVOLUTIONS)
+            and _is_plain(norm, NORMALISATIONS)
             and norm.running_var is not None
-            and str(before.target) not in layers
+            and not _ends_layer(str(before.target), str(node.target), layers)
             and calls[id(conv)] == calls[id(norm)] == 1
         ):
             with torch.no_grad():
                 fused = fuse_conv_bn_eval(conv, norm)
-            model.set_submodule(str(before.target), fused)
-            model.set_submodule(str(node.target), nn.Identity())
+            conv.weight, conv.bias = fused.weight, fused.bias
+            norm.forward = types.MethodType(_pass_on, norm)
             folded += 1
     return folded
+
+
+def _is_plain(module: nn.Module, kinds: Sequence[type[nn.Module]]) -> bool:
+    """Say whether a module is just what its type says: subclasses and hooks may do more."""
+    return (
+        type(module) in kinds
+        and "forward" not in vars(module)
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+    )
+
+
+def _ends_layer(conv: str, norm: str, layers: Sequence[str]) -> bool:
+    """Say whether the output of a convolution is, or may be, that of a layer that is read."""
+    inside = [layer for layer in layers if conv == layer or conv.startswith(f"{layer}.")]
+    return any(not norm.startswith(f"{layer}.") for layer in inside)
+
+
+def _pass_on(self: nn.Module, images: Tensor) -> Tensor:
+    return images
 
 
 def activate_in_place(model: nn.Module) -> int:
@@ -96,36 +121,13 @@ def _alone(value: object, modules: Mapping[str, nn.Module]) -> bool:
         return False
     if value.op == "call_module":
         module = modules[str(value.target)]
-        return isinstance(module, FRESH) or (
-            isinstance(module, nn.Identity) and _alone(value.args[0], modules)
-        )
+        if isinstance(module, nn.Identity) or "forward" in vars(module):
+            return len(value.args) == 1 and _alone(value.args[0], modules)
+        return type(module) in FRESH
     # ``torch.fx`` sees ``y += x``, which is y's memory, as ``y + x``.
     if value.target in (operator.add, operator.iadd):
         return _alone(value.args[0], modules)
     return value.target is torch.add and "out" not in value.kwargs
-
-
-class PackedConv2d(nn.Module):
-    """A convolution whose weights stay in the order in which the processor's kernels read them."""
-
-    def __init__(self, convolution: nn.Conv2d) -> None:
-        super().__init__()
-        self.bias = convolution.bias
-        self.padding, self.stride = convolution.padding, convolution.stride
-        self.dilation, self.groups = convolution.dilation, convolution.groups
-        # What torch's own compiler uses; there is no public name for it.
-        self.weight = torch.ops.aten.mkldnn_reorder_conv2d_weight(
-            convolution.weight.detach().to_mkldnn(),
-            self.padding, self.stride, self.dilation, self.groups,
-        )  # fmt: skip
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Convolve as the original does, but for the last bit or two."""
-        packed: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups,
-            "none", [], "",
-        )  # fmt: skip
-        return packed
 
 
 def pack_convolutions(model: nn.Module) -> int:
@@ -144,19 +146,31 @@ def pack_convolutions(model: nn.Module) -> int:
     half = any(parameter.dtype == torch.bfloat16 for parameter in model.parameters())
     if not CAN_PACK or (half and not torch.ops.mkldnn._is_mkldnn_bf16_supported()):
         return 0
-    plain = {
-        name: module
-        for name, module in model.named_modules()
-        # Subclasses and what was wrapped may do more than convolve.
-        if type(module) is nn.Conv2d
+    plain = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d)
+        and _is_plain(module, [nn.Conv2d])
         and module.padding_mode == "zeros"
         and not isinstance(module.padding, str)
-        and not module._forward_hooks
-        and not module._forward_pre_hooks
-    }
-    for name, module in plain.items():
-        model.set_submodule(name, PackedConv2d(module))
+    ]
+    for module in plain:
+        # What torch's own compiler uses; there is no public name for it.
+        module.packed = torch.ops.aten.mkldnn_reorder_conv2d_weight(
+            module.weight.detach().to_mkldnn(),
+            module.padding, module.stride, module.dilation, module.groups,
+        )  # fmt: skip
+        module.forward = types.MethodType(_convolve_packed, module)  # type: ignore[method-assign]
     return len(plain)
+
+
+def _convolve_packed(self: nn.Conv2d, images: Tensor) -> Tensor:
+    """Convolve as the module itself does, but for the last bit or two."""
+    packed: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        images, self.packed, self.bias, self.padding, self.stride, self.dilation, self.groups,
+        "none", [], "",
+    )  # fmt: skip
+    return packed
 
 
 def _trace(model: nn.Module) -> list[Node]:

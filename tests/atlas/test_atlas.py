@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import model_of
 from PIL import Image
 from torch import nn
 
@@ -64,8 +65,9 @@ def make_run(folder: Path, make_tiny, *, n_units: int) -> Path:
     files = ("activations", "labels", "profiles", "chance", "similarity", "embedding")
     path = {name: folder / f"{name}.h5" for name in files}
     write_activations(
-        path["activations"], data, model, layers, Activations(batch_size=2),
-        names={"dataset": "<tiny>", "model": "own", "weights": "random"},
+        path["activations"], data, model,
+        model_of(*layers, name="own:network", weights="random"), Activations(batch_size=2),
+        name="<tiny>",
     )  # fmt: skip
     write_labels(path["labels"], dataclasses.replace(data, concepts=concepts), name="<tiny>")
     maps, labels = path["activations"], path["labels"]

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from given import model_of
 from rich.console import Console
 from torch import nn
 
@@ -67,8 +68,9 @@ def run(tiny, tmp_path):
     )  # fmt: skip
     paths = {name: folder / f"{name}.h5" for name in kinds}
     write_activations(
-        paths["activations"], data, network, ["low", "high"], Activations(compression="gzip"),
-        names={"model": "own", "weights": "random"},
+        paths["activations"], data, network,
+        model_of("low", "high", name="own:network", weights="random"),
+        Activations(compression="gzip"),
         weights_provenance={"loss": 0.20351625058, "epochs": 3, "val_map": None},
     )  # fmt: skip
     write_labels(paths["labels"], data)
@@ -296,7 +298,9 @@ def test_activations_are_inspected(run, tiny):
     assert cells(text, "made from")[1].startswith(f"dataset {dataset}, weights ")
     assert cells(text, "weights_provenance")[1] == "loss 0.203516, epochs 3, val_map -"
     assert cells(text, "dataset")[1] == f"images 6, name tiny, root {tiny}, split all"
-    assert cells(text, "model")[1] == "name own, weights random"
+    assert cells(text, "model  ")[1] == "name own:network, weights random, layers low high"
+    assert cells(text, "model.input")[1].startswith("size 32 32, mean 0.485 0.456 0.406, std 0.229")
+    assert cells(text, "readings.high")[1] == "axes image unit y x, prefix 0, units 5, grid 8 8"
     assert cells(text, "layers  ")[1] == "low high"
     with h5py.File(run["activations"]) as file:
         maps = file["layers/high/activations"][:]
@@ -625,7 +629,9 @@ def test_a_run_is_inspected(run):
     for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding"):
         assert len([line for line in text.splitlines() if line.startswith(f"{kind}.h5")]) == 1
     assert cells(text, "embedding.h5")[2] == "profiles, similarity"
-    assert cells(text, "model")[1] == "name own, weights random"
+    assert cells(text, "model  ")[1] == "name own:network, weights random, layers low high"
+    assert cells(text, "model.input")[1].startswith("size 32 32, mean 0.485 0.456 0.406, std 0.229")
+    assert cells(text, "readings.high")[1] == "axes image unit y x, prefix 0, units 5, grid 8 8"
     assert cells(text, "layers  ")[1] == "low high"
     assert "a detector has an IoU of at least 0.2" in inspect(folder, detector_iou=0.2)
 

@@ -3,18 +3,20 @@
 import os
 import sys
 import urllib.error
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+from given import input_of, normalise
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.hooks import check_layers, layer_shapes, probe
-from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.hooks import find_layers, probe
 from dissect_embed.networks.models import build_model, hash_weights, load_state_dict
+from dissect_embed.networks.readings import read_layers
 
 OWN = """
 import torch
@@ -46,6 +48,14 @@ def images(n: int = 2, size: int = 48) -> Tensor:
     return normalise(torch.from_numpy(rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)))
 
 
+def shapes_of(
+    model: nn.Module, layers: Sequence[str], size: tuple[int, int]
+) -> dict[str, tuple[int, int, int]]:
+    """Return (units, h, w) of layers on images of a size."""
+    found = read_layers(model, find_layers(model, layers), input_of(*size), {}, None)
+    return {layer: (reading.units, *reading.grid) for layer, reading in found.items()}
+
+
 # ---- building ----
 
 
@@ -60,10 +70,9 @@ def test_random_weights_depend_on_the_seed_alone(own):
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_networks_come_in_evaluation_mode_and_change_nothing_in_place(own, resnet18):
+def test_networks_come_in_evaluation_mode(own, resnet18):
     for model in (resnet18, build_model("tests_own_network:small", "random")):
         assert not any(module.training for module in model.modules())
-        assert not any(getattr(module, "inplace", False) for module in model.modules())
 
 
 def test_width_of_the_classifier(resnet18):
@@ -109,8 +118,9 @@ def test_own_network_that_wants_arguments(own):
 
 
 def test_a_network_that_asserts_its_image_size():
-    with pytest.raises(ModelError, match=r"VisionTransformer: cannot take images of 64 × 64"):
-        layer_shapes(build_model("vit_b_16", "random"), ["encoder"], (64, 64))
+    message = r"VisionTransformer: cannot run .*Expected 224 .* set model\.input\.size: 224"
+    with pytest.raises(ModelError, match=message):
+        shapes_of(build_model("vit_b_16", "random"), ["encoder"], (64, 64))
 
 
 def test_own_network_has_no_named_weights(own):
@@ -307,9 +317,9 @@ def test_normalise_puts_the_channels_first():
 def test_unknown_layers(resnet18, layers, message):
     message = rf"model\.layers: .*{message}"
     with pytest.raises(ModelError, match=message):
-        check_layers(resnet18, layers)
+        find_layers(resnet18, layers)
     with pytest.raises(ModelError, match=message):
-        layer_shapes(resnet18, layers, (48, 48))
+        shapes_of(resnet18, layers, (48, 48))
     with pytest.raises(ModelError, match=message), probe(resnet18, layers):
         pass
     assert n_hooks(resnet18) == 0
@@ -317,7 +327,7 @@ def test_unknown_layers(resnet18, layers, message):
 
 def test_layer_shapes(resnet18):
     layers = ["layer4", "conv1", "layer1.0.conv2", "avgpool"]
-    assert layer_shapes(resnet18, layers, (64, 96)) == {
+    assert shapes_of(resnet18, layers, (64, 96)) == {
         "layer4": (512, 2, 3),
         "conv1": (64, 32, 48),
         "layer1.0.conv2": (64, 16, 24),
@@ -325,10 +335,8 @@ def test_layer_shapes(resnet18):
     }
 
 
-def test_layers_without_maps(resnet18):
-    message = r"output of 'fc' is \(1, 1000\), expected \(image, unit, y, x\); choose a layer with"
-    with pytest.raises(ModelError, match=message):
-        layer_shapes(resnet18, ["layer1", "fc"], (48, 48))
+def test_vectors_are_a_grid_of_one(resnet18):
+    assert shapes_of(resnet18, ["fc"], (48, 48)) == {"fc": (1000, 1, 1)}
 
 
 class Odd(nn.Module):
@@ -343,18 +351,29 @@ class Odd(nn.Module):
         return self.pool(x)[0]
 
 
-@pytest.mark.parametrize(("layer", "found"), [("pool", "tuple"), ("unused", "NoneType")])
-def test_layers_with_odd_output(layer, found):
-    with pytest.raises(ModelError, match=rf"the output of '{layer}' is {found}, expected"):
-        layer_shapes(Odd(), [layer], (8, 8))
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("pool", r"the output of 'pool' for 3 images is a tuple of \[0\]: .* as 'pool\[0\]', or"),
+        ("pool[1]", r"the output of 'pool\[1\]' for 3 images is \(3, 3, 4, 4\) of int64, .* no te"),
+        ("pool[2]", r"'pool\[2\]': no part 2 there; it puts out a tuple of \[0\]: \(3, 3, 4, 4\)"),
+        ('pool["a"]', r"no part 'a' there"),
+        ("pool#2", r"'pool#2' does not run so often \(it runs 1 times\)"),
+        ("pool[", r"cannot read 'pool\['; expected the name of a module"),
+        ("unused", r"'unused' does not run in evaluation mode; choose another"),
+    ],
+)  # fmt: skip
+def test_layers_with_odd_output(layer, message):
+    with pytest.raises(ModelError, match=rf"^model\.layers: .*{message}"):
+        shapes_of(Odd(), [layer], (8, 8))
+    assert shapes_of(Odd(), ["pool[0]"], (8, 8)) == {"pool[0]": (3, 4, 4)}
 
 
 def test_images_too_small_for_the_network():
     model = nn.Sequential(nn.Conv2d(3, 4, 9))
-    with pytest.raises(
-        ModelError, match=r"Sequential: cannot take images of 8 × 7 pixels \(.*resiz"
-    ):
-        layer_shapes(model, ["0"], (8, 7))
+    message = r"Sequential: cannot run on images of \(image, 3, 8, 7\) \(.*; it takes 224 × 224 pix"
+    with pytest.raises(ModelError, match=message):
+        shapes_of(model, ["0"], (8, 7))
 
 
 # ---- probing ----

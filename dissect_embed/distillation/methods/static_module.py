@@ -14,7 +14,7 @@ from dissect_embed.distillation.methods.terms import Term
 from dissect_embed.distillation.outputs import Outputs
 from dissect_embed.distillation.prior import Prior, load_prior, prior_targets
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.hooks import check_layers
+from dissect_embed.networks.hooks import find_layers
 
 
 class Static(Term):
@@ -135,7 +135,7 @@ class StaticLoss(nn.Module):
         ModelError
             If the student has no module of one of the names.
         """
-        check_layers(student, self.layers)
+        find_layers(student, self.layers)
         if self._handle is not None:
             self._handle.remove()
         modules = {name: student.get_submodule(name) for name in self.layers}

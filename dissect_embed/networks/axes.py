@@ -1,0 +1,248 @@
+"""Which axis of a layer's output is which: images, units, and where in the image.
+
+Found out by two passes that differ in the number of images and in their size: the axis of images is
+as long as there are images, those of the place grow with the image, that of units stays. Where a
+network takes one size only, what it says of its grid of patches decides, or that maps of a square
+image are square; where two readings fit, the user is asked.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from dissect_embed.settings import AXES
+
+Shape = tuple[int, ...]
+# What two passes are made with, and by how much larger images are in the second: maps of up to 64
+# pixels a position grow along both axes, along y more than along x.
+IMAGES, FEWER = 3, 2
+LARGER = (128, 64)
+# More tokens than these before those of the image nobody has without saying so.
+MAX_PREFIX = 8
+
+
+class Reading(NamedTuple):
+    """How a layer's output is read as maps of units."""
+
+    axes: str  # one of settings.AXES
+    prefix: int  # class and register tokens before those of the image
+    units: int
+    grid: tuple[int, int]  # height and width
+
+
+class Grid(NamedTuple):
+    """What a network says of its tokens: so many rows and columns, and so many before them."""
+
+    rows: int
+    columns: int
+    prefix: int
+
+
+class UnreadableError(Exception):
+    """No reading fits, or more than one; the text says why."""
+
+
+def to_maps(output: Tensor, reading: Reading) -> Tensor:
+    """Return a layer's output as (image, unit, y, x): a view of it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> tokens = torch.arange(10.0).view(1, 5, 2)  # a class token, then four of the image
+    >>> to_maps(tokens, Reading("image token unit", 1, 2, (2, 2)))[0, 0]
+    tensor([[2., 4.],
+            [6., 8.]])
+    """
+    maps = output
+    if reading.axes == "image y x unit":
+        maps = output.permute(0, 3, 1, 2)
+    elif reading.axes == "image unit":
+        maps = output[:, :, None, None]
+    elif reading.axes == "image token unit":
+        maps = output[:, reading.prefix :].transpose(1, 2).unflatten(2, reading.grid)
+    elif reading.axes == "token image unit":
+        maps = output[reading.prefix :].permute(1, 2, 0).unflatten(2, reading.grid)
+    elif reading.axes == "image unit token":
+        maps = output[:, :, reading.prefix :].unflatten(2, reading.grid)
+    return maps
+
+
+def find_reading(
+    first: Shape,
+    second: Shape,
+    size: tuple[int, int],
+    second_size: tuple[int, int],
+    *,
+    grids: Sequence[Grid] = (),
+    axes: str | None = None,
+    prefix: int | None = None,
+) -> Reading:
+    """Return the one reading that fits what a layer puts out.
+
+    Parameters
+    ----------
+    first, second
+        Its shape for ``IMAGES`` images of ``size`` pixels, and for ``FEWER`` of ``second_size``:
+        larger by ``LARGER``, or the same where the network takes no other.
+    grids
+        What the network says of its tokens.
+    axes, prefix
+        What the user says.
+
+    Raises
+    ------
+    UnreadableError
+        If none fits, or more than one.
+
+    Examples
+    --------
+    >>> find_reading((3, 56, 56, 96), (2, 88, 72, 96), (224, 224), (352, 288))
+    Reading(axes='image y x unit', prefix=0, units=96, grid=(56, 56))
+    """
+    tried = [a for a in AXES if len(a.split()) == len(first) and axes in (None, a)]
+    found = {
+        a: _fit(a, first, second, size, second_size, grids, prefix)
+        for a in tried
+        if _is_batch(a, first, second)
+    }
+    # What grows with the image tells more than what does not contradict.
+    for sure in (True, False):
+        fits = [reading for f in found.values() for is_sure, reading in f if is_sure == sure]
+        if len(fits) == 1:
+            return fits[0]
+        if fits:
+            ways = "; ".join(_explain(reading) for reading in fits)
+            msg = f"can be read in {len(fits)} ways ({ways})"
+            raise UnreadableError(msg)
+    if len(first) not in (2, 3, 4):
+        reason = "is neither maps nor tokens nor vectors"
+    elif axes and not tried:
+        reason = f"cannot be read as {axes!r}"
+    elif not found:
+        reason = f"has no axis of the {IMAGES} images that were given"
+    elif size == second_size:
+        reason = "fits no grid of positions"
+    else:
+        reason = f"does not grow with the image, {second} for larger ones, and is no square grid"
+    raise UnreadableError(reason)
+
+
+def _is_batch(axes: str, first: Shape, second: Shape) -> bool:
+    n = axes.split().index("image")
+    return len(second) == len(first) and (first[n], second[n]) == (IMAGES, FEWER)
+
+
+def _fit(
+    axes: str,
+    first: Shape,
+    second: Shape,
+    size: tuple[int, int],
+    second_size: tuple[int, int],
+    grids: Sequence[Grid],
+    prefix: int | None,
+) -> list[tuple[bool, Reading]]:
+    """Return the readings by an order of axes, and whether each is sure."""
+    names = axes.split()
+    one, two = dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))
+    units = one["unit"]
+    if units != two["unit"] or units == 0:
+        return []
+    if axes == "image unit":
+        return [(True, Reading(axes, 0, units, (1, 1)))]
+    if "token" in names:
+        n, n2 = one["token"], two["token"]
+        if n == 1 == n2:
+            return [(True, Reading(axes, 0, units, (1, 1)))]
+        if n2 > n:
+            grown = _grown_grids(n, n2, size, second_size, prefix)
+            return [(True, Reading(axes, p, units, grid)) for p, grid in grown]
+        if size != second_size or n != n2:
+            return []
+        told = {(g.prefix, (g.rows, g.columns)) for g in grids} | {
+            (0, (g.rows, g.columns)) for g in grids
+        }
+        said = {(p, (h, w)) for p, (h, w) in told if p + h * w == n and prefix in (None, p)}
+        likely = said or _likely_grids(n, size, prefix)
+        return [(bool(said), Reading(axes, p, units, grid)) for p, grid in sorted(likely)]
+    grid, grid2 = (one["y"], one["x"]), (two["y"], two["x"])
+    reading = Reading(axes, 0, units, grid)
+    if grid2[0] > grid[0] and grid2[1] >= grid[1]:
+        return [(True, reading)]
+    # Where it stays as it is, as after adaptive pooling: as wide as high, or as the image is.
+    is_like_image = abs(grid[0] * size[1] - grid[1] * size[0]) < max(size)
+    return [(False, reading)] if grid == grid2 and (grid[0] == grid[1] or is_like_image) else []
+
+
+def _grown_grids(
+    n: int, n2: int, size: tuple[int, int], second_size: tuple[int, int], prefix: int | None
+) -> set[tuple[int, tuple[int, int]]]:
+    """Return what prefix and grid explain both numbers of tokens, by square patches."""
+    found = set()
+    for pixels in range(1, max(size) + 1):
+        for up in (0, pixels - 1):  # patches that jut out are left off, or filled up
+            h, w, h2, w2 = ((s + up) // pixels for s in (*size, *second_size))
+            before = n - h * w
+            if before >= 0 and before == n2 - h2 * w2 and prefix in (None, before):
+                found.add((before, (h, w)))
+    return found
+
+
+def _likely_grids(
+    n: int, size: tuple[int, int], prefix: int | None
+) -> set[tuple[int, tuple[int, int]]]:
+    """Return prefixes and grids of whole patches that make so many tokens."""
+    found = set()
+    for pixels in range(1, min(size) + 1):
+        if size[0] % pixels or size[1] % pixels:
+            continue
+        grid = size[0] // pixels, size[1] // pixels
+        before = n - grid[0] * grid[1]
+        if before == prefix or (prefix is None and 0 <= before <= MAX_PREFIX):
+            found.add((before, grid))
+    return found
+
+
+def _explain(reading: Reading) -> str:
+    grid = f"a grid of {reading.grid[0]} × {reading.grid[1]}"
+    before = f" after {reading.prefix} tokens" if reading.prefix else ""
+    return f"{reading.axes!r}: {reading.units} units on {grid}{before}"
+
+
+def known_grids(model: nn.Module) -> list[Grid]:
+    """Return what a network says of its tokens, as those of timm, torchvision and others do."""
+    grids, prefixes = [], []
+    for module in model.modules():
+        grid = getattr(module, "grid_size", None)
+        image, patch = getattr(module, "image_size", None), getattr(module, "patch_size", None)
+        if not _is_pair(grid) and image and patch:
+            (h, w), (ph, pw) = _pair(image), _pair(patch)
+            grid = (h // ph, w // pw) if ph and pw else None
+        if _is_pair(grid):
+            grids.append(_pair(grid))
+        if isinstance(prefix := getattr(module, "num_prefix_tokens", None), int):
+            prefixes.append(prefix)
+    if not prefixes:
+        tokens = {
+            name.rpartition(".")[2]: value.shape[1]
+            for name, value in model.named_parameters()
+            if name.rpartition(".")[2]
+            in ("class_token", "cls_token", "dist_token", "register_tokens", "reg_token")
+            and value.ndim == 3
+        }
+        prefixes = [sum(tokens.values())]
+    return [Grid(h, w, p) for h, w in dict.fromkeys(grids) for p in dict.fromkeys(prefixes)]
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
+
+
+def _pair(value: object) -> tuple[int, int]:
+    if isinstance(value, tuple | list) and _is_pair(value):
+        return int(value[0]), int(value[1])
+    return (int(value), int(value)) if isinstance(value, int) else (0, 0)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
