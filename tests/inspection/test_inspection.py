@@ -298,7 +298,7 @@ def test_activations_are_inspected(run, tiny):
     assert cells(text, "made from")[1].startswith(f"dataset {dataset}, weights ")
     assert cells(text, "weights_provenance")[1] == "loss 0.203516, epochs 3, val_map -"
     assert cells(text, "dataset")[1] == f"images 6, name tiny, root {tiny}, split all"
-    assert cells(text, "model  ")[1] == "name own:network, weights random, layers low high"
+    assert cells(text, "model  ")[1] == "layers low high, name own:network, weights random"
     assert cells(text, "model.input")[1].startswith("size 32 32, mean 0.485 0.456 0.406, std 0.229")
     assert cells(text, "readings.high")[1] == "axes image unit y x, prefix 0, units 5, grid 8 8"
     assert cells(text, "layers  ")[1] == "low high"
@@ -629,7 +629,7 @@ def test_a_run_is_inspected(run):
     for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding"):
         assert len([line for line in text.splitlines() if line.startswith(f"{kind}.h5")]) == 1
     assert cells(text, "embedding.h5")[2] == "profiles, similarity"
-    assert cells(text, "model  ")[1] == "name own:network, weights random, layers low high"
+    assert cells(text, "model  ")[1] == "layers low high, name own:network, weights random"
     assert cells(text, "model.input")[1].startswith("size 32 32, mean 0.485 0.456 0.406, std 0.229")
     assert cells(text, "readings.high")[1] == "axes image unit y x, prefix 0, units 5, grid 8 8"
     assert cells(text, "layers  ")[1] == "low high"
