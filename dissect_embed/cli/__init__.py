@@ -13,6 +13,7 @@ from dissect_embed.cli import (
     embedding,
     figures,
     looking,
+    networks,
 )
 from dissect_embed.errors import DissectEmbedError
 from dissect_embed.memory import keep_freed_memory
@@ -28,6 +29,7 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 )
 # In the order of a run.
 for command in (
+    networks.layers,
     data.mini,
     data.fetch,
     data.dataset,

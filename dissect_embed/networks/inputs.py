@@ -17,6 +17,10 @@ EXAMPLE = "input: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"
 LUMA = (19595, 38470, 7471)
 
 
+class UnknownColoursError(ModelError):
+    """A network does not say which mean and standard deviation it wants, nor does the user."""
+
+
 class Input(NamedTuple):
     """The input of a network, every setting decided."""
 
@@ -67,7 +71,7 @@ def to_input(images: UInt8[Tensor, "image y x 3"], given: Input) -> Float[Tensor
 def find_input(
     model: nn.Module,
     asked: ModelInput,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     *,
     name: str = "",
     weights: str = "given",
@@ -77,7 +81,7 @@ def find_input(
     Parameters
     ----------
     image_size
-        Height and width of the data set's images.
+        Height and width of the data set's images, if there is one.
     name, weights
         As in ``model.name`` and ``model.weights``; ``given`` for a network from Python. Weights
         that know no images yet, or were trained on the data set's own, are given these in their own
@@ -91,6 +95,12 @@ def find_input(
     is_torchvision = weights != "given" and ":" not in name
     stated = _of_torchvision(name, weights) if is_torchvision else _stated(model)
     values = stated | {k: v for k, v in asked.model_dump().items() if v not in (None, ())}
+    if image_size is None and "size" not in values:
+        msg = (
+            f"model.input: {name or type(model).__name__} does not say which size of images it "
+            "takes; name it, as in input: {size: 224} (--input)"
+        )
+        raise ModelError(msg)
     if "mean" not in values or "std" not in values:
         msg = (
             f"model.input: {name or type(model).__name__} does not say which mean and standard "
@@ -98,7 +108,7 @@ def find_input(
             f" red, green, blue, for example those of ImageNet: {EXAMPLE} (--input with commands, "
             "input= in Python)"
         )
-        raise ModelError(msg)
+        raise UnknownColoursError(msg)
     values["mean"], values["std"] = tuple(values["mean"]), tuple(values["std"])
     if len(values["mean"]) != len(values["std"]) or min(values["std"]) <= 0:
         msg = (
@@ -113,11 +123,12 @@ def find_input(
             "name as many"
         )
         raise ModelError(msg)
+    size = values.get("size") or image_size
     found = Input(
-        tuple(values.get("size", image_size)), values["mean"], values["std"],
+        (size[0], size[1]), values["mean"], values["std"],
         tuple(values.get("range", (0.0, 1.0))), channels, values.get("interpolation", "bilinear"),
     )  # fmt: skip
-    if weights in ("random", "trained") and ":" not in name.removeprefix("timm:"):
+    if image_size and weights in ("random", "trained") and ":" not in name.removeprefix("timm:"):
         own = found._replace(size=image_size)
         if asked.size is None and (found.size == image_size or takes(model, own)):
             return own
