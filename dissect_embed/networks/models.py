@@ -3,20 +3,34 @@
 A network is a name and weights. The name is one of torchvision's classifiers, or
 ``package.module:function`` for a network of your own: the function is called without arguments and
 returns a ``torch.nn.Module``. The weights are one of torchvision's (``IMAGENET1K_V1``), ``random``,
-or the path of a state_dict.
+or the path of a file that holds them.
 """
 
 import difflib
 import hashlib
 import importlib
+import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from dissect_embed.errors import ModelError
+from dissect_embed.networks.checkpoints import read_weights
+from dissect_embed.networks.weights import count_classes, find_head, fit_weights
 from dissect_embed.settings import is_path
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A network with weights from a file."""
+
+    model: nn.Module
+    missing: tuple[str, ...]  # names of weights that the file lacks
+    note: str  # which of the file's tensors were taken
 
 
 def build_model(
@@ -30,8 +44,8 @@ def build_model(
         A torchvision classifier, or ``package.module:function``.
     weights
         ``random`` (initialised with ``seed``), a name of torchvision's weights for this network
-        (fetched once, hash checked by torchvision), or the path of a state_dict. A checkpoint that
-        holds the state_dict under the key ``state_dict`` will do too.
+        (fetched once, hash checked by torchvision), or the path of a file that holds them, as
+        training scripts write it or as safetensors.
     seed
         For ``random``.
     n_classes
@@ -40,14 +54,18 @@ def build_model(
     Raises
     ------
     ModelError
-        If the name or the weights are unknown, or the state_dict does not fit.
+        If the name or the weights are unknown, do not fit, or are not whole.
     """
     if weights == "random":
         model = _construct(name, seed, n_classes)
     elif is_path(weights):
-        state = load_state_dict(Path(weights))
-        model = _construct(name, seed, n_classes or _n_classes(name, state))
-        _load(model, state, Path(weights), name)
+        model, missing, _ = load_file(name, Path(weights), seed=seed, n_classes=n_classes)
+        if missing:
+            msg = (
+                f"{weights}: lacks {len(missing)} weights of {name}, as {missing[0]!r}; take whole "
+                "weights"
+            )
+            raise ModelError(msg)
     else:
         model = _fetch(name, weights)
     for module in model.modules():
@@ -58,33 +76,28 @@ def build_model(
     return model.eval()
 
 
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state_dict, without running any code that the file may carry.
+def load_file(name: str, path: Path, *, seed: int = 0, n_classes: int | None = None) -> Loaded:
+    """Return a network with the weights that a file holds for it, in whatever form.
+
+    Weights that the file lacks keep their initial values (by ``seed``); whether that matters is
+    for the caller to say, see ``gaps.check_missing``.
 
     Raises
     ------
     ModelError
-        If the file is missing, damaged, or holds something else than tensors by name.
+        If the name is unknown, or the file holds no weights of this network.
     """
-    if not path.is_file():
-        msg = (
-            f"{path}: no such file; model.weights is a state_dict, 'random', or torchvision's name"
-        )
-        raise ModelError(msg)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = (
-            f"{path}: cannot be read as weights ({reason}); save a state_dict with "
-            "torch.save(model.state_dict(), path)"
-        )
-        raise ModelError(msg) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        msg = f"{path}: expected tensors by name, found {type(state).__name__}; save a state_dict"
-        raise ModelError(msg)
-    return dict(state)
+    tables = read_weights(path)
+    if ":" in name or n_classes is not None:
+        model = _construct(name, seed, n_classes)
+        fit = fit_weights(model.state_dict(), tables, path=path, name=name)
+    else:
+        own, head = find_head(lambda n: _construct(name, seed, n))
+        fit = fit_weights(own, tables, path=path, name=name, head=head)
+        model = _construct(name, seed, count_classes(fit, head))
+    model.load_state_dict(fit.state, strict=False)
+    logger.info("%s: %s", path, fit.note)
+    return Loaded(model, fit.missing, fit.note)
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -149,7 +162,7 @@ def _fetch(name: str, weights: str) -> nn.Module:
         choices = ", ".join([*known, "random"])
         msg = (
             f"model.weights: {name} has no weights {weights!r}; choose one of {choices}, "
-            "or the path of a state_dict ('trained' is made by snakemake's rule train)"
+            "or the path of a file ('trained' is made by snakemake's rule train)"
         )
         raise ModelError(msg)
     chosen = torchvision.models.get_weight(
@@ -165,31 +178,3 @@ def _fetch(name: str, weights: str) -> nn.Module:
         )
         raise ModelError(msg) from error
     return model
-
-
-def _n_classes(name: str, state: dict[str, Tensor]) -> int | None:
-    """Return the width of a torchvision classifier: the rows of its last matrix."""
-    matrices = [v for k, v in state.items() if k.endswith(".weight") and v.ndim == 2]
-    return None if ":" in name or not matrices else matrices[-1].shape[0]
-
-
-def _load(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
-    own = model.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in own]
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if missing or extra or wrong:
-        first = (
-            f"it lacks {missing[0]!r}"
-            if missing
-            else f"it has {extra[0]!r}, which the network lacks"
-            if extra
-            else f"{wrong[0]!r} is {tuple(state[wrong[0]].shape)}, "
-            f"expected {tuple(own[wrong[0]].shape)}"
-        )
-        msg = (
-            f"{path}: these are no weights of {name}: {first} ({len(missing)} missing, "
-            f"{len(extra)} unknown, {len(wrong)} of another shape); check model.name"
-        )
-        raise ModelError(msg)
-    model.load_state_dict(state, strict=False)
