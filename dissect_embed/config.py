@@ -73,7 +73,7 @@ class Model(Section):
     weights: Text = Field(
         "trained",
         description="'random', 'trained' (on the data set itself), a name of torchvision's such as "
-        "'IMAGENET1K_V1', or the path of a state_dict.",
+        "'IMAGENET1K_V1', or the path of a file of weights: what torch.save or safetensors wrote.",
     )
     layers: Annotated[tuple[Text, ...], Field(min_length=1), AfterValidator(unique)] = Field(
         ("layer1", "layer2", "layer3", "layer4"), description="Modules to probe."

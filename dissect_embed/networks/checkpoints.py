@@ -245,7 +245,7 @@ def _find_tables(
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
     """Yield the dictionaries that hold tensors by name, each with the place where it is."""
     if isinstance(content, list | tuple):
-        content = {str(n): value for n, value in enumerate(content)}
+        content = {str(n): v for n, v in enumerate(content) if not isinstance(v, Tensor)}
     if not isinstance(content, dict):
         return
     named = {key: value for key, value in content.items() if isinstance(key, str)}
@@ -261,7 +261,8 @@ def _describe(content: Any) -> str:
     """Say what a file holds in place of tensors by name."""
     items = content if isinstance(content, dict) else {}
     for key, value in [("", content), *items.items()]:
-        if isinstance(value, _Inert) and "_modules" in (value.state or ()):
+        state = value.state if isinstance(value, _Inert) else None
+        if isinstance(state, dict) and "_modules" in state:
             where = f" under {key!r}" if key else ""
             return (
                 f"holds a whole pickled network of class {_class_name(value)}{where}, which would "
@@ -274,4 +275,6 @@ def _describe(content: Any) -> str:
 
 def _class_name(value: object) -> str:
     kind = type(value)
+    if kind is dict and isinstance(value, dict) and value:
+        return f"dict of {_class_name(next(iter(value.values())))}"
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import importlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,12 +61,7 @@ def build_model(
         model = _construct(name, seed, n_classes)
     elif is_path(weights):
         model, missing, _ = load_file(name, Path(weights), seed=seed, n_classes=n_classes)
-        if missing:
-            msg = (
-                f"{weights}: lacks {len(missing)} weights of {name}, as {missing[0]!r}; take whole "
-                "weights"
-            )
-            raise ModelError(msg)
+        _check_whole(missing, weights, name)
     else:
         model = _fetch(name, weights)
     for module in model.modules():
@@ -170,11 +166,20 @@ def _fetch(name: str, weights: str) -> nn.Module:
     )
     model = _construct(name, 0, len(chosen.meta["categories"]))
     try:
-        model.load_state_dict(chosen.get_state_dict(progress=True, check_hash=True))
+        state = chosen.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         msg = (
             f"model.weights: {weights} cannot be fetched from {chosen.url} ({error}); get that "
             "file by other means and give its path as model.weights"
         )
         raise ModelError(msg) from error
+    fit = fit_weights(model.state_dict(), {"": state}, path=chosen.url, name=name)
+    _check_whole(fit.missing, chosen.url, name)
+    model.load_state_dict(fit.state, strict=False)
     return model
+
+
+def _check_whole(missing: Sequence[str], path: str, name: str) -> None:
+    if missing:
+        msg = f"{path}: lacks {len(missing)} weights of {name}, as {missing[0]!r}; take whole ones"
+        raise ModelError(msg)

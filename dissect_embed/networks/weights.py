@@ -6,6 +6,7 @@ list knows them all. So every dictionary of tensors is tried with every prefix t
 of the network; the one that fits wholly is taken.
 """
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,14 @@ COUNTER = "num_batches_tracked"
 # Words in a key that tell an average over the training from the network itself.
 AVERAGES = {"ema", "swa", "avg", "average", "averaged", "shadow"}
 
+# What is taken out of names if they do not fit as they are, one after the other.
+RENAMINGS = [
+    # Wrappers of a part of the network alone, as of the convolutions of AlexNet and VGG.
+    (r"(^|\.)(?:(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)+", r"\1"),
+    # DenseNet in torchvision's own files, of the time when names could hold dots.
+    (r"(denselayer\d+\.(?:norm|conv))\.(\d\.)", r"\1\2"),
+]
+
 
 class Fit(NamedTuple):
     """Weights of a network, found within a file."""
@@ -37,6 +46,7 @@ class _Try(NamedTuple):
 
     place: str
     prefix: str
+    renamed: bool  # by RENAMINGS
     state: dict[str, Tensor]
     missing: list[str]
     wrong: list[str]  # of another shape or kind
@@ -52,14 +62,20 @@ class _Try(NamedTuple):
 
     def where(self) -> str:
         key = f"key {self.place!r}" if self.place else "the file's own keys"
-        return f"{key}, prefix {self.prefix!r}" if self.prefix else key
+        prefix = f", prefix {self.prefix!r}" if self.prefix else ""
+        return f"{key}{prefix}{', names adapted' if self.renamed else ''}"
 
     def is_average(self) -> bool:
         return bool(AVERAGES & set(re.split(r"[^a-z]+", f"{self.place}.{self.prefix}".lower())))
 
 
 def fit_weights(
-    own: Mapping[str, Tensor], tables: Tables, *, path: Path, name: str, head: Collection[str] = ()
+    own: Mapping[str, Tensor],
+    tables: Tables,
+    *,
+    path: Path | str,
+    name: str,
+    head: Collection[str] = (),
 ) -> Fit:
     """Find the weights of a network among the tensors of a file.
 
@@ -70,7 +86,7 @@ def fit_weights(
     tables
         The file's tensors, as ``checkpoints.read_weights`` returns them.
     path, name
-        Of the file and of the network, for messages.
+        Of the file (or its address) and of the network, for messages.
     head
         Names of weights that may have any number of rows: the classifier's.
 
@@ -168,24 +184,32 @@ def _try_all(
 ) -> Iterator[_Try]:
     """Read a dictionary with each prefix by which any of the network's names is found."""
     own = {key: value for key, value in own.items() if isinstance(value, Tensor)}
-    for inner in _common_prefixes(list(own)):
+    inners = _common_prefixes(list(own))
+    for (renamed, named), inner in itertools.product(enumerate(_rename(table)), inners):
         bare = {key.removeprefix(inner): key for key in own}
-        ends = ((key, key[match.end() :]) for key in table for match in re.finditer(r"^|\.", key))
+        ends = ((key, key[match.end() :]) for key in named for match in re.finditer(r"^|\.", key))
         for prefix in dict.fromkeys(key.removesuffix(end) for key, end in ends if end in bare):
             state, unknown, outside = {}, [], []
-            for key, value in table.items():
+            for key, value in named.items():
                 if not key.startswith(prefix):
                     outside.append(key)
                 elif (ours := bare.get(key.removeprefix(prefix))) is not None:
                     state[ours] = value
                 elif not key.endswith(COUNTER):
                     unknown.append(key)
-            wrong = [k for k, value in state.items() if not _alike(own[k], value, k in head)]
-            for key in [key for key in wrong if key.endswith(COUNTER)]:
-                wrong.remove(key)
-                del state[key]
+            wrong = [key for key in state if not _alike(key, own[key], state[key], head)]
             missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
-            yield _Try(place, prefix, state, missing, wrong, unknown, outside)
+            yield _Try(place, prefix, renamed > 0, state, missing, wrong, unknown, outside)
+
+
+def _rename(table: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
+    """Yield a dictionary as it is, and by the names that RENAMINGS lead to."""
+    yield table
+    for pattern, replacement in RENAMINGS:
+        named = {re.sub(pattern, replacement, key): value for key, value in table.items()}
+        if len(named) == len(table) and named.keys() != table.keys():
+            table = named
+            yield table
 
 
 def _common_prefixes(keys: Sequence[str]) -> list[str]:
@@ -199,12 +223,11 @@ def _common_prefixes(keys: Sequence[str]) -> list[str]:
     return prefixes
 
 
-def _alike(own: Tensor, found: Tensor, any_rows: bool) -> bool:
+def _alike(key: str, own: Tensor, found: Tensor, head: Collection[str]) -> bool:
     """Say whether a tensor can take the place of the network's: quantised numbers cannot."""
-    first = 1 if any_rows and own.ndim == found.ndim else 0
-    return (
-        own.shape[first:] == found.shape[first:]
-        and own.is_floating_point() == found.is_floating_point()
+    first = 1 if key in head and own.ndim == found.ndim else 0
+    return own.shape[first:] == found.shape[first:] and (
+        own.is_floating_point() == found.is_floating_point() or key.endswith(COUNTER)
     )
 
 
@@ -215,7 +238,7 @@ def _same(one: _Try, other: _Try) -> bool:
 
 
 def _misfit(
-    best: _Try | None, own: Mapping[str, Tensor], tables: Tables, path: Path, name: str
+    best: _Try | None, own: Mapping[str, Tensor], tables: Tables, path: Path | str, name: str
 ) -> str:
     if best is None:
         theirs = next(iter(next(iter(tables.values()))))
