@@ -181,5 +181,8 @@ def _fetch(name: str, weights: str) -> nn.Module:
 
 def _check_whole(missing: Sequence[str], path: str, name: str) -> None:
     if missing:
-        msg = f"{path}: lacks {len(missing)} weights of {name}, as {missing[0]!r}; take whole ones"
+        msg = (
+            f"{path}: lacks {len(missing)} weights of {name}, as {missing[0]!r}; check model.name, "
+            "or take whole weights"
+        )
         raise ModelError(msg)

@@ -3,6 +3,7 @@
 import argparse
 import builtins
 import collections
+import contextlib
 import copyreg
 import datetime
 import enum
@@ -276,6 +277,20 @@ def test_such_files_do_run_where_they_are_let(tmp_path, form):
     assert (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("place", [b"\x80\x02M\xe9\x03.", b"\x80\x02]q\x00X"])
+def test_code_before_and_after_the_tensors_is_not_run(tmp_path, place):
+    """What torch wrote at first is a row of pickles: a number, a version, …, names of stores."""
+    path = tmp_path / "a.pt"
+    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=False)
+    raw = path.read_bytes()
+    assert raw.count(place) == 1
+    bad = pickle.dumps(Runs(os.mkdir, str(tmp_path / "ran")), 2)
+    path.write_bytes(raw.replace(place, bad + place))
+    with contextlib.suppress(ModelError):
+        read_weights(path)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_nothing_of_torch_is_changed_by_a_file(tmp_path):
     """A pickle can set attributes of what it names."""
 
@@ -317,6 +332,19 @@ def test_a_whole_network(tmp_path, form, wrap, where):
     )
     with pytest.raises(ModelError, match=message):
         read_weights(tmp_path / "a.pt")
+
+
+def test_a_whole_network_whose_source_has_changed(tmp_path, monkeypatch):
+    """Old files hold it; torch compares, and would write down what differs."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "a.pt"
+    torch.save(nn.Sequential(nn.ReLU()), path, _use_new_zipfile_serialization=False)
+    raw = path.read_bytes()
+    assert b"class Sequential(Module)" in raw
+    path.write_bytes(raw.replace(b"class Sequential(Module)", b"class Sequential(Modula)"))
+    with pytest.raises(ModelError, match="holds a whole pickled network of class"):
+        read_weights(path)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
