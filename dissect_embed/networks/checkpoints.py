@@ -31,7 +31,7 @@ SAVE = "save what network.state_dict() returns, with torch.save"
 # What else comes under such names: how it begins, what it is, and what to do.
 STRANGERS = [
     (rb"version https://git-lfs", "a pointer of Git LFS, not the file", "run 'git lfs pull'"),
-    (rb"\s*<", "a web page, as failed downloads leave behind", AGAIN),
+    (rb"(\xef\xbb\xbf)?\s*<", "a web page, as failed downloads leave behind", AGAIN),
     (rb'\s*\{[^\0]*"weight_map"', "the index of weights in several files", "join these in one"),
     (rb"\x89HDF\r\n", "an HDF5 file, as Keras writes", SAVE),
     (rb"\x93NUMPY", "an array of NumPy", SAVE),
@@ -86,6 +86,9 @@ def read_weights(path: Path | str) -> dict[str, dict[str, Tensor]]:
         msg = f"{path}: damaged or cut short ({reason}); {AGAIN}"
         raise ModelError(msg) from error
     tables = dict(_find_tables(content))
+    # A single number or a generator's state beside a whole network is not its weights.
+    if all(value.ndim < 2 for table in tables.values() for value in table.values()):
+        _refuse_network(path, content)
     if not tables:
         msg = f"{path}: {_describe(content)}"
         raise ModelError(msg)
@@ -185,8 +188,12 @@ def _tell_kind(path: Path) -> str:
             "file, 'random', or a name of the network's own weights"
         )
         raise ModelError(msg)
-    with path.open("rb") as file:
-        head = file.read(4096)
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); see who may"
+        raise ModelError(msg) from error
     if LEGACY in head[:64]:
         return "torch"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
@@ -257,17 +264,23 @@ def _find_tables(
             yield from _find_tables(value, (*place, key))
 
 
-def _describe(content: Any) -> str:
-    """Say what a file holds in place of tensors by name."""
+def _refuse_network(path: Path, content: Any) -> None:
     items = content if isinstance(content, dict) else {}
     for key, value in [("", content), *items.items()]:
         state = value.state if isinstance(value, _Inert) else None
         if isinstance(state, dict) and "_modules" in state:
             where = f" under {key!r}" if key else ""
-            return (
-                f"holds a whole pickled network of class {_class_name(value)}{where}, which would "
-                "have to run code; where its class is known, save network.state_dict() instead"
+            msg = (
+                f"{path}: holds a whole pickled network of class {_class_name(value)}{where}, "
+                "which would have to run code; where its class is known, save network.state_dict() "
+                "instead"
             )
+            raise ModelError(msg)
+
+
+def _describe(content: Any) -> str:
+    """Say what a file holds in place of tensors by name."""
+    items = content if isinstance(content, dict) else {}
     found = [f"{key!r} ({_class_name(value)})" for key, value in items.items()]
     what = ", ".join(found[:5]) + (", …" if len(found) > 5 else "") or _class_name(content)
     return f"holds no tensors by name, found {what}; {SAVE}"

@@ -233,7 +233,8 @@ def _alike(key: str, own: Tensor, found: Tensor, head: Collection[str]) -> bool:
 
 def _same(one: _Try, other: _Try) -> bool:
     return one.state.keys() == other.state.keys() and all(
-        torch.equal(value, other.state[key]) for key, value in one.state.items()
+        value is other.state[key] or torch.equal(value, other.state[key])
+        for key, value in one.state.items()
     )
 
 

@@ -322,6 +322,7 @@ def test_nothing_of_torch_is_changed_by_a_file(tmp_path):
     [
         (lambda net: net, ""),
         (lambda net: {"epoch": 3, "model": net}, " under 'model'"),
+        (lambda net: {"acc": torch.tensor(0.9), "net": net, "rng": torch.ones(9)}, " under 'net'"),
     ],
 )
 def test_a_whole_network(tmp_path, form, wrap, where):

@@ -150,6 +150,12 @@ def test_earlier_names_of_densenet(tmp_path):
     assert hash_weights(loaded) == hash_weights(model)
 
 
+def test_numbers_that_are_none_are_not_two_networks(tmp_path):
+    weights = state() | {"fc.bias": torch.full((4,), float("nan"))}
+    found = fit(under("module.", weights), tmp_path)
+    assert found.missing == ()
+
+
 # ---- several that fit ----
 
 
