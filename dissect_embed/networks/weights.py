@@ -8,7 +8,7 @@ of the network; the one that fits wholly is taken.
 
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ class _Try(NamedTuple):
     missing: list[str]
     wrong: list[str]  # of another shape or kind
     unknown: list[str]  # by the file's names
-    outside: list[str]  # without the prefix
+    outside: list[str]  # without the prefix, or of another module in the place of one
 
     def fits(self) -> int:
         return len([key for key in self.state if not key.endswith(COUNTER)]) - len(self.wrong)
@@ -92,7 +92,8 @@ def fit_weights(
 
     Returns
     -------
-    The weights. Names that lie outside of a prefix (a loss, another network) are left out. Of a
+    The weights. Names that lie outside of a prefix (a loss, another network) are left out, and
+    those of another module in the place of one of which the file has nothing (a classifier). Of a
     network and its average over the training the network is taken. What the file lacks is listed,
     if all else fits; it is for the caller to judge (``gaps.check_missing``).
 
@@ -133,9 +134,9 @@ def fit_weights(
         first, note = plain[0], f"; not the average ({'; '.join(averages)})"
     note = f"weights from {first.where()}{note}"
     if first.outside:
-        note += f"; {len(first.outside)} other tensors left out, as {first.outside[0]!r}"
+        note += f"; left out {_list(first.outside)}"
     if first.missing:
-        note += f"; without {len(first.missing)} of the network, as {first.missing[0]!r}"
+        note += f"; the file lacks {_list(first.missing)}"
     return Fit(first.state, tuple(first.missing), note)
 
 
@@ -199,7 +200,17 @@ def _try_all(
                     unknown.append(key)
             wrong = [key for key in state if not _alike(key, own[key], state[key], head)]
             missing = [key for key in own if key not in state and not key.endswith(COUNTER)]
+            # Another classifier in the place of the network's (``fc.1.weight``) is one it lacks.
+            gone = _modules(missing) - _modules(state)
+            other = {k for k in unknown if gone & _modules([inner + k.removeprefix(prefix)])}
+            unknown = [key for key in unknown if key not in other]
+            outside += sorted(other)
             yield _Try(place, prefix, renamed > 0, state, missing, wrong, unknown, outside)
+
+
+def _modules(keys: Iterable[str]) -> set[str]:
+    """Return all modules that weights lie in: of 'a.b.weight' both 'a' and 'a.b'."""
+    return {key[: match.start()] for key in keys for match in re.finditer(r"\.", key)}
 
 
 def _rename(table: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:

@@ -274,9 +274,24 @@ def test_weights_of_a_deeper_network_do_not_load():
 def test_what_the_file_lacks_is_listed(tmp_path):
     found = fit({"model": change(fc__weight=None, fc__bias=None)}, tmp_path)
     assert found.missing == ("fc.weight", "fc.bias")
-    assert found.note == "weights from key 'model'; without 2 of the network, as 'fc.weight'"
+    assert found.note == "weights from key 'model'; the file lacks 'fc.weight', 'fc.bias'"
     found = fit(under("model.", state()) | {"loss.w": torch.ones(2)}, tmp_path)
-    assert found.note.endswith("prefix 'model.'; 1 other tensors left out, as 'loss.w'")
+    assert found.note.endswith("prefix 'model.'; left out 'loss.w'")
+
+
+@pytest.mark.parametrize("prefix", ["", "module.encoder_q."])
+def test_another_classifier_in_the_place_of_the_networks(tmp_path, prefix):
+    """As MoCo has, and whoever puts a dropout before it."""
+    content = change(fc__weight=None, fc__bias=None, fc__1__weight=torch.ones(3, 5))
+    found = fit(under(prefix, content), tmp_path)
+    assert found.missing == ("fc.weight", "fc.bias")
+    assert_same(found.state, change(fc__weight=None, fc__bias=None))
+    assert f"; left out '{prefix}fc.1.weight'; the file lacks 'fc.weight', 'fc.bias'" in found.note
+    wrapped = nn.ModuleDict({"module": Net()})
+    assert fit(content, tmp_path, wrapped).missing == ("module.fc.weight", "module.fc.bias")
+    half = change(fc__weight=None, fc__1__weight=torch.ones(3, 5))
+    with pytest.raises(ModelError, match=r"it has 'fc\.1\.weight', which the network lacks"):
+        fit(half, tmp_path)
 
 
 # ---- classes ----
