@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def write_activations(
     settings: Activations = Activations(),
     *,
     name: str = "",
+    missing: Sequence[str] = (),
     shard: str | None = None,
     weights_provenance: Mapping[str, Any] | None = None,
     device: str | None = None,
@@ -72,6 +73,8 @@ def write_activations(
         Which layers are probed, what the network is given; name and weights are recorded.
     name
         The data set's, by default that of its folder.
+    missing
+        Names of weights that the network's file lacks: they must come after all layers.
     shard
         ``2-of-7``: only the second of seven parts of the images, each of whole batches.
     weights_provenance
@@ -91,7 +94,7 @@ def write_activations(
     prepared = prepare_network(
         network, model.layers, given,
         batch_size=settings.batch_size, precision=settings.precision, device=device,
-        axes=model.axes, prefix_tokens=model.prefix_tokens,
+        axes=model.axes, prefix_tokens=model.prefix_tokens, missing=missing,
     )  # fmt: skip
     layers = list(prepared.readings)
     cached = settings.cached(layers)

@@ -101,7 +101,8 @@ class Model(Section):
     weights: Text = Field(
         "trained",
         description="'random', 'trained' (on the data set itself), a name of torchvision's such as "
-        "'IMAGENET1K_V1', 'pretrained' (timm's), or the path of a file of weights.",
+        "'IMAGENET1K_V1', 'pretrained' (timm's), or the path of a file of weights: what torch.save "
+        "or safetensors wrote.",
     )
     arguments: dict[str, Any] = Field(
         {}, description="Passed by name to the function that makes the network."

@@ -70,7 +70,7 @@ class Run(RunFolder):
         ArtefactError, ModelError
             If it was given in Python, or cannot be built again from what is recorded.
         """
-        from dissect_embed.networks.models import build_model
+        from dissect_embed.networks.models import load_network
 
         if self._network is not None:
             return self._network
@@ -81,9 +81,10 @@ class Run(RunFolder):
                 "open_run(folder, network)"
             )
             raise ArtefactError(msg)
-        trained = self.folder / "model.pt"
-        weights = str(trained) if model["weights"] == "trained" else model["weights"]
-        return build_model(model["name"], weights, model["arguments"])
+        trained = model["weights"] == "trained"
+        weights = str(self.folder / "model.pt") if trained else model["weights"]
+        # What a file of weights lacks was found to come after all layers.
+        return load_network(model["name"], weights, model["arguments"], trained=trained).model
 
     @contextmanager
     def gallery(

@@ -37,8 +37,15 @@ def unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def is_path(weights: str) -> bool:
-    """Say whether ``model.weights`` is the path of a file."""
-    return "/" in weights or "\\" in weights or Path(weights).suffix in (".pt", ".pth", ".bin")
+    """Say whether ``model.weights`` is the path of a file: what exists as one, or looks like it."""
+    if weights in ("random", "trained"):
+        return False
+    return (
+        "/" in weights
+        or "\\" in weights
+        or Path(weights).suffix in (".pt", ".pth", ".bin", ".tar", ".ckpt", ".safetensors")
+        or Path(weights).is_file()
+    )
 
 
 def all_none_or_layers(value: Any) -> Any:

@@ -102,11 +102,12 @@ def activations(
         input=ModelInput(**read_yaml(given, "--input")), layers=tuple(layer),
         axes=read_yaml(axes, "--axes"), prefix_tokens=prefix_tokens,
     )  # fmt: skip
-    network = read_network(model, weights, checkpoint, arguments)
+    loaded = read_network(model, weights, checkpoint, arguments)
     write_activations(
-        output, load_broden(dataset, split), network, of_model, settings,
-        name=name, shard=shard or None,
-        weights_provenance=_weights_provenance(checkpoint), device=device, n_threads=threads,
+        output, load_broden(dataset, split), loaded.model, of_model, settings,
+        name=name, shard=shard or None, missing=loaded.missing,
+        weights_provenance=_weights_provenance(checkpoint) or {"taken": loaded.note}
+        if loaded.note else None, device=device, n_threads=threads,
     )  # fmt: skip
     logging.info("%s: layers %s", output, ", ".join(layer))
 

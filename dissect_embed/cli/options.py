@@ -131,7 +131,7 @@ def read_yaml(text: str, option: str) -> dict[str, Any]:
 
 
 def read_network(model: str, weights: str, checkpoint: Path | None, arguments: str) -> Any:
-    """Build the network that ``--model``, ``--weights`` and so on name.
+    """Return the network that ``--model``, ``--weights`` and so on name, with what it lacks.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def read_network(model: str, weights: str, checkpoint: Path | None, arguments: s
     ModelError
         If a checkpoint is named with other weights than ``trained``, or is missing with these.
     """
-    from dissect_embed.networks.models import build_model
+    from dissect_embed.networks.models import load_network
 
     if weights == "trained" and checkpoint is None:
         msg = "--weights trained needs --checkpoint, the file that 'dissect-embed train' makes"
@@ -151,8 +151,10 @@ def read_network(model: str, weights: str, checkpoint: Path | None, arguments: s
             f"--weights {checkpoint} instead, or leave one out"
         )
         raise ModelError(msg)
-    weights = str(checkpoint) if checkpoint else weights
-    return build_model(model, weights, read_yaml(arguments, "--arguments"))
+    return load_network(
+        model, str(checkpoint) if checkpoint else weights, read_yaml(arguments, "--arguments"),
+        trained=checkpoint is not None,
+    )  # fmt: skip
 
 
 def read_again(
@@ -170,5 +172,5 @@ def read_again(
         return {}
     return {
         "dataset": load_broden(dataset, split),
-        "model": read_network(model, weights, checkpoint, arguments),
+        "model": read_network(model, weights, checkpoint, arguments).model,
     }

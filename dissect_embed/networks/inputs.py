@@ -123,7 +123,7 @@ def find_input(
             "name as many"
         )
         raise ModelError(msg)
-    size = values.get("size") or image_size
+    size: Any = values.get("size") or image_size
     found = Input(
         (size[0], size[1]), values["mean"], values["std"],
         tuple(values.get("range", (0.0, 1.0))), channels, values.get("interpolation", "bilinear"),

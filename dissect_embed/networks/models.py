@@ -7,22 +7,83 @@ path of a file of weights.
 """
 
 import hashlib
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from dissect_embed.errors import ModelError
+from dissect_embed.networks.checkpoints import read_weights
 from dissect_embed.networks.sources import (
     TRANSFORMS_INPUT,
     check_name,
     construct,
+    has_classes,
     import_timm,
 )
+from dissect_embed.networks.weights import count_classes, find_head, fit_weights
 from dissect_embed.settings import is_path
+
+logger = logging.getLogger(__name__)
+
+
+class Loaded(NamedTuple):
+    """A network with its weights, in evaluation mode."""
+
+    model: nn.Module
+    missing: tuple[str, ...] = ()  # names of weights that the file lacks
+    note: str = ""  # which of the file's tensors were taken
+
+
+def load_network(
+    name: str,
+    weights: str,
+    arguments: Mapping[str, Any] = {},
+    *,
+    seed: int = 0,
+    n_classes: int | None = None,
+    trained: bool = False,
+) -> Loaded:
+    """Return a network with its weights, and what a file of weights lacks.
+
+    Parameters
+    ----------
+    name
+        A torchvision classifier, ``timm:NAME``, or ``package.module:function``.
+    weights
+        ``random`` (initialised with ``seed``), ``pretrained`` for one of timm, a name of
+        torchvision's weights for this network (fetched once, hash checked by torchvision), or the
+        path of a file that holds them, as training scripts write it or as safetensors. Those that
+        the file lacks keep their initial values (by ``seed``); whether that matters is for the
+        caller to say (``gaps.check_missing``).
+    arguments
+        Passed by name to the function that makes the network.
+    n_classes
+        Width of the classifier; by default that of the weights, which no probed layer depends on.
+    trained
+        Whether ``weights`` is the file that 'train' made.
+
+    Raises
+    ------
+    ModelError
+        If the name or the weights are unknown, or the file holds no weights of this network.
+    """
+    if weights == "random":
+        loaded = Loaded(construct(name, arguments, seed=seed, n_classes=n_classes))
+    elif is_path(weights):
+        if not trained:
+            _check_transform(name, weights, arguments)
+        loaded = _load_file(name, Path(weights), arguments, seed, n_classes)
+    elif name.startswith("timm:"):
+        loaded = Loaded(_fetch_timm(name, weights, arguments))
+    else:
+        loaded = Loaded(_fetch(name, weights, arguments))
+    loaded.model.eval()
+    return loaded
 
 
 def build_model(
@@ -33,71 +94,37 @@ def build_model(
     seed: int = 0,
     n_classes: int | None = None,
 ) -> nn.Module:
-    """Return a network with its weights, in evaluation mode.
-
-    Parameters
-    ----------
-    name
-        A torchvision classifier, ``timm:NAME``, or ``package.module:function``.
-    arguments
-        Passed by name to the function that makes the network.
-    weights
-        ``random`` (initialised with ``seed``), ``pretrained`` for one of timm, a name of
-        torchvision's weights for this network (fetched once, hash checked by torchvision), or the
-        path of a state_dict. A checkpoint that holds it under the key ``state_dict`` will do too.
-    seed
-        For ``random``.
-    n_classes
-        Width of the classifier; by default that of the weights, which no probed layer depends on.
+    """Return a network with all of its weights, in evaluation mode: as ``load_network`` does.
 
     Raises
     ------
     ModelError
-        If the name or the weights are unknown, or the state_dict does not fit.
+        If the name or the weights are unknown, do not fit, or are not whole.
     """
-    if weights == "random":
-        model = construct(name, arguments, seed=seed, n_classes=n_classes)
-    elif is_path(weights):
-        _check_transform(name, weights, arguments)
-        state = load_state_dict(Path(weights))
-        model = construct(
-            name, arguments, seed=seed, n_classes=n_classes or _n_classes(name, state)
-        )
-        _load(model, state, Path(weights), name)
-    elif name.startswith("timm:"):
-        model = _fetch_timm(name, weights, arguments)
+    loaded = load_network(name, weights, arguments, seed=seed, n_classes=n_classes)
+    _check_whole(loaded.missing, weights, name)
+    return loaded.model
+
+
+def _load_file(
+    name: str, path: Path, arguments: Mapping[str, Any], seed: int, n_classes: int | None
+) -> Loaded:
+    """Return a network with the weights that a file holds for it, in whatever form."""
+
+    def make(n: int | None) -> nn.Module:
+        return construct(name, arguments, seed=seed, n_classes=n)
+
+    tables = read_weights(path)
+    if not has_classes(name) or n_classes is not None or "num_classes" in arguments:
+        model = make(n_classes)
+        fit = fit_weights(model.state_dict(), tables, path=path, name=name)
     else:
-        model = _fetch(name, weights, arguments)
-    return model.eval()
-
-
-def load_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read a state_dict, without running any code that the file may carry.
-
-    Raises
-    ------
-    ModelError
-        If the file is missing, damaged, or holds something else than tensors by name.
-    """
-    if not path.is_file():
-        msg = (
-            f"{path}: no such file; model.weights is a state_dict, 'random', or torchvision's name"
-        )
-        raise ModelError(msg)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds for a damaged or unsafe file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        msg = (
-            f"{path}: cannot be read as weights ({reason}); save a state_dict with "
-            "torch.save(model.state_dict(), path)"
-        )
-        raise ModelError(msg) from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        msg = f"{path}: expected tensors by name, found {type(state).__name__}; save a state_dict"
-        raise ModelError(msg)
-    return dict(state)
+        own, head = find_head(make)
+        fit = fit_weights(own, tables, path=path, name=name, head=head)
+        model = make(count_classes(fit, head))
+    model.load_state_dict(fit.state, strict=False)
+    logger.info("%s: %s", path, fit.note)
+    return Loaded(model, fit.missing, fit.note)
 
 
 def hash_weights(model: nn.Module) -> str:
@@ -152,7 +179,7 @@ def _fetch(name: str, weights: str, arguments: Mapping[str, Any]) -> nn.Module:
         choices = ", ".join([*known, "random"])
         msg = (
             f"model.weights: {name} has no weights {weights!r}; choose one of {choices}, "
-            "or the path of a state_dict ('trained' is made by snakemake's rule train)"
+            "or the path of a file ('trained' is made by snakemake's rule train)"
         )
         raise ModelError(msg)
     chosen = torchvision.models.get_weight(
@@ -161,39 +188,23 @@ def _fetch(name: str, weights: str, arguments: Mapping[str, Any]) -> nn.Module:
     options = {"transform_input": True} if name in TRANSFORMS_INPUT else {}
     model = construct(name, {**options, **arguments}, n_classes=len(chosen.meta["categories"]))
     try:
-        model.load_state_dict(chosen.get_state_dict(progress=True, check_hash=True))
+        state = chosen.get_state_dict(progress=True, check_hash=True)
     except (OSError, RuntimeError) as error:
         msg = (
             f"model.weights: {weights} cannot be fetched from {chosen.url} ({error}); get that "
             "file by other means and give its path as model.weights"
         )
         raise ModelError(msg) from error
+    fit = fit_weights(model.state_dict(), {"": state}, path=chosen.url, name=name)
+    _check_whole(fit.missing, chosen.url, name)
+    model.load_state_dict(fit.state, strict=False)
     return model
 
 
-def _n_classes(name: str, state: dict[str, Tensor]) -> int | None:
-    """Return the width of a torchvision classifier: the rows of its last matrix."""
-    matrices = [v for k, v in state.items() if k.endswith(".weight") and v.ndim == 2]
-    return None if ":" in name or not matrices else matrices[-1].shape[0]
-
-
-def _load(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
-    own = model.state_dict()
-    missing = [k for k in own if k not in state and not k.endswith("num_batches_tracked")]
-    extra = [k for k in state if k not in own]
-    wrong = [k for k in own if k in state and own[k].shape != state[k].shape]
-    if missing or extra or wrong:
-        first = (
-            f"it lacks {missing[0]!r}"
-            if missing
-            else f"it has {extra[0]!r}, which the network lacks"
-            if extra
-            else f"{wrong[0]!r} is {tuple(state[wrong[0]].shape)}, "
-            f"expected {tuple(own[wrong[0]].shape)}"
-        )
+def _check_whole(missing: Sequence[str], path: str, name: str) -> None:
+    if missing:
         msg = (
-            f"{path}: these are no weights of {name}: {first} ({len(missing)} missing, "
-            f"{len(extra)} unknown, {len(wrong)} of another shape); check model.name"
+            f"{path}: lacks {len(missing)} weights of {name}, as {missing[0]!r}; check model.name, "
+            "or take whole weights"
         )
         raise ModelError(msg)
-    model.load_state_dict(state, strict=False)

@@ -16,8 +16,9 @@ from dissect_embed.device import choose_device
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.axes import Reading
 from dissect_embed.networks.copies import copy_network, in_float32, run_on_one_device, unwrap
+from dissect_embed.networks.gaps import check_missing
 from dissect_embed.networks.hooks import parse_layer
-from dissect_embed.networks.inputs import Input
+from dissect_embed.networks.inputs import Input, to_input
 from dissect_embed.networks.layers import resolve_layers
 from dissect_embed.networks.proof import (
     Difference,
@@ -65,6 +66,7 @@ def prepare_network(
     device: str | None = None,
     axes: Mapping[str, str] | None = None,
     prefix_tokens: int | None = None,
+    missing: Sequence[str] = (),
 ) -> Network:
     """Return a network that runs as fast as it can and puts out what it did.
 
@@ -81,13 +83,15 @@ def prepare_network(
         ``tf32``: convolutions on CUDA devices round what they multiply to 4 digits.
     axes, prefix_tokens
         What the user says of layers and patterns, and of tokens before those of the image.
+    missing
+        Names of weights that the network's file lacks.
 
     Raises
     ------
     ModelError
         If the network does not run on such images, puts out something else each time, or differs
-        too much in this precision; if a layer cannot be read, the batch size is below 1, or the
-        device has no TF32.
+        too much in this precision; if a layer cannot be read or depends on missing weights, the
+        batch size is below 1, or the device has no TF32.
     """
     if batch_size < 1:
         msg = f"activations.batch_size: {batch_size}, expected at least 1"
@@ -100,7 +104,7 @@ def prepare_network(
     try:
         return _prepare(
             unwrap(model).eval(), layers, given, batch_size, precision, device, axes or {},
-            prefix_tokens,
+            prefix_tokens, missing,
         )  # fmt: skip
     finally:
         for module, training in was_training.items():
@@ -116,6 +120,7 @@ def _prepare(
     device: str,
     axes: Mapping[str, str],
     prefix_tokens: int | None,
+    missing: Sequence[str],
 ) -> Network:
     # What the network puts out as it stands, on the processor.
     plain_model = model
@@ -123,6 +128,8 @@ def _prepare(
         plain_model = run_on_one_device(copy_network(model)).float()
     layers = resolve_layers(plain_model, layers, given)
     readings = read_layers(plain_model, layers, given, axes, prefix_tokens)
+    if missing:
+        check_missing(plain_model, missing, layers, to_input(noise(given, 0), given))
     pictures = [noise(given, seed) for seed in (0, 1)]
     expected = [run_once(plain_model, picture, layers, given) for picture in pictures]
     again = run_once(plain_model, pictures[0], layers, given)

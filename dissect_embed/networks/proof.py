@@ -68,7 +68,10 @@ def differs(found: Outputs, expected: Mapping[str, Any], bound: float) -> Differ
             shape = tuple(value.shape) if isinstance(value, Tensor) else "nothing"
             return Difference(f"{layer} puts out {shape}, not {tuple(right.shape)}", float("nan"))
         if bound == 0:
-            if not torch.equal(value.nan_to_num(), right.nan_to_num()):
+            # The same bits; NaN is no equal of itself.
+            if not torch.equal(value.isnan(), right.isnan()) or not torch.equal(
+                value.nan_to_num(), right.nan_to_num()
+            ):
                 return Difference(layer, _share(value, right))
         elif (share := _share(value, right)) > bound:
             return Difference(layer, share)

@@ -42,7 +42,7 @@ def construct(
         If it is unknown, cannot be imported or made, or is no ``torch.nn.Module``.
     """
     options: dict[str, Any] = dict(arguments)
-    if n_classes is not None and (":" not in name or name.startswith("timm:")):
+    if n_classes is not None and has_classes(name):
         options.setdefault("num_classes", n_classes)
     make: Callable[..., Any]
     if name.startswith("timm:"):
@@ -72,6 +72,11 @@ def construct(
         msg = f"model.name: {name} returned {type(model).__name__}, expected a torch.nn.Module"
         raise ModelError(msg)
     return model
+
+
+def has_classes(name: str) -> bool:
+    """Say whether a network of a name can be made for any number of classes."""
+    return ":" not in name or name.startswith("timm:")
 
 
 def import_function(name: str, setting: str) -> Callable[..., Any]:

@@ -1,6 +1,5 @@
 """Building, loading and probing networks."""
 
-import os
 import sys
 import urllib.error
 from collections.abc import Sequence
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.hooks import find_layers, probe
-from dissect_embed.networks.models import build_model, hash_weights, load_state_dict
+from dissect_embed.networks.models import build_model, hash_weights, load_network
 from dissect_embed.networks.readings import read_layers
+from dissect_embed.settings import is_path
 
 OWN = """
 import torch
@@ -99,7 +99,7 @@ def test_unknown_networks(own, name, message):
 def test_unknown_weights(weights):
     message = (
         rf"model\.weights: resnet18 has no weights '{weights}'; choose one of IMAGENET1K_V1, "
-        r".*random, or the path of a state_dict"
+        r".*random, or the path of a file"
     )
     with pytest.raises(ModelError, match=message):
         build_model("resnet18", weights)
@@ -165,13 +165,10 @@ def saved(content: object, path: Path) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("wrap", [False, True])
-def test_weights_from_a_file(own, tmp_path, wrap):
+def test_weights_from_a_file(own, tmp_path):
     model = build_model("tests_own_network:small", "random", seed=1)
-    state = model.state_dict()
-    content = {"state_dict": state, "epoch": 3} if wrap else state
-    loaded = build_model("tests_own_network:small", saved(content, tmp_path / "weights.pt"))
-    assert hash_weights(loaded) == hash_weights(model)
+    path = saved(model.state_dict(), tmp_path / "weights.pt")
+    assert hash_weights(build_model("tests_own_network:small", path)) == hash_weights(model)
 
 
 def test_classifier_is_as_wide_as_the_file_says(tmp_path):
@@ -180,87 +177,63 @@ def test_classifier_is_as_wide_as_the_file_says(tmp_path):
     assert hash_weights(loaded) == hash_weights(seven)
 
 
-def test_missing_weights(tmp_path):
-    for name in (str(tmp_path / "none"), "none.pth"):
-        with pytest.raises(
-            ModelError, match=r"none.*: no such file; model\.weights is a state_dict"
-        ):
+def test_missing_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "none"), "none.pth", "./none", "none.pth.tar", "none.safetensors"):
+        message = rf"none.*: no such file in {tmp_path}; model\.weights is the path of a file"
+        with pytest.raises(ModelError, match=message):
             build_model("resnet18", name)
+    with pytest.raises(ModelError, match=r"a folder; name a file in it"):
+        build_model("resnet18", str(tmp_path))
 
 
-class Runs:
-    """A pickle that makes a folder when it is loaded."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.folder),)
-
-
-def test_a_file_that_would_run_code_is_refused(tmp_path):
-    path = tmp_path / "weights.pt"
-    torch.save({"a": Runs(tmp_path / "ran")}, path)
-    message = (
-        r"weights\.pt: cannot be read as weights \(Weights only load failed.*save a state_dict"
-    )
-    with pytest.raises(ModelError, match=message):
-        load_state_dict(path)
-    assert not (tmp_path / "ran").exists()
-    torch.load(path, weights_only=False)
-    assert (tmp_path / "ran").exists()  # it does run, where it is let
+def test_what_exists_as_a_file_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    seven = build_model("resnet18", "random", n_classes=7)
+    for name in ("epoch_90", "random", "trained", "IMAGENET1K_V1"):
+        saved(seven.state_dict(), Path(name))
+        if name in ("random", "trained"):
+            assert not is_path(name)
+        else:
+            assert hash_weights(build_model("resnet18", name)) == hash_weights(seven)
 
 
-def test_damaged_weights(own, tmp_path):
-    path = tmp_path / "weights.pt"
-    saved(build_model("tests_own_network:small", "random").state_dict(), path)
-    content = path.read_bytes()
-    for damaged in (b"", b"no weights", content[: len(content) // 2]):
-        path.write_bytes(damaged)
-        with pytest.raises(
-            ModelError, match=r"weights\.pt: cannot be read as weights \(.+\); save"
-        ):
-            build_model("tests_own_network:small", str(path))
+@pytest.mark.parametrize(("name", "n_rows"), [("squeezenet1_1", 7), ("inception_v3", 3)])
+def test_classifiers_of_other_forms_are_as_wide_as_the_file_says(tmp_path, name, n_rows):
+    """A convolution, and two classifiers."""
+    model = build_model(name, "random", n_classes=n_rows)
+    path = saved(model.state_dict(), tmp_path / "weights.pth")
+    arguments = {"transform_input": False} if name == "inception_v3" else {}
+    assert hash_weights(build_model(name, path, arguments)) == hash_weights(model)
 
 
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [
-        ([torch.zeros(2)], "list"),
-        ({"state_dict": 3}, "int"),
-        ({"epoch": 3, "model": {"weight": torch.zeros(2)}}, "dict"),
-    ],
-)
-def test_files_that_hold_something_else(tmp_path, content, found):
-    path = saved(content, tmp_path / "other.pt")
-    with pytest.raises(ModelError, match=rf"other\.pt: expected tensors by name, found {found}"):
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_that_change_their_input_are_told_whether_to(tmp_path, name):
+    path = saved(build_model(name, "random", n_classes=2).state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ModelError, match=rf"model\.arguments: {name} .*transform_input: true"):
+        build_model(name, path)
+    assert build_model(name, path, {"transform_input": True}).transform_input
+    assert not load_network(name, path, trained=True).model.transform_input
+
+
+def test_a_backbone_without_its_classifier(tmp_path, resnet18):
+    state = {k: v for k, v in resnet18.state_dict().items() if not k.startswith("fc.")}
+    path = saved(state, tmp_path / "backbone.pth")
+    with pytest.raises(ModelError, match=r"backbone\.pth: lacks 2 weights of resnet18, as 'fc\.w"):
         build_model("resnet18", path)
+    loaded = load_network("resnet18", path, seed=4)
+    assert loaded.missing == ("fc.weight", "fc.bias")
+    assert "the file lacks 'fc.weight', 'fc.bias'" in loaded.note
+    assert torch.equal(loaded.model.layer4[1].conv2.weight, resnet18.layer4[1].conv2.weight)
+    again = load_network("resnet18", path, seed=4)
+    assert hash_weights(again.model) == hash_weights(loaded.model)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (
-            lambda state: state.pop("0.weight"),
-            r"it lacks '0\.weight' \(1 missing, 0 unknown, 0 of another shape\)",
-        ),
-        (
-            lambda state: state.update({"4.bias": torch.zeros(3)}),
-            r"'4\.bias', which the network lacks \(0 missing, 1 unknown, 0 of another shape\)",
-        ),
-        (
-            lambda state: state.update({"0.bias": torch.zeros(3)}),
-            r"'0\.bias' is \(3,\), expected \(4,\) \(0 missing, 0 unknown, 1 of another shape\)",
-        ),
-    ],
-)
-def test_weights_of_another_network(own, tmp_path, change, message):
-    state = dict(build_model("tests_own_network:small", "random").state_dict())
-    change(state)
-    path = saved(state, tmp_path / "other.pt")
-    message = rf"other\.pt: these are no weights of tests_own_network:small: .*{message}; check mod"
-    with pytest.raises(ModelError, match=message):
-        build_model("tests_own_network:small", path)
+def test_what_was_taken_is_logged(tmp_path, resnet18, caplog):
+    path = saved({"state_dict": resnet18.state_dict()}, tmp_path / "weights.pth")
+    with caplog.at_level("INFO"):
+        build_model("resnet18", path)
+    assert caplog.messages == [f"{path}: weights from key 'state_dict'"]
 
 
 def test_old_files_without_batch_counters_are_read(tmp_path, resnet18):
