@@ -173,18 +173,20 @@ def run_or_explain(model: nn.Module, given: Input, outputs: dict[str, Any]) -> d
 
 
 def _what_would_do(model: nn.Module, given: Input) -> str:
-    channels = 1 if given.channels == 3 else 3
-    numbers = "one number" if channels == 1 else "three numbers"
-    other = given._replace(channels=channels, mean=(0.5,) * channels, std=(0.5,) * channels)
-    if _try(lambda: _run(model, other, 1)):
-        word = "channel" if channels == 1 else "channels"
-        return (
-            f"it takes {channels} {word}: set model.input: {{channels: {channels}, mean: …, "
-            f"std: …}}, with {numbers} each"
-        )
-    for size in USUAL_SIZES:
-        if _try(lambda size=size: _run(model, given._replace(size=(size, size)), 1)):  # type: ignore[misc]
-            return f"it takes {size} × {size} pixels: set model.input.size: {size}"
+    n = 1 if given.channels == 3 else 3
+    other = given._replace(channels=n, mean=(0.5,) * n, std=(0.5,) * n)
+    channels = f"{n} channel{'s' if n > 1 else ''}"
+    colours = f"channels: {n}, mean: …, std: … (of {channels})"
+    for size in (given.size, *((size, size) for size in USUAL_SIZES)):
+        pixels = f"{size[0]} × {size[1]} pixels"
+        if _try(lambda size=size: _run(model, given._replace(size=size), 1)):  # type: ignore[misc]
+            return f"it takes {pixels}: set model.input.size: {size[0]}"
+        if _try(lambda size=size: _run(model, other._replace(size=size), 1)):  # type: ignore[misc]
+            if size == given.size:
+                return f"it takes {channels}: set model.input: {{{colours}}}"
+            return (
+                f"it takes {channels} of {pixels}: set model.input: {{size: {size[0]}, {colours}}}"
+            )
     return "neither another number of channels nor another usual size helps: its own code fails"
 
 
