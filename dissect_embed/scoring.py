@@ -24,8 +24,8 @@ from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.similarity import Similarity
 from dissect_embed.artefacts.tables import score_curve, write_artefact_table
+from dissect_embed.mathematics.controls import Control
 from dissect_embed.mathematics.scores import (
-    Control,
     kl_divergence,
     likeness_of,
     meaning_of,
