@@ -139,13 +139,20 @@ def _product(
     return total - diagonal + means - 2 / (n - 2) * diagonal
 
 
+class Matched(NamedTuple):
+    """The mean correlation of matched units beside either control."""
+
+    images_shuffled: Control
+    units_shuffled: Control
+
+
 class Matching(NamedTuple):
     """Units of two layers, one to one; those that vary, and of the larger layer not all."""
 
     one: Int[np.ndarray, " pair"]
     other: Int[np.ndarray, " pair"]
     correlation: Float[np.ndarray, " pair"]
-    mean: tuple[Control, Control]  # of the correlation: beside images shuffled, and units
+    mean: Matched
 
 
 def standardise(values: Float[np.ndarray, "image unit"]) -> Float[np.ndarray, "image unit"]:
@@ -194,7 +201,7 @@ def match_units(
     rows, columns = linear_sum_assignment(correlation, maximize=True)
     found = correlation[rows, columns]
     if not len(found):
-        return Matching(left[rows], right[columns], found, (control_of(np.nan),) * 2)
+        return Matching(left[rows], right[columns], found, Matched(*[control_of(np.nan)] * 2))
     rng = np.random.default_rng(random_seed)
     shuffled, drawn = np.empty(n_draws), np.empty(n_draws)
     for draw in range(n_draws):
@@ -202,7 +209,7 @@ def match_units(
         shuffled[draw] = by_chance[linear_sum_assignment(by_chance, maximize=True)].mean()
         drawn[draw] = correlation[_draw_pairs(rng, *correlation.shape)].mean()
     mean = float(found.mean())
-    controls = control_of(mean, shuffled), control_of(mean, drawn)
+    controls = Matched(control_of(mean, shuffled), control_of(mean, drawn))
     return Matching(left[rows], right[columns], found, controls)
 
 
