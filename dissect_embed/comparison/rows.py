@@ -25,7 +25,9 @@ class Row(NamedTuple):
         return [*self[:-1], *control_cells(self.control)]
 
 
-def make_row(run: str, layer: str, statistic: str, control: Control | float, **texts: str) -> Row:
+def make_row(
+    run: str, layer: str, statistic: str, control: Control | float | int, **texts: str
+) -> Row:
     """Return a row, of a number without a control as well."""
     empty = dict.fromkeys(("other", "other_layer", "similarity", "category", "null"), "")
     control = control if isinstance(control, Control) else control_of(float(control))

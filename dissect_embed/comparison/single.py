@@ -60,7 +60,8 @@ def _detectors_of(
                 continue
             control = control_of(value, null[:, n, g].astype(float))
             yield make_row(name, layer, what, control, category=group, null="wrong_labels")
-            yield make_row(name, layer, f"{what}_above_chance", beyond[n, g], category=group)
+            count_beyond = int(beyond[n, g])
+            yield make_row(name, layer, f"{what}_above_chance", count_beyond, category=group)
 
 
 def gain_rows(name: str, run: RunFolder) -> Iterator[Row]:

@@ -6,6 +6,7 @@ Every number is a mark, and what its control gives a bar: two standard deviation
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -59,7 +60,7 @@ def draw_comparison(table: Table, stem: Path) -> None:
         save_figure(figure, stem)
 
 
-def describe_run(config: dict[str, dict[str, str]]) -> str:
+def describe_run(config: dict[str, Any]) -> str:
     """Return the network and the data of a run in words."""
     model, data = config["model"], config["dataset"]
     return (
@@ -68,12 +69,12 @@ def describe_run(config: dict[str, dict[str, str]]) -> str:
     )
 
 
-def _places(rows: Rows) -> dict[tuple[str, str], int]:
+def _places(rows: Rows) -> dict[tuple[str, str], float]:
     """Return the line of each layer and run: layers in order, and room between them."""
     layers = list(dict.fromkeys(row["layer"] for row in rows))
     found = dict.fromkeys((row["layer"], row["run"]) for row in rows)
     keys = sorted(found, key=lambda key: layers.index(key[0]))
-    return {key: n + layers.index(key[0]) for n, key in enumerate(keys)}
+    return {key: float(n + layers.index(key[0])) for n, key in enumerate(keys)}
 
 
 def _draw_runs(part: SubFigure, rows: Rows, bound: float) -> None:
