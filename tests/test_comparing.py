@@ -12,6 +12,7 @@ import dissect_embed as de
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.tables import COLUMNS, TEXTS, read_table
 from dissect_embed.comparing import write_comparison
+from dissect_embed.comparison.runs import name_runs
 from dissect_embed.errors import ArtefactError
 
 
@@ -130,6 +131,9 @@ def test_a_run_half_made_is_refused_before_anything_is_written(three_runs, tmp_p
     with pytest.raises(ArtefactError, match=told):
         write_comparison([three_runs / "a", half], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    # Nor is anything worked out.
+    with pytest.raises(ArtefactError, match=told):
+        name_runs([three_runs / "a", half])
 
 
 def test_files_of_two_runs_in_one_folder_are_refused(three_runs, dissect_tiny, tmp_path):

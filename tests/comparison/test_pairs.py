@@ -1,5 +1,9 @@
 """What two runs say of each other: worked out again from their peaks."""
 
+import json
+import shutil
+
+import h5py
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
@@ -57,7 +61,7 @@ def test_units_are_matched_between_layers_of_one_name_or_those_most_alike(three_
 
 
 def test_similarities_compare_where_units_have_the_same_numbers(three_runs, frame):
-    """Not the last layer of ``c``: it has the same name and as many units, and so it does."""
+    """Those of layers of one name, whatever the other layers are called."""
     told = chosen(frame, "similarity_cka")
     layers = {(r.run, r.other, r.layer) for r in told.itertuples()}
     assert layers == {("a", "b", "one")} | {(*pair, "two") for pair in ("ab", "ac", "bc")}
@@ -75,9 +79,17 @@ def test_similarities_compare_where_units_have_the_same_numbers(three_runs, fram
     assert row.value == pytest.approx(kernel_alignment(*cosines).value, rel=1e-4)
 
 
-def test_a_run_and_its_copy_are_the_same(three_runs, tmp_path):
-    import shutil
+def test_networks_of_other_names_have_no_units_in_common(three_runs, tmp_path):
+    shutil.copytree(three_runs / "b", tmp_path / "b")
+    with h5py.File(tmp_path / "b/activations.h5", "r+") as file:
+        config = json.loads(file.attrs["config"])
+        file.attrs["config"] = json.dumps(config | {"model": {"name": "vgg", "weights": "given"}})
+    frame = de.compare([three_runs / "a", tmp_path / "b"])
+    assert chosen(frame, "similarity_cka").empty
+    assert len(chosen(frame, "matched")) == 2
 
+
+def test_a_run_and_its_copy_are_the_same(three_runs, tmp_path):
     shutil.copytree(three_runs / "a", tmp_path / "copy")
     frame = de.compare([three_runs / "a", tmp_path / "copy"])
     same = frame[frame.layer == frame.other_layer]

@@ -10,6 +10,7 @@ import dissect_embed as de
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.comparison.runs import describe_difference, shared_images
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.alignment import kernel_alignment
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +29,14 @@ def test_images_are_found_by_name_in_any_order(three_runs, fewer):
     assert other.tolist() == [5, 4, 3, 2, 1, 0]
     frame = de.compare([three_runs / "a", fewer])
     assert frame[frame.statistic == "images"].value.tolist() == [6]
+    kernels = []
+    for run, chosen in ((RunFolder(three_runs / "a"), one), (fewer, other)):
+        with run.open_activations() as source:
+            peaks = source["two"].peaks[chosen].astype(float)
+        kernels.append(peaks @ peaks.T)
+    found = frame[(frame.statistic == "cka") & (frame.layer == frame.other_layer)]
+    value = found[found.layer == "two"].value.item()
+    assert value == pytest.approx(kernel_alignment(*kernels).value, rel=1e-6)
 
 
 def test_other_images_are_told_and_what_depends_on_labels_is_left_out(three_runs, fewer):
