@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import IMAGENET
 from PIL import Image
 from torch import nn
 
@@ -96,7 +97,7 @@ def dissect_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
         for name, part in zip(names, parts, strict=True):
             network.add_module(name, nn.Sequential(part, nn.ReLU()))
         de.dissect(
-            network, root, names, folder,
+            network, root, names, folder, input=IMAGENET,
             activations=de.Activations(batch_size=2), dissection=de.Dissection(quantile=quantile),
             embedding=de.Embedding(dim=4, epochs=2, steps_per_epoch=2, seeds=[3, 8]),
         )  # fmt: skip
