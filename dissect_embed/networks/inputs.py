@@ -44,10 +44,12 @@ class Input(NamedTuple):
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self._asdict().items()}
 
 
-def to_input(images: UInt8[Tensor, "image y x 3"], given: Input) -> Float[Tensor, "image c y x"]:
+def to_input(
+    images: UInt8[Tensor, "image y x 3"], given: Input
+) -> Float[Tensor, "image c height width"]:
     """Turn decoded images into a network's input.
 
-    They are resized whole, so that every position stays where its labels are; then gray, if the
+    They are resized whole, to (height, width), so that every position stays where its labels are; then gray, if the
     network has one channel; then scaled, less the mean, over the standard deviation. The result
     lies in memory as channels last, which convolutions on this layout want.
     """
