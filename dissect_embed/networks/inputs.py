@@ -49,9 +49,9 @@ def to_input(
 ) -> Float[Tensor, "image c height width"]:
     """Turn decoded images into a network's input.
 
-    They are resized whole, to (height, width), so that every position stays where its labels are; then gray, if the
-    network has one channel; then scaled, less the mean, over the standard deviation. The result
-    lies in memory as channels last, which convolutions on this layout want.
+    They are resized whole, to (height, width), so that every position stays where its labels are;
+    then gray, if the network has one channel; then scaled, less the mean, over the standard
+    deviation. The result lies in memory as channels last, which convolutions on it want.
     """
     if tuple(images.shape[1:3]) != given.size:
         mode = torchvision.transforms.InterpolationMode[given.interpolation.upper()]
