@@ -8,6 +8,7 @@ from dissect_embed.workflow import (
     TRAINING_VERSION,
     VERSIONS,
     ConfigError,
+    changed_subset,
     data_state,
     file_state,
     has_priors,
@@ -78,10 +79,12 @@ NETWORK = [
     *ARGUMENTS,
     *(f"--checkpoint={path}" for path in CHECKPOINT),
 ]
+# Which images and labels of the data set, where not all.
+SUBSET = [f"--subset={json.dumps(subset)}"] if (subset := changed_subset(DATASET)) else []
 # What the network is given; later stages read it from activations.h5.
 INPUT = [f"--input={json.dumps(MODEL['input'])}"]
 REPLAY = (
-    [f"--dataset={DATASET['root']}", f"--split={DATASET['split']}", *NETWORK]
+    [f"--dataset={DATASET['root']}", f"--split={DATASET['split']}", *SUBSET, *NETWORK]
     if AGAIN
     else []
 )

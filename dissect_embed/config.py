@@ -36,16 +36,44 @@ from dissect_embed.settings import (
     one_of,
     one_three_or_none,
     rising_or_none,
+    three_or_none,
     unique,
 )
 
 Colours = Annotated[tuple[float, ...], AfterValidator(one_three_or_none)]
+Byte = Annotated[int, Field(ge=0, le=255)]
 Pixels = Annotated[int, Field(ge=1)]
 Axes = Annotated[str, AfterValidator(one_of(AXES)), Field(json_schema_extra={"enum": list(AXES)})]
 Cache = Annotated[Literal["all", "none"] | tuple[Text, ...], BeforeValidator(all_none_or_layers)]
 
 
-class Dataset(Section):
+class Subset(Section):
+    """Which images and labels of a data set are used, and how images are read."""
+
+    path: ClassVar[str] = "dataset"
+
+    limit: int | None = Field(
+        None, ge=1, description="So many images of the split, as many of each kind as there are."
+    )
+    seed: Seed = Field(0, description="Draws the images where there is a limit.")
+    categories: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+        (), description="Of labels; none named: all."
+    )
+    min_frequency: int = Field(
+        1, ge=1, description="Concepts in fewer images, by label.csv, are left out."
+    )
+    exclude: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+        (), description="Concepts to leave out, by name."
+    )
+    background: Annotated[tuple[Byte, ...], AfterValidator(three_or_none)] = Field(
+        (), description="Red, green, blue, 0 to 255, behind images that are partly transparent."
+    )
+    orientation: Literal["refuse", "apply", "ignore"] = Field(
+        "refuse", description="What becomes of images that are stored turned, by their EXIF data."
+    )
+
+
+class Dataset(Subset):
     """The labelled images that units are dissected with, in Broden's format."""
 
     path: ClassVar[str] = "dataset"

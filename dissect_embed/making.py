@@ -16,6 +16,7 @@ from dissect_embed.config import (
     Embedding,
     Model,
     ModelInput,
+    Subset,
 )
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.dissection import write_profiles
@@ -41,6 +42,7 @@ def dissect(
     out: Path | str,
     *,
     split: str = "all",
+    subset: Subset | Mapping[str, Any] | None = None,
     input: ModelInput | Mapping[str, Any] | None = None,
     axes: Mapping[str, str] = {},
     prefix_tokens: int | None = None,
@@ -66,6 +68,8 @@ def dissect(
         A folder that is not there yet, or empty.
     split
         Of the index, or ``all``.
+    subset
+        Which images and labels, as ``dataset`` of a config: ``{"limit": 500}``.
     input
         What the network is given, as in ``model.input`` of a config: mean and std at least, unless
         the network states them, as those of timm do.
@@ -92,7 +96,8 @@ def dissect(
         msg = f"{folder}: holds files already; name another folder, or open it with open_run"
         raise ArtefactError(msg)
     keep_freed_memory()
-    data = load_broden(Path(dataset), split)
+    chosen = subset if isinstance(subset, Subset) else Subset(**(subset or {}))
+    data = load_broden(Path(dataset), split, chosen)
     given = input if isinstance(input, ModelInput) else ModelInput(**(input or {}))
     model = Model(
         name=type(network).__name__, weights="given", layers=tuple(layers), input=given,

@@ -41,7 +41,7 @@ class Run(RunFolder):
         ArtefactError, DatasetError
             If it is not where it was, or not what it was.
         """
-        from dissect_embed.datasets.broden import load_broden
+        from dissect_embed.datasets.broden import load_recorded
 
         self.need("activations")
         recorded = self.config["dataset"]
@@ -52,7 +52,7 @@ class Run(RunFolder):
                 "folder (--dataset FOLDER)"
             )
             raise ArtefactError(msg)
-        dataset = load_broden(folder, recorded["split"])
+        dataset = load_recorded(folder, recorded)
         expected = self.header("activations")["made_from"]["dataset"]
         if dataset.fingerprint != expected:
             msg = (

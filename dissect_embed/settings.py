@@ -107,7 +107,7 @@ def one_three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-def three_or_none(values: tuple[float, ...]) -> tuple[float, ...]:
+def three_or_none(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return numbers for red, green and blue, or none."""
     if len(values) not in (0, 3):
         msg = "expected three numbers: red, green, blue"

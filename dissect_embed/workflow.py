@@ -17,7 +17,7 @@ from typing import Any
 import xxhash
 
 from dissect_embed.artefacts.kinds import KINDS
-from dissect_embed.config import read_config
+from dissect_embed.config import Subset, read_config
 from dissect_embed.datasets.folders import walk_files
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.results.names import (
@@ -51,6 +51,13 @@ def load_config(values: Mapping[str, Any]) -> dict[str, Any]:
         If a setting is unknown, of another type or out of bounds.
     """
     return read_config(values)
+
+
+def changed_subset(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a data set's settings chooses among its images and labels."""
+    given = {key: dataset[key] for key in Subset.model_fields}
+    chosen: dict[str, Any] = Subset(**given).model_dump(mode="json", exclude_defaults=True)
+    return chosen
 
 
 def file_state(paths: Iterable[str | Path]) -> str:
@@ -134,8 +141,9 @@ def find_snakefile() -> Path:
 
 
 __all__ = [
-    "ROW_PATTERN", "TRAINING_VERSION", "VERSIONS", "ConfigError", "data_state", "file_state",
-    "find_snakefile", "has_priors", "is_path", "list_pairs", "list_rows", "load_config",
+    "ROW_PATTERN", "TRAINING_VERSION", "VERSIONS", "ConfigError", "changed_subset", "data_state",
+    "file_state", "find_snakefile", "has_priors", "is_path", "list_pairs", "list_rows",
+    "load_config",
     "network_state", "own_teacher", "prior_paths", "read_network", "row_inputs", "row_options",
     "source_state", "student_path", "teacher_path", "write_network",
 ]  # fmt: skip

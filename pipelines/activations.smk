@@ -17,11 +17,13 @@ rule train:
         root=DATASET["root"],
         model=MODEL["name"],
         given=ARGUMENTS + INPUT,
+        subset=SUBSET,
         epochs=MODEL["epochs"],
         state=lambda wildcards: source_state(MODEL["name"]),
         version=VERSIONS["model"],
     shell:
         "dissect-embed train --dataset {params.root:q} --model {params.model:q} {params.given:q} "
+        "{params.subset:q} "
         "--epochs {params.epochs} --threads {threads} --output {output:q} --log {log:q}"
 
 
@@ -42,6 +44,7 @@ rule activations:
         root=DATASET["root"],
         name=DATASET["name"],
         split=DATASET["split"],
+        subset=SUBSET,
         network=NETWORK,
         given=INPUT,
         axes=[f"--axes={json.dumps(MODEL['axes'])}"] if MODEL["axes"] else [],
@@ -59,7 +62,7 @@ rule activations:
         version=VERSIONS["activations"],
     shell:
         "dissect-embed activations --dataset {params.root:q} --name {params.name:q} "
-        "--split {params.split:q} {params.network:q} {params.given:q} {params.axes:q} {params.prefix} "
+        "--split {params.split:q} {params.subset:q} {params.network:q} {params.given:q} {params.axes:q} {params.prefix} "
         "{params.layers:q} "
         "--batch-size {params.batch_size} --dtype {params.dtype} "
         "--compression {params.compression} --precision {params.precision} {params.cache:q} "

@@ -58,9 +58,10 @@ rule dataset:
         root=subpath(input.index, parent=True),
         name=DATASET["name"],
         split=DATASET["split"],
+        subset=SUBSET,
         # Of wildcards alone: what depends on inputs Snakemake does not compare.
         files=lambda wildcards: data_state(f"{DATASET['root']}/index.csv"),
         version=VERSIONS["dataset"],
     shell:
         "dissect-embed dataset --dataset {params.root:q} --name {params.name:q} "
-        "--split {params.split:q} --output {output:q} --log {log:q}"
+        "--split {params.split:q} {params.subset:q} --output {output:q} --log {log:q}"

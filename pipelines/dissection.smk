@@ -17,10 +17,11 @@ rule labels:
         root=DATASET["root"],
         name=DATASET["name"],
         split=DATASET["split"],
+        subset=SUBSET,
         version=VERSIONS["labels"],
     shell:
         "dissect-embed labels --dataset {params.root:q} --name {params.name:q} "
-        "--split {params.split:q} --threads {threads} --output {output:q} --log {log:q}"
+        "--split {params.split:q} {params.subset:q} --threads {threads} --output {output:q} --log {log:q}"
 
 
 if SHARDED:

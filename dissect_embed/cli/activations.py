@@ -11,6 +11,7 @@ from dissect_embed.cli.options import (
     Arguments,
     Axes,
     Checkpoint,
+    Chosen,
     Data,
     Device,
     Given,
@@ -24,6 +25,7 @@ from dissect_embed.cli.options import (
     Threads,
     Weights,
     log_to,
+    read_dataset,
     read_network,
     read_yaml,
     setting,
@@ -37,6 +39,7 @@ def train(
     model: Network = "resnet18",
     arguments: Arguments = "",
     given: Given = "",
+    subset: Chosen = "",
     epochs: int = setting(Model, "epochs"),
     seed: int = 0,
     device: Device = "auto",
@@ -44,7 +47,6 @@ def train(
     log: Log = None,
 ) -> None:
     """Train a network on the data set's train split to tell which concepts are present."""
-    from dissect_embed.datasets.broden import load_broden
     from dissect_embed.errors import DatasetError
     from dissect_embed.pretraining import train_model
 
@@ -53,9 +55,9 @@ def train(
         name=model, arguments=read_yaml(arguments, "--arguments"),
         input=ModelInput(**read_yaml(given, "--input")), epochs=epochs,
     )  # fmt: skip
-    split = load_broden(dataset, "train")
+    split = read_dataset(dataset, "train", subset)
     try:
-        val = load_broden(dataset, "val")
+        val = read_dataset(dataset, "val", subset)
     except DatasetError:
         val = None  # no split to hold out: the provenance says so
     done = train_model(output, settings, split, val, seed=seed, device=device, n_threads=threads)
@@ -68,6 +70,7 @@ def activations(
     layer: Layers,
     name: Name = "",
     split: Split = "all",
+    subset: Chosen = "",
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
@@ -90,7 +93,6 @@ def activations(
 ) -> None:
     """Run the network over the data set and keep what its layers put out."""
     from dissect_embed.activations import write_activations
-    from dissect_embed.datasets.broden import load_broden
 
     log_to(log)
     settings = Activations(
@@ -104,7 +106,7 @@ def activations(
     )  # fmt: skip
     loaded = read_network(model, weights, checkpoint, arguments)
     write_activations(
-        output, load_broden(dataset, split), loaded.model, of_model, settings,
+        output, read_dataset(dataset, split, subset), loaded.model, of_model, settings,
         name=name, shard=shard or None, missing=loaded.missing,
         weights_provenance=_weights_provenance(checkpoint) or {"taken": loaded.note}
         if loaded.note else None, device=device, n_threads=threads,

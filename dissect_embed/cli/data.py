@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from dissect_embed.cli.options import Data, Log, Name, Out, Split, Threads, log_to, setting
+from dissect_embed.cli.options import (
+    Chosen,
+    Data,
+    Log,
+    Name,
+    Out,
+    Split,
+    Threads,
+    log_to,
+    read_dataset,
+    setting,
+)
 from dissect_embed.config import Dataset
 
 
@@ -52,13 +63,17 @@ def fetch(
 
 
 def dataset(
-    dataset: Data, output: Out, name: Name = "", split: Split = "all", log: Log = None
+    dataset: Data,
+    output: Out,
+    name: Name = "",
+    split: Split = "all",
+    subset: Chosen = "",
+    log: Log = None,
 ) -> None:
     """Describe a data set, checked: what the stages that read it depend on."""
     from dissect_embed.artefacts.dataset import write_dataset_file
-    from dissect_embed.datasets.broden import load_broden
 
     log_to(log)
-    data = load_broden(dataset, split)
+    data = read_dataset(dataset, split, subset)
     write_dataset_file(output, data, name)
     logging.info("%s: %d images, %d concepts", output, len(data.rows), len(data.concepts))

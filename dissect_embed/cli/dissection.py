@@ -10,6 +10,7 @@ from dissect_embed.cli.options import (
     Again,
     Arguments,
     Checkpoint,
+    Chosen,
     Data,
     Device,
     Expect,
@@ -23,6 +24,7 @@ from dissect_embed.cli.options import (
     Weights,
     log_to,
     read_again,
+    read_dataset,
     read_expected,
     setting,
 )
@@ -34,15 +36,15 @@ def labels(
     output: Out,
     name: Name = "",
     split: Split = "all",
+    subset: Chosen = "",
     threads: Threads = None,
     log: Log = None,
 ) -> None:
     """Decode all label maps of the data set, once for all networks."""
-    from dissect_embed.datasets.broden import load_broden
     from dissect_embed.labels import write_labels
 
     log_to(log)
-    data = load_broden(dataset, split)
+    data = read_dataset(dataset, split, subset)
     write_labels(output, data, name=name, n_threads=threads)
     logging.info("%s: %d images, %d concepts", output, len(data.rows), len(data.concepts))
 
@@ -53,6 +55,7 @@ def thresholds(
     quantile: float = setting(Dissection, "quantile"),
     dataset: Again = None,
     split: Split = "all",
+    subset: Chosen = "",
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
@@ -66,7 +69,7 @@ def thresholds(
 
     log_to(log)
     settings = Dissection(quantile=quantile)
-    again = read_again(dataset, split, model, weights, checkpoint, arguments)
+    again = read_again(dataset, split, subset, model, weights, checkpoint, arguments)
     write_thresholds(output, activations, settings, device=device, n_threads=threads, **again)
     logging.info("%s: done", output)
 
@@ -79,6 +82,7 @@ def dissect(
     thresholds: Annotated[Path | None, typer.Option(help="For shards: those of all.")] = None,
     dataset: Again = None,
     split: Split = "all",
+    subset: Chosen = "",
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
@@ -93,7 +97,7 @@ def dissect(
 
     log_to(log)
     settings = Dissection(quantile=quantile)
-    again = read_again(dataset, split, model, weights, checkpoint, arguments)
+    again = read_again(dataset, split, subset, model, weights, checkpoint, arguments)
     write_profiles(
         output, activations, labels, settings, thresholds_path=thresholds,
         expected=read_expected(expect), device=device, n_threads=threads, **again,
@@ -110,6 +114,7 @@ def chance(
     seed: int = setting(Chance, "seed"),
     dataset: Again = None,
     split: Split = "all",
+    subset: Chosen = "",
     model: Network = "resnet18",
     weights: Weights = "random",
     checkpoint: Checkpoint = None,
@@ -124,7 +129,7 @@ def chance(
 
     log_to(log)
     settings = Chance(draws=draws, seed=seed)
-    again = read_again(dataset, split, model, weights, checkpoint, arguments)
+    again = read_again(dataset, split, subset, model, weights, checkpoint, arguments)
     write_chance(
         output, activations, labels, profiles, settings,
         expected=read_expected(expect), device=device, n_threads=threads, **again,

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dissect_embed.config import Dataset, Model
+from dissect_embed.config import Dataset, Model, Subset
 from dissect_embed.errors import ConfigError, ModelError
 from dissect_embed.settings import Section
 
@@ -35,6 +35,14 @@ Out = Annotated[Path, typer.Option("--output", "-o", help="The file to write.")]
 Log = Annotated[Path | None, typer.Option(help="Write notes to this file as well.")]
 Data = Annotated[Path, typer.Option("--dataset", help=Dataset.model_fields["root"].description)]
 Split = Annotated[str, typer.Option(help=Dataset.model_fields["split"].description)]
+Chosen = Annotated[
+    str,
+    typer.Option(
+        "--subset",
+        metavar="YAML",
+        help="Which images and labels, as dataset of a config: '{limit: 500, exclude: [sky]}'.",
+    ),
+]
 Name = Annotated[str, typer.Option(help=Dataset.model_fields["name"].description)]
 Arguments = Annotated[
     str,
@@ -134,6 +142,19 @@ def read_yaml(text: str, option: str) -> dict[str, Any]:
     return values
 
 
+def read_dataset(root: Path, split: str, subset: str) -> Any:
+    """Return the data set that ``--dataset``, ``--split`` and ``--subset`` name.
+
+    Raises
+    ------
+    ConfigError, DatasetError
+        If the subset is no settings by name, or the data set will not do.
+    """
+    from dissect_embed.datasets.broden import load_broden
+
+    return load_broden(root, split, Subset(**read_yaml(subset, "--subset")))
+
+
 def read_network(model: str, weights: str, checkpoint: Path | None, arguments: str) -> Any:
     """Return the network that ``--model``, ``--weights`` and so on name, with what it lacks.
 
@@ -164,17 +185,16 @@ def read_network(model: str, weights: str, checkpoint: Path | None, arguments: s
 def read_again(
     dataset: Path | None,
     split: str,
+    subset: str,
     model: str,
     weights: str,
     checkpoint: Path | None,
     arguments: str,
 ) -> dict[str, Any]:
     """Return data set and network, for layers whose maps are computed once more."""
-    from dissect_embed.datasets.broden import load_broden
-
     if dataset is None:
         return {}
     return {
-        "dataset": load_broden(dataset, split),
+        "dataset": read_dataset(dataset, split, subset),
         "model": read_network(model, weights, checkpoint, arguments).model,
     }

@@ -13,20 +13,26 @@ The format is Network Dissection's ([BAU17], Bau et al., CVPR 2017). A folder ho
 Number 0 means unlabelled everywhere.
 """
 
-import csv
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from dissect_embed.config import Subset
 from dissect_embed.datasets.folders import list_files
+from dissect_embed.datasets.subsets import choose_concepts, choose_images
+from dissect_embed.datasets.tables import read_number, read_table
 from dissect_embed.errors import DatasetError
 
 INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
 LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage")
+# What label numbers mean that are no concept's.
+UNKNOWN, LEFT_OUT = -1, -2
 MAX_NUMBER = 255 + 256 * 255  # what a label PNG can hold
 
 
@@ -37,6 +43,7 @@ class Concept:
     number: int
     name: str
     category: str
+    frequency: int = 0  # images of the whole data set in which it is, by label.csv
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,8 @@ class ImageRow:
 class Broden:
     """The rows of one split of a data set, and all its concepts.
 
-    ``concept_index`` maps a label number to the concept's index in ``concepts``, -1 where
-    ``label.csv`` has no such number.
+    ``concept_index`` maps a label number to the concept's index in ``concepts``, ``UNKNOWN`` where
+    ``label.csv`` has no such number, ``LEFT_OUT`` where the concept is left out.
     """
 
     root: Path
@@ -65,6 +72,7 @@ class Broden:
     categories: tuple[str, ...]
     concept_index: Int[np.ndarray, " number"]
     fingerprint: str
+    subset: Subset = field(default_factory=Subset)
 
     @property
     def concept_category(self) -> Int[np.ndarray, " concept"]:
@@ -72,13 +80,14 @@ class Broden:
         index = {name: g for g, name in enumerate(self.categories)}
         return np.array([index[c.category] for c in self.concepts], dtype=np.int64)
 
-    def settings(self, name: str = "") -> dict[str, str | int]:
+    def settings(self, name: str = "") -> dict[str, Any]:
         """Return what is recorded of the data set; ``name`` is by default that of its folder."""
         return {
             "name": name or self.root.resolve().name,
             "root": str(self.root),
             "split": self.split,
             "images": len(self.rows),
+            **self.subset.model_dump(mode="json", exclude_defaults=True),
         }
 
     @property
@@ -87,7 +96,7 @@ class Broden:
         return self.rows[0].size
 
 
-def load_broden(root: Path, split: str = "all") -> Broden:
+def load_broden(root: Path, split: str = "all", subset: Subset = Subset()) -> Broden:
     """Read and check the tables of the data set under ``root``.
 
     Parameters
@@ -96,12 +105,15 @@ def load_broden(root: Path, split: str = "all") -> Broden:
         Folder with ``index.csv``.
     split
         A value of the index's ``split`` column, or ``all``.
+    subset
+        Which images, categories and concepts of it, and how images are read.
 
     Raises
     ------
     DatasetError
         If a table is missing or malformed (file and line are named), a file named in the index is
-        missing or leaves the data set, or the split has no image.
+        missing or leaves the data set, the split has no image, or the subset names what is not
+        there or leaves nothing.
     """
     root = Path(root)
     if not (root / "index.csv").is_file():
@@ -110,7 +122,7 @@ def load_broden(root: Path, split: str = "all") -> Broden:
             "check dataset.root, or make it with 'snakemake --cores all' (rules mini, fetch)"
         )
         raise DatasetError(msg)
-    categories = tuple(row["name"] for _, row in _read_table(root / "category.csv", ("name",)))
+    categories = tuple(row["name"] for _, row in read_table(root / "category.csv", ("name",)))
     if not categories:
         msg = f"{root / 'category.csv'}: no category is listed; add a row for each column of labels"
         raise DatasetError(msg)
@@ -119,7 +131,9 @@ def load_broden(root: Path, split: str = "all") -> Broden:
         msg = f"{root / 'category.csv'}: category {doubled[0]!r} stands here twice; drop one row"
         raise DatasetError(msg)
     concepts = _read_concepts(root, categories)
-    concept_index = np.full(max(c.number for c in concepts) + 1, -1, dtype=np.int64)
+    concept_index = np.full(max(c.number for c in concepts) + 1, UNKNOWN, dtype=np.int64)
+    concept_index[[c.number for c in concepts]] = LEFT_OUT
+    concepts, categories = choose_concepts(root, concepts, categories, subset)
     concept_index[[c.number for c in concepts]] = np.arange(len(concepts))
     rows = _read_index(root, categories)
     sizes = list_files(root / "images")
@@ -134,68 +148,38 @@ def load_broden(root: Path, split: str = "all") -> Broden:
         raise DatasetError(msg)
     _check_one_size(root, chosen)
     return Broden(
-        root, split, chosen, concepts, categories, concept_index, _fingerprint(root, split, sizes)
-    )
+        root, split, choose_images(chosen, subset), concepts, categories, concept_index,
+        _fingerprint(root, split, sizes, subset), subset,
+    )  # fmt: skip
 
 
-def _read_table(path: Path, required: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line, row) of a CSV file whose header must have the required columns."""
-    if not path.is_file():
-        msg = f"{path}: missing; a data set in Broden's format has this table"
-        raise DatasetError(msg)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            header = next(reader, [])
-            lacking = [name for name in required if name not in header]
-            if lacking:
-                msg = f"{path}:1: no column {lacking[0]!r}; the header is {','.join(header)!r}"
-                raise DatasetError(msg)
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    msg = (
-                        f"{path}:{reader.line_num}: {len(cells)} cells, the header has "
-                        f"{len(header)}; a name with a comma must be in double quotes"
-                    )
-                    raise DatasetError(msg)
-                yield reader.line_num, dict(zip(header, cells, strict=True))
-        except (UnicodeDecodeError, csv.Error) as error:
-            msg = (
-                f"{path}: cannot be read after line {reader.line_num} ({error}); "
-                "save it as CSV in UTF-8, with every double quote closed"
-            )
-            raise DatasetError(msg) from error
+def load_recorded(root: Path, settings: Mapping[str, Any]) -> Broden:
+    """Return the data set that a file's ``config.dataset`` tells of, as ``Broden.settings`` did.
 
-
-def _number(path: Path, line: int, row: dict[str, str], column: str, kind: type = int) -> float:
-    try:
-        value = kind(row[column])
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        what = "a whole number" if kind is int else "a number"
-        msg = f"{path}:{line}: {column} is {row[column]!r}, expected {what} of at least 0"
-        raise DatasetError(msg) from None
-    return float(value)
+    Raises
+    ------
+    DatasetError
+        As ``load_broden`` does.
+    """
+    subset = Subset(**{k: v for k, v in settings.items() if k in Subset.model_fields})
+    return load_broden(root, str(settings["split"]), subset)
 
 
 def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ...]:
     coverage: dict[int, list[float]] = {}
     for g, category in enumerate(categories):
         path = root / f"c_{category}.csv"
-        for line, row in _read_table(path, ("number", "coverage")):
-            number = int(_number(path, line, row, "number"))
+        for line, row in read_table(path, ("number", "coverage")):
+            number = int(read_number(path, line, row, "number"))
             covered = coverage.setdefault(number, [-1.0] * len(categories))
             if covered[g] >= 0:
                 msg = f"{path}:{line}: number {number} stands here twice; drop one row"
                 raise DatasetError(msg)
-            covered[g] = _number(path, line, row, "coverage", float)
+            covered[g] = read_number(path, line, row, "coverage", float)
     path = root / "label.csv"
     concepts: dict[int, Concept] = {}
-    for line, row in _read_table(path, LABEL_COLUMNS):
-        number = int(_number(path, line, row, "number"))
+    for line, row in read_table(path, LABEL_COLUMNS):
+        number = int(read_number(path, line, row, "number"))
         if number == 0:
             continue  # some copies list "unlabelled"; it is no concept
         if number > MAX_NUMBER:
@@ -211,7 +195,8 @@ def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ..
             )
             raise DatasetError(msg)
         widest = int(np.argmax(coverage[number]))
-        concepts[number] = Concept(number, row["name"], categories[widest])
+        frequency = int(read_number(path, line, row, "frequency", float))
+        concepts[number] = Concept(number, row["name"], categories[widest], frequency)
     if not concepts:
         msg = f"{path}: no concept is listed"
         raise DatasetError(msg)
@@ -222,8 +207,8 @@ def _read_index(root: Path, categories: tuple[str, ...]) -> dict[int, ImageRow]:
     """Return the rows by their line in ``index.csv``."""
     path = root / "index.csv"
     rows = {}
-    for line, row in _read_table(path, INDEX_COLUMNS + categories):
-        ih, iw, sh, sw = (int(_number(path, line, row, c)) for c in ("ih", "iw", "sh", "sw"))
+    for line, row in read_table(path, INDEX_COLUMNS + categories):
+        ih, iw, sh, sw = (int(read_number(path, line, row, c)) for c in ("ih", "iw", "sh", "sw"))
         if 0 in (ih, iw, sh, sw):
             msg = f"{path}:{line}: a size of 0 pixels (ih, iw, sh, sw = {ih}, {iw}, {sh}, {sw})"
             raise DatasetError(msg)
@@ -248,7 +233,7 @@ def _check_index(
     for line, row in rows.items():
         for entry in (row.image, *row.entries):
             if isinstance(entry, int):
-                if entry >= len(concept_index) or concept_index[entry] < 0:
+                if entry >= len(concept_index) or concept_index[entry] == UNKNOWN:
                     msg = f"{path}:{line}: label number {entry} is not in {root / 'label.csv'}"
                     raise DatasetError(msg)
             elif entry not in sizes:
@@ -274,9 +259,11 @@ def _check_one_size(root: Path, rows: tuple[ImageRow, ...]) -> None:
             raise DatasetError(msg)
 
 
-def _fingerprint(root: Path, split: str, sizes: dict[str, int]) -> str:
-    """Return a hash of the tables, the split, and the name and size of every image file."""
+def _fingerprint(root: Path, split: str, sizes: dict[str, int], subset: Subset) -> str:
+    """Return a hash of the tables, what is chosen, and the name and size of every image file."""
     digest = hashlib.sha256(split.encode())
+    if chosen := subset.model_dump(mode="json", exclude_defaults=True):
+        digest.update(json.dumps(chosen, sort_keys=True).encode())
     for path in sorted(root.glob("*.csv")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     for name, size in sorted(sizes.items()):

@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from jaxtyping import UInt8
 from joblib import Parallel, cpu_count, delayed
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from dissect_embed.datasets.classes import SPLITS, ClassCounts, ClassSplit, write_classes
+from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.sources import Entry, read_source
 from dissect_embed.errors import DatasetError
 
@@ -189,14 +189,5 @@ def _decode(entry: Entry) -> UInt8[np.ndarray, "y x 3"]:
     if isinstance(entry.content, np.ndarray):
         return entry.content
     assert entry.content is not None
-    try:
-        content = entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
-    except UnidentifiedImageError as error:
-        # Its own message has an address in memory for the file's name.
-        msg = f"{entry.place}: not an image; take it out of the class folder, or fetch it again"
-        raise DatasetError(msg) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        msg = f"{entry.place}: cannot be decoded ({error}); the image is damaged: fetch it again"
-        raise DatasetError(msg) from error
+    content = entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
+    return decode_image(io.BytesIO(content), entry.place)

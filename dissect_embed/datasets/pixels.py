@@ -9,7 +9,8 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from dissect_embed.datasets.broden import Broden, ImageRow, format_size
+from dissect_embed.datasets.broden import UNKNOWN, Broden, ImageRow, format_size
+from dissect_embed.datasets.decoding import decode_image, decode_numbers
 from dissect_embed.errors import DatasetError
 from dissect_embed.mathematics.regions import Regions
 from dissect_embed.parallel import map_in_threads
@@ -27,14 +28,17 @@ def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
         If the file is truncated, no image, or of another size than the index says.
     """
     path = dataset.root / "images" / row.image
-    pixels = _decode(path, "RGB")
+    choice = dataset.subset
+    pixels = decode_image(
+        path, path, background=choice.background or None, orientation=choice.orientation
+    )
     if pixels.shape[:2] != row.size:
         msg = (
             f"{path}: {format_size(pixels.shape[:2])} pixels, the index says "
             f"{format_size(row.size)} (ih × iw); correct index.csv or the image"
         )
         raise DatasetError(msg)
-    return np.asarray(pixels)
+    return pixels
 
 
 def read_picture(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"]:
@@ -44,23 +48,11 @@ def read_picture(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"
     ------
     DatasetError
         If it cannot be read as a picture, or is one of which a network would see something else
-        than a person: partly transparent, or of more than 8 bits a colour.
+        than a person, as one that is partly transparent.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                msg = f"{path}: more than 8 bits a colour ({image.mode}); save it with 8"
-                raise DatasetError(msg)
-            has_alpha = "A" in image.getbands() or "transparency" in image.info
-            if has_alpha and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
-                msg = f"{path}: partly transparent; save it on a ground of some colour"
-                raise DatasetError(msg)
-            # As cameras mean it: some store a picture lying on its side.
-            upright = ImageOps.exif_transpose(image).convert("RGB")
-            return np.asarray(ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        msg = f"{path}: cannot be read as a picture ({error}); name a JPEG, PNG or the like"
-        raise DatasetError(msg) from error
+    # As cameras mean it: some store a picture lying on its side.
+    upright = Image.fromarray(decode_image(path, path, orientation="apply"))
+    return np.asarray(ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC))
 
 
 def read_regions(dataset: Broden, row: ImageRow) -> Regions:
@@ -80,7 +72,7 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
     whole_image = []
     for entry in dict.fromkeys(row.entries):
         if isinstance(entry, int):
-            whole_image.append(dataset.concept_index[entry])
+            whole_image.append(max(dataset.concept_index[entry], -1))
             continue
         numbers, present = _read_numbers(dataset, row, entry)
         # Each region is split into as many as there are numbers, though most of them get no pixel.
@@ -88,7 +80,7 @@ def read_regions(dataset: Broden, row: ImageRow) -> Regions:
         index[present] = np.arange(len(present))
         region *= len(present)
         region += index.take(numbers)
-        concepts = np.where(present > 0, dataset.concept_index[present], -1)
+        concepts = np.where(present > 0, dataset.concept_index[present], -1).clip(-1)
         maps = [said.repeat(len(present)) for said in maps]
         maps.append(np.tile(concepts, n_regions))
         n_regions *= len(present)
@@ -137,36 +129,22 @@ def _read_numbers(
 ) -> tuple[Int[np.ndarray, " pixel"], Int[np.ndarray, " number"]]:
     """Return the label number of every pixel, and the numbers that occur."""
     path = dataset.root / "images" / entry
-    pixels = _decode(path, "RGBA")
-    if pixels.shape[:2] != row.label_size:
+    decoded = decode_numbers(path, path)
+    if decoded.shape != row.label_size:
         msg = (
-            f"{path}: {format_size(pixels.shape[:2])} pixels, the index says "
+            f"{path}: {format_size(decoded.shape)} pixels, the index says "
             f"{format_size(row.label_size)} (sh × sw); correct index.csv or the label map"
         )
         raise DatasetError(msg)
-    # Four bytes a pixel make one number: red is its lowest byte, green the next.
-    numbers = (pixels.view("<u4").ravel() & 0xFFFF).astype(np.int64)
+    numbers = decoded.ravel()
     known = dataset.concept_index
     # One look at the few numbers present is cheaper than one at every pixel.
     present = np.flatnonzero(np.bincount(numbers))
-    unknown = [n for n in present if n and (n >= len(known) or known[n] < 0)]
+    unknown = [n for n in present if n and (n >= len(known) or known[n] == UNKNOWN)]
     if unknown:
         msg = (
-            f"{path}: label number {unknown[0]} (red + 256 · green) is not in "
+            f"{path}: label number {unknown[0]} (red + 256 · green, or gray) is not in "
             f"{dataset.root / 'label.csv'}; add it there or correct the label map"
         )
         raise DatasetError(msg)
     return numbers, present
-
-
-def _decode(path: Path, mode: str) -> UInt8[np.ndarray, "y x band"]:
-    try:
-        with Image.open(path) as image:
-            # Converting copies, whatever the mode was.
-            return np.asarray(image if image.mode == mode else image.convert(mode))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        msg = (
-            f"{path}: cannot be decoded ({error}); the file is damaged: "
-            "fetch or render the data set again"
-        )
-        raise DatasetError(msg) from error

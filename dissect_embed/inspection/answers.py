@@ -12,7 +12,7 @@ from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.files import check_made_from, open_artefact
 from dissect_embed.artefacts.naming import match_concepts, parse_unit
 from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.broden import load_recorded
 from dissect_embed.datasets.pixels import read_all_regions
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.files import explain_damage
@@ -123,7 +123,7 @@ def _images_of_unit(file: h5py.File, asked: Asked) -> Iterator[Part]:
 def _images_of_concept(file: h5py.File, asked: Asked) -> Iterator[Part]:
     source, root, top = Activations(file), asked.dataset, asked.top or TOP_ROWS
     assert root is not None, "as the options are checked"
-    dataset = load_broden(root, source.config["dataset"]["split"])
+    dataset = load_recorded(root, source.config["dataset"])
     check_made_from(source.file, "dataset", dataset.fingerprint, str(root))
     names = [concept.name for concept in dataset.concepts]
     found = match_concepts(names, asked.wanted, str(root / "label.csv"))

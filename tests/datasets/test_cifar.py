@@ -196,11 +196,16 @@ def test_hidden_files_and_what_lies_beside_classes_is_passed_over(folder, tmp_pa
     assert_same(decode(tmp_path, pack(tmp_path / "a.tar", {**pictures(), **junk})), expected)
 
 
-def test_grey_and_transparent_images_become_rgb(folder, tmp_path):
+def test_grey_and_opaque_images_become_rgb(folder, tmp_path):
     Image.new("L", (32, 32), 77).save(folder / "train/apple/a.png")
-    Image.new("RGBA", (32, 32), (1, 2, 3, 4)).save(folder / "train/apple/b.png")
+    Image.new("RGBA", (32, 32), (1, 2, 3, 255)).save(folder / "train/apple/b.png")
     train = load_classes(decode(tmp_path, folder), "train")
     assert train.images[:2, 0, 0].tolist() == [[77, 77, 77], [1, 2, 3]]
+
+
+def test_hidden_pixels_are_not_shown(folder, tmp_path):
+    Image.new("RGBA", (32, 32), (1, 2, 3, 4)).save(folder / "train/apple/b.png")
+    assert_refused(tmp_path, r"apple/b\.png: partly transparent; save it on a ground", folder)
 
 
 def assert_refused(tmp_path: Path, match: str, *sources: Path) -> None:

@@ -24,8 +24,7 @@ def test_gray_and_opaque_pictures_are_read(tmp_path):
 
 def test_what_a_network_would_see_otherwise_is_refused(tmp_path):
     deep = saved(tmp_path / "deep.png", np.full((6, 9), 40_000, dtype=np.uint16))
-    with pytest.raises(DatasetError, match=r"deep\.png: more than 8 bits a colour \(I;16"):
-        read_picture(deep, (4, 4))
+    assert (read_picture(deep, (4, 4)) == 156).all()
     clear = np.full((6, 9, 4), 255, dtype=np.uint8)
     clear[2, 3, 3] = 0
     with pytest.raises(DatasetError, match=r"clear\.png: partly transparent; save it on a ground"):

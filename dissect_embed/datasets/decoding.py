@@ -1,0 +1,169 @@
+"""Decode an image or a label map: what is there, or a refusal that names it.
+
+Libraries convert whatever comes: gray label maps to 257 times their numbers, 16 bits a colour to
+all white, hidden pixels behind alpha to what nobody sees. Here each kind of file has one meaning.
+
+- Images: 8-bit gray, palette, red-green-blue and CMYK; 16-bit gray is scaled to 8. Alpha is
+  composed over a stated colour. What a camera stored lying on its side (EXIF orientation) is turned
+  only where it is said so.
+- Label maps: gray of 1 to 16 bits and 32-bit integers are numbers as they stand, of a palette the
+  indices; red-green-blue, with alpha or without, is ``red + 256·green``, as in Broden.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from dissect_embed.errors import DatasetError
+
+Orientation = Literal["refuse", "apply", "ignore"]
+EXIF_ORIENTATION = 0x0112
+# What Pillow multiplied numbers of few bits by, to fill 8 bits, by how the file has them.
+FILLED = {"L;2": 85, "L;4": 17, "L;2I": 85, "L;4I": 17}
+LARGEST = 0xFFFF  # label number
+
+
+def decode_image(
+    source: Path | io.BytesIO,
+    where: Path | str,
+    *,
+    background: Sequence[int] | None = None,
+    orientation: Orientation = "refuse",
+) -> UInt8[np.ndarray, "y x 3"]:
+    """Return the pixels of an image.
+
+    Parameters
+    ----------
+    where
+        The file, named in errors.
+    background
+        Red, green, blue, 0 to 255, behind what is transparent.
+    orientation
+        What becomes of a picture that its EXIF data says is turned: ``apply`` turns it as viewers
+        do, ``ignore`` takes it as it is stored.
+
+    Raises
+    ------
+    DatasetError
+        If it is damaged, of a kind that has no one meaning, partly transparent without a
+        background, or turned.
+    """
+
+    def read(image: Image.Image) -> UInt8[np.ndarray, "y x 3"]:
+        turned = int(image.getexif().get(EXIF_ORIENTATION, 1))
+        if turned not in (0, 1) and orientation == "refuse":
+            msg = (
+                f"{where}: stored turned (EXIF orientation {turned}); viewers turn it back, and "
+                "its labels may be of either: set dataset.orientation to 'apply' or 'ignore', or save it "
+                "upright"
+            )
+            raise DatasetError(msg)
+        pixels = _to_rgb(image, where, background)
+        if turned not in (0, 1) and orientation == "apply":
+            # Of the pixels, for not every mode can be turned with its transparency.
+            upright = Image.fromarray(pixels)
+            upright.getexif()[EXIF_ORIENTATION] = turned
+            pixels = np.asarray(ImageOps.exif_transpose(upright))
+        return pixels
+
+    pixels: UInt8[np.ndarray, "y x 3"] = _open(source, where, read)
+    return pixels
+
+
+def _to_rgb(
+    image: Image.Image, where: Path | str, background: Sequence[int] | None
+) -> UInt8[np.ndarray, "y x 3"]:
+    if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
+        gray = np.asarray(image).astype(np.uint32)
+        return np.repeat(((gray + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        over = np.asarray(image.convert("RGBA"))
+        if over[..., 3].min() == 255:
+            return np.ascontiguousarray(over[..., :3])
+        if background is None:
+            msg = (
+                f"{where}: partly transparent; save it on a ground of some colour, or say which "
+                "lies behind it, as in dataset.background: [255, 255, 255]"
+            )
+            raise DatasetError(msg)
+        behind = Image.new("RGBA", image.size, (*background, 255))
+        return np.asarray(Image.alpha_composite(behind, image.convert("RGBA")).convert("RGB"))
+    if image.mode not in ("1", "L", "P", "RGB", "CMYK", "YCbCr"):
+        msg = (
+            f"{where}: an image of mode {image.mode}, whose values have no one meaning as colours; "
+            "save it as 8-bit RGB"
+        )
+        raise DatasetError(msg)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def decode_numbers(source: Path | io.BytesIO, where: Path | str) -> Int[np.ndarray, "y x"]:
+    """Return the label number of every pixel of a label map.
+
+    Raises
+    ------
+    DatasetError
+        If it is damaged, lossy, or of a kind that has no one meaning as numbers.
+    """
+
+    def read(image: Image.Image) -> Int[np.ndarray, "y x"]:
+        if image.format in ("JPEG", "MPO"):
+            msg = f"{where}: a label map as JPEG has other numbers than were saved; use PNG"
+            raise DatasetError(msg)
+        raw = _raw_mode(image)
+        if ";16" in raw and image.mode in ("RGB", "RGBA"):
+            msg = (
+                f"{where}: a label map of 16 bits a colour; save it as 16-bit gray or 8-bit colour"
+            )
+            raise DatasetError(msg)
+        if image.mode in ("RGB", "RGBA"):
+            # Four bytes a pixel make one number: red is its lowest byte, green the next.
+            pixels = np.asarray(image.convert("RGBA")).view("<u4")[..., 0]
+            return (pixels & 0xFFFF).astype(np.int64)
+        if image.mode in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L", "I;16N"):
+            numbers = np.asarray(image).astype(np.int64) // FILLED.get(raw, 1)
+            if numbers.size and not 0 <= numbers.min() <= numbers.max() <= LARGEST:
+                worst = numbers.min() if numbers.min() < 0 else numbers.max()
+                msg = f"{where}: label number {worst}; a label map holds 0 to {LARGEST}"
+                raise DatasetError(msg)
+            return numbers
+        msg = (
+            f"{where}: a label map of mode {image.mode}, whose values have no one meaning as "
+            "numbers; save it as gray (the number itself), with a palette (its index), or as RGB "
+            "(red + 256 · green)"
+        )
+        raise DatasetError(msg)
+
+    numbers: Int[np.ndarray, "y x"] = _open(source, where, read)
+    return numbers
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the file has its pixels, as 'L;2' or 'RGB;16B', which a mode hides."""
+    tiles: Any = getattr(image, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
+    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return raw if isinstance(raw, str) else ""
+
+
+def _open(source: Path | io.BytesIO, where: Path | str, read: Callable[[Image.Image], Any]) -> Any:
+    try:
+        with Image.open(source) as image:
+            return read(image)
+    except DatasetError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, UnidentifiedImageError) and not isinstance(source, Path):
+            # Its own message has an address in memory for the file's name.
+            msg = f"{where}: not an image; take it out of the class folder, or fetch it again"
+        else:
+            msg = (
+                f"{where}: cannot be decoded ({error}); the file is damaged: "
+                "fetch or render the data set again"
+            )
+        raise DatasetError(msg) from error
