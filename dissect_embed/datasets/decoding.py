@@ -59,8 +59,8 @@ def decode_image(
         if turned not in (0, 1) and orientation == "refuse":
             msg = (
                 f"{where}: stored turned (EXIF orientation {turned}); viewers turn it back, and "
-                "its labels may be of either: set dataset.orientation to 'apply' or 'ignore', or save it "
-                "upright"
+                "its labels may be of either: save it upright, or set dataset.orientation to "
+                "'apply' or 'ignore'"
             )
             raise DatasetError(msg)
         pixels = _to_rgb(image, where, background)
