@@ -40,6 +40,8 @@ KINDS = {
     "relations": Kind(3, "relations"),
     "pairs": Kind(3, "relations"),
     "overlap": Kind(1, "relations"),
+    "importance": Kind(1, "ablate"),
+    "ablation": Kind(1, "ablate"),
     # Others
     "dataset": Kind(1, "dataset"),
     "mini": Kind(1, "mini"),

@@ -61,6 +61,14 @@ class Labels:
         found[image, self.concept_category[self._member_concept]] = True
         return found
 
+    @cached_property
+    def concept_presence(self) -> Bool[np.ndarray, "image concept"]:
+        """Which concepts are labelled in each image."""
+        found = np.zeros((len(self.size), len(self.names)), dtype=bool)
+        image = np.repeat(np.arange(len(self.size)), np.diff(self._member_offset))
+        found[image, self._member_concept] = True
+        return found
+
     def regions(self, image: int) -> Regions:
         """Return the labels of one image; from several threads at once, too.
 

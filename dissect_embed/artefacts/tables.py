@@ -19,6 +19,7 @@ from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.artefacts.headers import check_version, describe
 from dissect_embed.artefacts.kinds import KINDS, remedy
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.null import LEVEL
 
 COLUMNS = {
     "scores": ("layer", "similarity", "method", "seed", "epoch", "kl"),
@@ -40,10 +41,18 @@ COLUMNS = {
         "layer", "similarity", "fires", "unit", "rank", "neighbour", "cosine", "overlap", "any",
         "drawn", "drawn_overlap", "best", "best_overlap",
     ),
+    "importance": (
+        "layer", "k", "unit", "class", "images", "before", "after", "drop", "lost", "gained", "p",
+        "q",
+    ),
+    "ablation": (
+        "layer", "similarity", "statistic", "null", "units", "value", "null_mean", "null_sd",
+        "excess", "p",
+    ),
 }  # fmt: skip
 # Of those, what is text and no number.
 TEXTS = (
-    "layer", "similarity", "method", "statistic", "null",
+    "layer", "similarity", "method", "statistic", "null", "class", "units",
     "label", "neighbour_label", "first_label", "second_label", "target_label",
 )  # fmt: skip
 # Those of units.csv, and for each category more.
@@ -190,6 +199,35 @@ def mean_overlaps(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], Me
         key: MeanOverlap(len(of), *(sum(column) / len(of) for column in zip(*of, strict=True)))
         for key, of in found.items()
     }
+
+
+class Loss(NamedTuple):
+    """The class that loses most without a unit, beyond chance."""
+
+    name: str
+    images: int  # that have it
+    before: float  # per cent of them that are right
+    after: float
+    drop: float  # points
+    q: float
+
+
+def largest_losses(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[int, Loss | None]]:
+    """Return of each layer and unit of ``importance.csv`` the class that loses most.
+
+    None for a unit without which no class loses beyond chance (q at most 0.05).
+    """
+    found: dict[str, dict[int, Loss | None]] = {}
+    for row in rows:
+        if row["k"] != "1":
+            continue
+        of_layer, unit = found.setdefault(row["layer"], {}), int(row["unit"])
+        best = of_layer.setdefault(unit, None)
+        drop, q = float(row["drop"]), float(row["q"])
+        if row["class"] and q <= LEVEL and drop > (best.drop if best else 0.0):
+            before, after = float(row["before"]), float(row["after"])
+            of_layer[unit] = Loss(row["class"], int(row["images"]), before, after, drop, q)
+    return found
 
 
 def _as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> bytes:

@@ -100,6 +100,13 @@ def load_state_dict(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
+def class_names(name: str, weights: str) -> list[str] | None:
+    """Return the class of each output that torchvision's weights are for; None with others."""
+    if ":" in name or weights in ("given", "random", "trained") or is_path(weights):
+        return None
+    return list(torchvision.models.get_model_weights(name)[weights].meta["categories"])
+
+
 def hash_weights(model: nn.Module) -> str:
     """Return the SHA-256 of all parameters and buffers, by name."""
     digest = hashlib.sha256()
