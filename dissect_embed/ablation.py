@@ -6,9 +6,8 @@ most important are also taken together. Beside each: how much of it may be chanc
 ``mathematics``), units drawn at random, and whether units whose vectors lie near lose the same.
 """
 
-import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +16,12 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.embedding import Embedding
 from dissect_embed.artefacts.files import check_expected, check_made_from
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.config import Ablation
-from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.examination import (
     Examination,
     examine_classes,
@@ -33,7 +30,6 @@ from dissect_embed.datasets.examination import (
     find_outputs,
     read_class_names,
 )
-from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ConfigError
 from dissect_embed.mathematics.ablation import (
@@ -47,12 +43,11 @@ from dissect_embed.mathematics.ablation import (
 )
 from dissect_embed.mathematics.null import q_values
 from dissect_embed.mathematics.scores import Control
-from dissect_embed.networks.axes import from_maps
-from dissect_embed.networks.inputs import Input, to_input
+from dissect_embed.networks.answers import Batches, answer, find_batches, mean_activations
+from dissect_embed.networks.inputs import Input
 from dissect_embed.networks.models import class_names, hash_weights
-from dissect_embed.networks.replay import Replay, map_batches, prepare_replay
-from dissect_embed.networks.rest import Rest, Units, layer_output, prepare_rest, run_sets
-from dissect_embed.parallel import map_in_threads
+from dissect_embed.networks.replay import prepare_replay
+from dissect_embed.networks.rest import Rest, Units, prepare_rest
 from dissect_embed.run import Run
 
 logger = logging.getLogger(__name__)
@@ -60,11 +55,8 @@ logger = logging.getLogger(__name__)
 # Sets of units drawn at random beside the most important ones, and orders of units beside that by
 # vectors.
 DRAWS, ORDERS = 20, 999
-# Bytes of scores held at once: where there are more, images are gone through several times.
-MEMORY = 1 << 30
 
 Rows = list[list[object]]
-Batches = Callable[[Int[np.ndarray, " image"]], Iterator[Tensor]]
 
 
 class Ablated(NamedTuple):
@@ -136,8 +128,8 @@ def write_ablation(
         rows: Rows = []
         statistics: Rows = []
         for layer in layers:
-            batches = _find_batches(source, rests[layer], asked, data, given, device)
-            means = _mean_activations(source, layer, replay).to(device)
+            batches = find_batches(source, rests[layer], asked, data, device)
+            means = mean_activations(source, layer, replay).to(device)
             of_layer = _ablate(layer, rests[layer], means, asked, batches, embedding, settings)
             rows += of_layer.importance
             statistics += of_layer.statistics
@@ -176,82 +168,6 @@ def _examine(
     return examine_classes(
         folders, outputs, given.size, settings.limit, settings.seed, exclusive=not tells_presence
     )
-
-
-def _mean_activations(
-    source: Activations, layer: str, replay: Replay | None
-) -> Float[Tensor, " unit"]:
-    """Return each unit's mean over all images of the data set and all positions."""
-    sums = map_batches(
-        source, [layer], replay,
-        lambda _, batch: batch[layer].maps.sum(dim=(0, 2, 3), dtype=torch.float64).cpu(),
-    )  # fmt: skip
-    _, height, width = source[layer].shape
-    # One after the other, so that the same files give the same bits.
-    return (functools.reduce(torch.add, sums) / (len(source) * height * width)).float()
-
-
-def _find_batches(
-    source: Activations,
-    rest: Rest,
-    asked: Examination,
-    data: Broden | None,
-    given: Input,
-    device: str,
-) -> Batches:
-    """Return what yields, for some of the labelled images, what ``run_sets`` takes."""
-    size = rest.network.batch_size
-    of_layer = source[rest.layer]
-    places, read = asked.places, asked.read
-
-    def from_file(images: Int[np.ndarray, " image"]) -> Iterator[Tensor]:
-        assert places is not None, "stored maps are those of the data set's images"
-        for start in range(0, len(images), size):
-            maps, _ = source.read_maps(rest.layer, places[images[start : start + size]])
-            yield from_maps(torch.from_numpy(maps).to(device).float(), rest.reading)
-
-    def read_pixels(image: int) -> np.ndarray:
-        if read is not None:
-            return read(image)
-        assert data is not None and places is not None, "it was opened, for images are needed"
-        return read_image(data, data.rows[places[image]])
-
-    def compute(images: Int[np.ndarray, " image"]) -> Iterator[Tensor]:
-        # A thread or two that decode images are enough: each is looked at with every unit.
-        pixels = map_in_threads(read_pixels, images.tolist(), n_threads=2, ahead=2 * size)
-        for start in range(0, len(images), size):
-            batch = [next(pixels) for _ in images[start : start + size]]
-            x = to_input(torch.from_numpy(np.stack(batch)).to(device), given)
-            yield layer_output(rest, x) if rest.tail else x
-
-    is_stored = rest.takes_maps and of_layer.maps is not None and places is not None
-    return from_file if is_stored else compute
-
-
-def _run(
-    rest: Rest,
-    means: Float[Tensor, " unit"],
-    asked: Examination,
-    batches: Batches,
-    images: Int[np.ndarray, " image"],
-    sets: Sequence[Units],
-) -> Iterator[np.ndarray]:
-    """Yield of each set of units what is kept of the scores of some images.
-
-    The best output of each image where it has one class, else the scores of the classes.
-    """
-    n_numbers = len(images) * (1 if asked.exclusive else len(asked.classes))
-    at_once = max(1, MEMORY // (8 * n_numbers))
-    outputs = torch.from_numpy(asked.outputs)
-    with tqdm(total=len(sets) * len(images), desc=rest.layer, unit=" images", disable=None) as bar:
-        for start in range(0, len(sets), at_once):
-            some = sets[start : start + at_once]
-            kept = []
-            for batch in batches(images):
-                scores = run_sets(rest, batch, some, means).cpu()
-                kept.append(scores.argmax(dim=2) if asked.exclusive else scores[..., outputs])
-                bar.update(scores.shape[0] * scores.shape[1])
-            yield from torch.cat(kept, dim=1).numpy()
 
 
 def _judge(
@@ -295,7 +211,7 @@ def _ablate(
     # The most important are chosen by one half of the images, and looked at on the other.
     first = np.isin(images, rng.permutation(images)[: len(images) // 2])
     sets: list[Units] = [(), *((unit,) for unit in range(units))]
-    kept = _run(rest, means, asked, batches, images, sets)
+    kept = answer(rest, means, asked, batches, images, sets)
     found = list(_compare(asked, kept, images, first))
     single = [of_all for of_all, _ in found]
     drop = np.array([of_first.total_drop for _, of_first in found])
@@ -303,7 +219,7 @@ def _ablate(
     top = np.sort(np.argsort(-drop, kind="stable")[:k]).tolist()
     drawn = [np.sort(rng.choice(units, k, replace=False)).tolist() for _ in range(DRAWS)]
     second = images[~first]
-    kept = _run(rest, means, asked, batches, second, [(), top, *drawn])
+    kept = answer(rest, means, asked, batches, second, [(), top, *drawn])
     together, *beside = [
         of_all for of_all, _ in _compare(asked, kept, second, np.ones(len(second), dtype=bool))
     ]
@@ -317,7 +233,7 @@ def _ablate(
     of_top = Control(value, float(null.mean()), float(null.std(ddof=1)), p)
     names = " ".join(map(str, top))
     statistics: Rows = [[layer, "", "together", "drawn", names, *_numbers(of_top)]]
-    share = float(points(single[0].before.sum(), single[0].images.sum()))
+    share = 100 * float(single[0].before.sum() / single[0].images.sum())
     note = (
         f"{layer}: {share:.1f} % right; without the {k} most important {-value:+.1f} points, "
         f"without {k} drawn at random {-of_top.null_mean:+.1f}"

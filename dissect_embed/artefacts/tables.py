@@ -219,8 +219,8 @@ def largest_losses(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[int, Los
     """
     found: dict[str, dict[int, Loss | None]] = {}
     for row in rows:
-        if row["k"] != "1":
-            continue
+        if not row["unit"]:
+            continue  # of several together
         of_layer, unit = found.setdefault(row["layer"], {}), int(row["unit"])
         best = of_layer.setdefault(unit, None)
         drop, q = float(row["drop"]), float(row["q"])

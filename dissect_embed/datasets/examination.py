@@ -99,9 +99,7 @@ def examine_classes(
     )
 
 
-def _read(
-    paths: Sequence[Path], size: tuple[int, int], image: int
-) -> UInt8[np.ndarray, "y x 3"]:
+def _read(paths: Sequence[Path], size: tuple[int, int], image: int) -> UInt8[np.ndarray, "y x 3"]:
     return read_picture(paths[image], size)
 
 

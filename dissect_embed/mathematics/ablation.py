@@ -36,7 +36,7 @@ def right_classes(
     array([[ True, False],
            [False, False]])
     """
-    return present & (best[:, None] == outputs)
+    return np.asarray(present & (best[:, None] == outputs))
 
 
 def right_concepts(
@@ -83,8 +83,8 @@ class Changes(NamedTuple):
 
     @property
     def total_drop(self) -> float:
-        """The same over all classes of all images."""
-        return float(points((self.lost - self.gained).sum(), self.images.sum()))
+        """The same over all classes of all images, of which there is one at least."""
+        return float(100 * (self.lost - self.gained).sum() / self.images.sum())
 
 
 def points(part: Int[np.ndarray, "*of"], whole: Int[np.ndarray, "*of"]) -> Float[np.ndarray, "*of"]:
@@ -125,7 +125,7 @@ def change_p(
     [0.03125, 1.0, 1.0]
     """
     fewer = np.minimum(lost, gained)
-    return np.minimum(1.0, 2 * scipy.stats.binom.cdf(fewer, lost + gained, 0.5))
+    return np.asarray(np.minimum(1.0, 2 * scipy.stats.binom.cdf(fewer, lost + gained, 0.5)))
 
 
 class Agreement(NamedTuple):
