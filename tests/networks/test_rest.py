@@ -23,6 +23,7 @@ class Net(nn.Module):
         super().__init__()
         self.way = way
         self.low = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(True))
+        self.same = nn.Identity()
         self.high = nn.Sequential(nn.Conv2d(4, 4, 3, 1, 1), nn.ReLU(True))
         self.fc = nn.Linear(4, 5)
 
@@ -30,7 +31,7 @@ class Net(nn.Module):
         low = self.low(x)
         if self.way == "depends" and low.mean() > -1:  # cannot be traced
             low = low * 1
-        high = self.high(low)
+        high = self.high(self.same(low))
         if self.way == "around":
             high = high + low
         if self.way == "twice":
@@ -137,7 +138,9 @@ def check(model: nn.Module, layer: str, expected: torch.Tensor, *, is_cut: bool,
     ("way", "layer", "is_cut"),
     [
         ("", "high", True), ("", "low", True), ("", "low.0", True), ("twice", "low", True),
-        ("around", "high", False), ("around", "low", True), ("input", "high", False),
+        # What Identity puts out is what low did, which has a way around it.
+        ("around", "high", False), ("around", "low", True), ("around", "same", False),
+        ("input", "high", False),
         ("depends", "high", False),
     ],
 )  # fmt: skip
@@ -184,6 +187,14 @@ def test_a_tail_that_puts_out_something_else_is_not_used(monkeypatch, caplog):
                                                  nn.Linear(4, 5)))  # fmt: skip
     assert prepare_rest(make(Net), "high", GIVEN, batch_size=2, device="cpu").tail is None
     assert "high: the whole network runs for each unit: from there on it puts out" in caplog.text
+
+
+def test_why_the_whole_network_runs_is_said(caplog):
+    caplog.set_level("INFO")
+    prepare_rest(make(Net, "around"), "high", GIVEN, batch_size=2, device="cpu")
+    assert "unit: what it puts out does not all go through it" in caplog.text
+    prepare_rest(make(Net, "depends"), "high", GIVEN, batch_size=2, device="cpu")
+    assert "unit: symbolically traced variables cannot be used" in caplog.text
 
 
 def test_blocks_of_sets_change_nothing(monkeypatch):
