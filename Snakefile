@@ -91,6 +91,7 @@ include: "pipelines/data.smk"
 include: "pipelines/activations.smk"
 include: "pipelines/dissection.smk"
 include: "pipelines/embedding.smk"
+include: "pipelines/ablation.smk"
 include: "pipelines/figures.smk"
 include: "pipelines/distillation.smk"
 
