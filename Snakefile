@@ -71,7 +71,9 @@ WEIGHTS = [MODEL["weights"]] if is_path(MODEL["weights"]) else CHECKPOINT
 CACHE = config["activations"]["cache"]
 CACHED = [CACHE] if isinstance(CACHE, str) else CACHE
 AGAIN = CACHED != ["all"] and set(CACHED) != set(MODEL["layers"])
-ARGUMENTS = [f"--arguments={json.dumps(MODEL['arguments'])}"] if MODEL["arguments"] else []
+ARGUMENTS = (
+    [f"--arguments={json.dumps(MODEL['arguments'])}"] if MODEL["arguments"] else []
+)
 NETWORK = [
     f"--model={MODEL['name']}",
     f"--weights={MODEL['weights']}",
