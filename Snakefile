@@ -72,7 +72,9 @@ WEIGHTS = [MODEL["weights"]] if is_path(MODEL["weights"]) else CHECKPOINT
 CACHE = config["activations"]["cache"]
 CACHED = [CACHE] if isinstance(CACHE, str) else CACHE
 AGAIN = CACHED != ["all"] and set(CACHED) != set(MODEL["layers"])
-ARGUMENTS = [f"--arguments={json.dumps(MODEL['arguments'])}"] if MODEL["arguments"] else []
+ARGUMENTS = (
+    [f"--arguments={json.dumps(MODEL['arguments'])}"] if MODEL["arguments"] else []
+)
 NETWORK = [
     f"--model={MODEL['name']}",
     f"--weights={MODEL['weights']}",
@@ -94,6 +96,7 @@ include: "pipelines/data.smk"
 include: "pipelines/activations.smk"
 include: "pipelines/dissection.smk"
 include: "pipelines/embedding.smk"
+include: "pipelines/ablation.smk"
 include: "pipelines/figures.smk"
 include: "pipelines/distillation.smk"
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dissect_embed.artefacts.folder import RunFolder
-from dissect_embed.artefacts.tables import COLUMNS, read_table, table_frame, write_artefact_table
+from dissect_embed.artefacts.frames import table_frame
+from dissect_embed.artefacts.tables import COLUMNS, read_table, write_artefact_table
 from dissect_embed.comparison.pairs import pair_rows
 from dissect_embed.comparison.rows import Row
 from dissect_embed.comparison.runs import NEEDED, describe_difference, name_runs

@@ -242,6 +242,29 @@ class Embedding(Section):
     seeds: Seeds = Field((0, 1, 2), description="Of the random starts; one set of vectors each.")
 
 
+class Ablation(Section):
+    """What the network loses without a unit, by class."""
+
+    path: ClassVar[str] = "ablation"
+
+    layers: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+        (), description="Layers whose units are set to their means; by default the last probed."
+    )
+    images: str = Field(
+        "",
+        description="Folder with a folder of images for each class; by default the data set's own "
+        "images, for a network whose outputs are its concepts (weights 'trained').",
+    )
+    classes: str = Field(
+        "",
+        description="File that names the class of each output, one a line, for class folders; by "
+        "default those of torchvision's weights, else the folders in alphabetical order.",
+    )
+    limit: int = Field(1000, ge=4, description="Images at most, drawn by the seed.")
+    top: int = Field(5, ge=1, description="Most important units that are also ablated together.")
+    seed: Seed = Field(0, description="Draws images, halves of them, and units to compare with.")
+
+
 class Figure2(Section):
     """What Figure 2 shows."""
 
@@ -267,6 +290,7 @@ class Config(Section):
     dissection: Dissection = Field(Dissection(), description="What counts as active.")
     chance: Chance = Field(Chance(), description="What chance gives.")
     embedding: Embedding = Field(Embedding(), description="How vectors are learned.")
+    ablation: Ablation = Field(Ablation(), description="What the network loses without a unit.")
     figure2: Figure2 = Field(Figure2(), description="What Figure 2 shows.")
     distillation: Distillation = Field(Distillation(), description="Table 1.")
 

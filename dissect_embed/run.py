@@ -7,13 +7,14 @@ together, and with which network and data set they were made.
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float
 
 from dissect_embed.artefacts.folder import RunFolder
-from dissect_embed.artefacts.tables import MeanOverlap, mean_overlaps, table_frame
+from dissect_embed.artefacts.frames import as_frame, table_frame
+from dissect_embed.artefacts.tables import MeanOverlap, largest_losses, mean_overlaps
 from dissect_embed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -144,15 +145,24 @@ class Run(RunFolder):
 
     def scores(self) -> "pd.DataFrame":
         """Return the scores along training: layer, similarity, method, seed, epoch, kl (nats)."""
-        return self._frame("scores")
+        return table_frame("scores", self.read_table("scores").rows)
 
     def controls(self) -> "pd.DataFrame":
         """Return what the scores are compared with: layer, statistic, value, its null, p."""
-        return self._frame("controls")
+        return table_frame("controls", self.read_table("controls").rows)
 
     def pairs(self) -> "pd.DataFrame":
         """Return the pairs of units whose vectors add up to a third's, beside what chance gives."""
-        return self._frame("pairs")
+        return table_frame("pairs", self.read_table("pairs").rows)
+
+    def importance(self, layer: str | None = None) -> "pd.DataFrame":
+        """Return what the network gets right before and after units are set to their means.
+
+        Columns as in ``importance.csv``: a row a unit and class, and of all classes together an
+        empty one. Of the ``k`` most important together there is no ``unit``.
+        """
+        frame = table_frame("importance", self.read_table("importance").rows)
+        return frame if layer is None else frame[frame["layer"] == self.check_layer(layer)]
 
     def overlap(self) -> "pd.DataFrame":
         """Return how far masks overlap on images not learned from, in the mean over units.
@@ -162,7 +172,7 @@ class Run(RunFolder):
         """
         means = mean_overlaps(self.read_table("overlap").rows)
         rows = [(*key, *mean) for key, mean in means.items()]
-        return _as_frame(rows, ("layer", "similarity", *MeanOverlap._fields))
+        return as_frame(rows, ("layer", "similarity", *MeanOverlap._fields))
 
     def units(self, concept: str | None = None) -> "pd.DataFrame":
         """Return the units and their best concepts; with a concept, those that overlap it.
@@ -173,6 +183,8 @@ class Run(RunFolder):
         each unit that overlaps ``concept`` at all that one, best first. p is how often labels of
         other images give this unit a best IoU as high, q the same among all units of the layer
         (Benjamini-Hochberg); both are missing where ``chance.h5`` is, and of units that never fire.
+        Where ``importance.csv`` is there, also ``loses``, the class that loses most without the
+        unit beyond chance, if any, and ``drop``, by how many points.
 
         Raises
         ------
@@ -186,7 +198,13 @@ class Run(RunFolder):
             there = "chance" in self.kinds
             chance = stack.enter_context(self.open_chance()) if there else None
             rows = unit_rows(profiles, chance, concept)
-        return _as_frame(rows, ("layer", "unit", "concept", "category", "iou", "p", "q"))
+        frame = as_frame(rows, ("layer", "unit", "concept", "category", "iou", "p", "q"))
+        if "importance" in self.kinds:
+            losses = largest_losses(self.read_table("importance").rows)
+            found = [losses.get(row[0], {}).get(row[1]) for row in rows]
+            frame["loses"] = [loss.name if loss else "" for loss in found]
+            frame["drop"] = [loss.drop if loss else np.nan for loss in found]
+        return frame
 
     def concepts(self, layer: str, unit: int) -> "pd.DataFrame":
         """Return the concepts that a unit overlaps, best first.
@@ -206,7 +224,7 @@ class Run(RunFolder):
                 )
                 for c in of_layer.concepts_of(unit)
             ]  # fmt: skip
-        return _as_frame(rows, ("concept", "category", "iou", "intersection", "pixels"))
+        return as_frame(rows, ("concept", "category", "iou", "intersection", "pixels"))
 
     def neighbours(
         self, layer: str, unit: int, n: int = 10, similarity: str | None = None
@@ -228,7 +246,7 @@ class Run(RunFolder):
             (other, cosine, names[other], float(best[other]))
             for other, cosine in zip(near[unit].tolist(), cosines[unit].tolist(), strict=True)
         ]
-        return _as_frame(rows, ("unit", "cosine", "concept", "iou"))
+        return as_frame(rows, ("unit", "cosine", "concept", "iou"))
 
     def images(self, layer: str, unit: int, n: int = 10) -> "pd.DataFrame":
         """Return the images of a unit's highest activations: image, peak, and whether it fires."""
@@ -239,7 +257,7 @@ class Run(RunFolder):
             threshold = profiles[layer].threshold[unit]
             order = np.argsort(-peak, kind="stable")[: self.check_number(n)].tolist()
             rows = [(source.images[i], float(peak[i]), bool(peak[i] > threshold)) for i in order]
-        return _as_frame(rows, ("image", "peak", "fires"))
+        return as_frame(rows, ("image", "peak", "fires"))
 
     def show(
         self,
@@ -261,9 +279,6 @@ class Run(RunFolder):
             unit = self.check_unit(layer, unit, len(gallery.thresholds))
             return draw_unit(gallery, unit, n, list(map(str, images)))
 
-    def _frame(self, kind: str) -> "pd.DataFrame":
-        return table_frame(kind, self.read_table(kind).rows)
-
 
 def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:
     """Open a results folder, cross-checked.
@@ -283,9 +298,3 @@ def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:
     run = Run(folder, network)
     run.check()
     return run
-
-
-def _as_frame(rows: Any, columns: tuple[str, ...]) -> "pd.DataFrame":
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=list(columns))

@@ -49,7 +49,9 @@ rule activations:
         given=INPUT,
         axes=[f"--axes={json.dumps(MODEL['axes'])}"] if MODEL["axes"] else [],
         prefix=(
-            [] if MODEL["prefix_tokens"] is None else f"--prefix-tokens={MODEL['prefix_tokens']}"
+            []
+            if MODEL["prefix_tokens"] is None
+            else f"--prefix-tokens={MODEL['prefix_tokens']}"
         ),
         state=lambda wildcards: network_state(MODEL["name"], MODEL["weights"]),
         layers=[f"--layer={layer}" for layer in MODEL["layers"]],

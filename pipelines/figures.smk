@@ -194,6 +194,10 @@ rule atlas:
         relations=f"{RESULTS}/relations.csv",
         pairs=f"{RESULTS}/pairs.csv",
         overlap=f"{RESULTS}/overlap.csv",
+        # Told of where it was asked for.
+        importance=lambda wildcards: [
+            path for path in [f"{RESULTS}/importance.csv"] if os.path.isfile(path)
+        ],
         weights=WEIGHTS if AGAIN else [],
     output:
         f"{RESULTS}/atlas/index.html",

@@ -135,7 +135,7 @@ class RunFolder:
             yield file
 
     def read_table(self, kind: str) -> Table:
-        """Read a table: ``units``, ``scores``, ``controls``, ``relations`` or ``pairs``."""
+        """Read a table: ``units``, or one of those that ``tables.COLUMNS`` names."""
         self.need(kind)
         return self._tables[kind]
 

@@ -41,6 +41,8 @@ KINDS = {
     "pairs": Kind(3, "relations"),
     "overlap": Kind(1, "relations"),
     "compare": Kind(1, "compare"),
+    "importance": Kind(1, "ablate"),
+    "ablation": Kind(1, "ablate"),
     # Others
     "dataset": Kind(1, "dataset"),
     "mini": Kind(1, "mini"),

@@ -67,6 +67,14 @@ class Labels:
         region, concept = self._member_region[members], self._member_concept[members]
         return int(self._digest[image]), region.tobytes(), concept.tobytes()
 
+    @cached_property
+    def concept_presence(self) -> Bool[np.ndarray, "image concept"]:
+        """Which concepts are labelled in each image."""
+        found = np.zeros((len(self.size), len(self.names)), dtype=bool)
+        image = np.repeat(np.arange(len(self.size)), np.diff(self._member_offset))
+        found[image, self._member_concept] = True
+        return found
+
     def regions(self, image: int) -> Regions:
         """Return the labels of one image; from several threads at once, too.
 

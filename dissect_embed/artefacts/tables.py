@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -21,9 +21,7 @@ from dissect_embed.artefacts.headers import check_version, describe
 from dissect_embed.artefacts.kinds import KINDS, WITHOUT_RULE, remedy
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.controls import Control
-
-if TYPE_CHECKING:
-    import pandas as pd
+from dissect_embed.mathematics.null import LEVEL
 
 COLUMNS = {
     "scores": ("layer", "similarity", "method", "seed", "epoch", "kl"),
@@ -49,10 +47,18 @@ COLUMNS = {
         "run", "other", "layer", "other_layer", "similarity", "category", "statistic", "null",
         "value", "null_mean", "null_sd", "excess", "p",
     ),
+    "importance": (
+        "layer", "k", "unit", "class", "images", "before", "after", "drop", "lost", "gained", "p",
+        "q",
+    ),
+    "ablation": (
+        "layer", "similarity", "statistic", "null", "units", "value", "null_mean", "null_sd",
+        "excess", "p",
+    ),
 }  # fmt: skip
 # Of those, what is text and no number.
 TEXTS = (
-    "layer", "similarity", "method", "statistic", "null",
+    "layer", "similarity", "method", "statistic", "null", "class", "units",
     "label", "neighbour_label", "first_label", "second_label", "target_label",
     "run", "other", "other_layer", "category",
 )  # fmt: skip
@@ -170,19 +176,6 @@ def control_cells(control: Control) -> list[str]:
     return [repr(number) if isfinite(number) else "" for number in numbers]
 
 
-def table_frame(kind: str, rows: Sequence[dict[str, str]]) -> "pd.DataFrame":
-    """Return the rows of a kind of table as a DataFrame, numbers as numbers."""
-    import pandas as pd
-
-    frame = pd.DataFrame(rows, columns=list(COLUMNS[kind]))
-    # By name, not by looks: a layer may be called "1", and a concept "nan".
-    numbers = [name for name in COLUMNS[kind] if name not in TEXTS]
-    frame[numbers] = frame[numbers].apply(pd.to_numeric)
-    # Scores without a seed or an epoch have none.
-    whole = ["seed", "epoch"] if kind == "scores" else []
-    return frame.astype(dict.fromkeys(whole, "Int64"))
-
-
 def score_curve(
     rows: Sequence[dict[str, str]], layer: str, method: str, similarity: str = ""
 ) -> Float[np.ndarray, "seed epoch"]:
@@ -219,6 +212,35 @@ def mean_overlaps(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], Me
         key: MeanOverlap(len(of), *(sum(column) / len(of) for column in zip(*of, strict=True)))
         for key, of in found.items()
     }
+
+
+class Loss(NamedTuple):
+    """The class that loses most without a unit, beyond chance."""
+
+    name: str
+    images: int  # that have it
+    before: float  # per cent of them that are right
+    after: float
+    drop: float  # points
+    q: float
+
+
+def largest_losses(rows: Iterable[Mapping[str, str]]) -> dict[str, dict[int, Loss | None]]:
+    """Return of each layer and unit of ``importance.csv`` the class that loses most.
+
+    None for a unit without which no class loses beyond chance (q at most 0.05).
+    """
+    found: dict[str, dict[int, Loss | None]] = {}
+    for row in rows:
+        if not row["unit"]:
+            continue  # of several together
+        of_layer, unit = found.setdefault(row["layer"], {}), int(row["unit"])
+        best = of_layer.setdefault(unit, None)
+        drop, q = float(row["drop"]), float(row["q"])
+        if row["class"] and q <= LEVEL and drop > (best.drop if best else 0.0):
+            before, after = float(row["before"]), float(row["after"])
+            of_layer[unit] = Loss(row["class"], int(row["images"]), before, after, drop, q)
+    return found
 
 
 def _as_csv(columns: Sequence[str], rows: Iterable[Sequence[object]], delimiter: str) -> bytes:

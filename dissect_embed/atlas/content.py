@@ -10,7 +10,7 @@ from jaxtyping import Float
 from dissect_embed.artefacts.chance import Chance
 from dissect_embed.artefacts.embedding import LayerEmbedding
 from dissect_embed.artefacts.profiles import Profiles
-from dissect_embed.artefacts.tables import MeanOverlap
+from dissect_embed.artefacts.tables import Loss, MeanOverlap
 from dissect_embed.atlas.projection import project_vectors
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
@@ -34,6 +34,7 @@ def describe_layer(
     relations: Rows,
     pairs: Rows,
     overlap: MeanOverlap | None,
+    losses: Mapping[int, Loss | None] | None,
     detector_iou: float,
 ) -> dict[str, Any]:
     """Return all that is told of a layer's units in words and numbers, by the first seed's vectors.
@@ -46,6 +47,8 @@ def describe_layer(
         The rows of ``relations.csv`` and ``pairs.csv``, by the same similarity.
     overlap
         What ``overlap.csv`` says of the layer in the mean.
+    losses
+        Of each unit the class that loses most without it; None where that was not looked at.
     detector_iou
         The best IoU from which on a unit counts as a detector.
 
@@ -91,6 +94,12 @@ def describe_layer(
                 "kl": [round(float(value), 5) for value in kl[unit]],
             }
         )
+        if losses is not None:
+            # Class, drop in points, before and after in per cent of so many images, q; or nothing.
+            loss = losses.get(unit)
+            units[-1]["loses"] = loss and [
+                loss.name, loss.drop, loss.before, loss.after, loss.images, loss.q
+            ]  # fmt: skip
     return {
         "layer": layer,
         "detector": detector_iou,

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from pathlib import Path
 
-from dissect_embed.artefacts.tables import mean_overlaps
+from dissect_embed.artefacts.tables import largest_losses, mean_overlaps
 from dissect_embed.atlas.content import describe_layer
 from dissect_embed.atlas.pictures import write_strips
 from dissect_embed.atlas.writing import fill_folder, write_layer, write_page
@@ -46,6 +46,8 @@ def write_atlas(
         for kind in ("relations", "pairs", "overlap")
     )
     means = mean_overlaps(overlap)
+    there = "importance" in run.kinds
+    losses = largest_losses(run.read_table("importance").rows) if there else {}
     with fill_folder(folder) as part, ExitStack() as stack:
         profiles = stack.enter_context(run.open_profiles())
         embedding = stack.enter_context(run.open_embedding())
@@ -63,6 +65,7 @@ def write_atlas(
                 relations,
                 pairs,
                 means.get((layer, name)),
+                losses.get(layer),
                 settings.detector_iou,
             )
             if gallery:

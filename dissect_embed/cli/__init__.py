@@ -6,6 +6,7 @@ import sys
 import typer
 
 from dissect_embed.cli import (
+    ablation,
     activations,
     comparing,
     data,
@@ -46,6 +47,7 @@ for command in (
     embedding.embed,
     embedding.score,
     figures.relations,
+    ablation.ablate,
     figures.figure2,
     figures.figure3,
     figures.figure4,

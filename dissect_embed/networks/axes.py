@@ -68,6 +68,32 @@ def to_maps(output: Tensor, reading: Reading) -> Tensor:
     return maps
 
 
+def from_maps(maps: Tensor, reading: Reading) -> Tensor:
+    """Return the output of a layer from its maps, where it has nothing else: no class token.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from_maps(torch.arange(8.0).view(1, 2, 2, 2), Reading("image token unit", 0, 2, (2, 2)))
+    tensor([[[0., 4.],
+             [1., 5.],
+             [2., 6.],
+             [3., 7.]]])
+    """
+    output = maps
+    if reading.axes == "image y x unit":
+        output = maps.permute(0, 2, 3, 1)
+    elif reading.axes == "image unit":
+        output = maps[:, :, 0, 0]
+    elif reading.axes == "image token unit":
+        output = maps.flatten(2).transpose(1, 2)
+    elif reading.axes == "token image unit":
+        output = maps.flatten(2).permute(2, 0, 1)
+    elif reading.axes == "image unit token":
+        output = maps.flatten(2)
+    return output
+
+
 def find_reading(
     first: Shape,
     second: Shape,

@@ -5,6 +5,7 @@ than once in a pass, ``relu#1`` is the first of its calls; without a number it i
 is no tensor, ``block[0]`` and ``out["aux"]`` name a part.
 """
 
+import copy
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -177,6 +178,78 @@ def probe(
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def change(
+    model: nn.Module, layer: str, to: Callable[[Tensor], Tensor], n_calls: int = 1
+) -> Iterator[None]:
+    """Let a network go on with something else than what a layer put out.
+
+    Parameters
+    ----------
+    to
+        Takes the layer's output, or the part of it that the layer names, and returns what takes
+        its place: another tensor, for others may read what it is given.
+    n_calls
+        How often the module runs in a pass (``count_calls``): the last is meant, as in ``probe``,
+        unless the layer names one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> net = nn.Sequential(nn.Identity(), nn.Flatten())
+    >>> with change(net, "0", lambda output: output + 1):
+    ...     net(torch.zeros(1, 2))
+    tensor([[1., 1.]])
+    """
+    named = parse_layer(layer)
+    calls: list[int] = []
+
+    def begin(module: nn.Module, inputs: Any) -> None:
+        calls.clear()
+
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        calls.append(1)
+        if len(calls) != (named.call or n_calls):
+            return None
+        return _with_part(output, named.parts, to(take_part(output, named.parts, layer)))
+
+    handles = [
+        model.register_forward_pre_hook(begin),
+        model.get_submodule(named.module).register_forward_hook(hook),
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def count_calls(model: nn.Module, layer: str, run: Callable[[], Any]) -> int:
+    """Return how often the module of a layer runs in a pass."""
+    calls: list[nn.Module] = []
+    module = model.get_submodule(parse_layer(layer).module)
+    handle = module.register_forward_hook(lambda module, *_: calls.append(module))
+    try:
+        run()
+    finally:
+        handle.remove()
+    return len(calls)
+
+
+def _with_part(output: Any, parts: Sequence[int | str], value: Tensor) -> Any:
+    """Return what a module puts out with another tensor as one of its parts."""
+    if not parts:
+        return value
+    first: Any = parts[0]
+    inner = _with_part(output[first], parts[1:], value)
+    if not isinstance(output, tuple):
+        changed = copy.copy(output)
+        changed[first] = inner
+        return changed
+    items = [inner if n == first else item for n, item in enumerate(output)]
+    return type(output)(*items) if hasattr(output, "_fields") else tuple(items)
 
 
 def take_part(output: Any, parts: Sequence[int | str], layer: str) -> Any:

@@ -127,6 +127,13 @@ def _load_file(
     return Loaded(model, fit.missing, fit.note)
 
 
+def class_names(name: str, weights: str) -> list[str] | None:
+    """Return the class of each output that torchvision's weights are for; None with others."""
+    if ":" in name or weights in ("given", "random", "trained") or is_path(weights):
+        return None
+    return list(torchvision.models.get_model_weights(name)[weights].meta["categories"])
+
+
 def hash_weights(model: nn.Module) -> str:
     """Return the SHA-256 of all parameters and buffers, by name."""
     digest = hashlib.sha256()

@@ -340,6 +340,31 @@ def test_nothing_bars_the_way_and_nothing_is_cut_off(browse, atlas, scheme, widt
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_what_is_lost_without_a_unit_is_told_where_it_was_looked_at(browse, run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("atlas"))
+    rows = [
+        ["many", 1, unit, name, 210, 40, 40 - drop, drop, 13, 0, 0.0002, q]
+        for unit in range(12)
+        for name, drop, q in (("", 1.0, 0.01), ("sky", 2.0, 0.5),
+                              (HOSTILE[0], 6.14, 0.003 if unit == 3 else 0.06))
+    ]  # fmt: skip
+    made_from = {"activations": Run(copy).header("activations")["fingerprint"]}
+    write_artefact_table(copy / "importance.csv", "importance", rows, {}, made_from)
+    folder = make_atlas(copy, tmp_path / "told", pictures=False)
+    lost = [unit["loses"] for unit in told_of(folder, 1)["units"]]
+    assert lost[3] == [HOSTILE[0], 6.14, 40, 33.86, 210, 0.003]
+    assert lost[:3] + lost[4:] == [None] * 11
+    page = browse(folder, "#many/3")
+    assert page.inner_text("#loses") == (
+        f"Without it {HOSTILE[0]} −6.1 points: right before 40.0 %, after 33.9 %, of 210 images "
+        "(q 0.0030)."
+    )
+    assert "Without it no class loses" in browse(folder, "#many/4").inner_text("#loses")
+    # Of another layer nothing is known, and nothing is said.
+    assert not browse(folder, "#one/0").is_visible("#loses")
+
+
 def test_without_images_the_page_says_so(browse, run, tmp_path):
     page = browse(make_atlas(run, tmp_path / "plain", pictures=False), "#many/3")
     assert "made without the images" in page.inner_text("#unit")

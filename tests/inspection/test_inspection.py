@@ -299,8 +299,8 @@ def test_activations_are_inspected(run, tiny):
     assert cells(text, "weights_provenance")[1] == "loss 0.203516, epochs 3, val_map -"
     assert cells(text, "dataset")[1] == f"images 6, name tiny, root {tiny}, split all"
     assert cells(text, "model  ")[1] == "layers low high, name own:network, weights random"
-    assert cells(text, "model.input")[1].startswith("size 32 32, mean 0.485 0.456 0.406, std 0.229")
-    assert cells(text, "readings.high")[1] == "axes image unit y x, prefix 0, units 5, grid 8 8"
+    assert cells(text, "model.input")[1].endswith("range 0 1, size 32 32, std 0.229 0.224 0.225")
+    assert cells(text, "readings.high")[1] == "axes image unit y x, grid 8 8, prefix 0, units 5"
     assert cells(text, "layers  ")[1] == "low high"
     with h5py.File(run["activations"]) as file:
         maps = file["layers/high/activations"][:]
@@ -630,8 +630,8 @@ def test_a_run_is_inspected(run):
         assert len([line for line in text.splitlines() if line.startswith(f"{kind}.h5")]) == 1
     assert cells(text, "embedding.h5")[2] == "profiles, similarity"
     assert cells(text, "model  ")[1] == "layers low high, name own:network, weights random"
-    assert cells(text, "model.input")[1].startswith("size 32 32, mean 0.485 0.456 0.406, std 0.229")
-    assert cells(text, "readings.high")[1] == "axes image unit y x, prefix 0, units 5, grid 8 8"
+    assert cells(text, "model.input")[1].endswith("range 0 1, size 32 32, std 0.229 0.224 0.225")
+    assert cells(text, "readings.high")[1] == "axes image unit y x, grid 8 8, prefix 0, units 5"
     assert cells(text, "layers  ")[1] == "low high"
     assert "a detector has an IoU of at least 0.2" in inspect(folder, detector_iou=0.2)
 

@@ -14,7 +14,12 @@ from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.hooks import find_layers, probe
-from dissect_embed.networks.models import build_model, hash_weights, load_network
+from dissect_embed.networks.models import (
+    build_model,
+    class_names,
+    hash_weights,
+    load_network,
+)
 from dissect_embed.networks.readings import read_layers
 from dissect_embed.settings import is_path
 
@@ -400,3 +405,11 @@ def test_residual_sums_do_not_overwrite_the_layer_before_them(resnet18):
     with torch.no_grad():
         expected = resnet18.layer1[0].bn2(outputs["layer1.0.conv2"])
     torch.testing.assert_close(outputs["layer1.0.bn2"], expected)
+
+
+def test_classes_are_named_where_torchvision_does():
+    names = class_names("resnet18", "IMAGENET1K_V1")
+    assert (len(names), names[0]) == (1000, "tench")
+    for name, weights in (("ResNet", "given"), ("resnet18", "random"), ("resnet18", "trained"),
+                          ("resnet18", "a/b.pt"), ("timm:resnet18", "pretrained")):  # fmt: skip
+        assert class_names(name, weights) is None

@@ -108,6 +108,25 @@ def test_a_command_takes_the_folder_of_a_run(made, command, files):
     assert [name for name in files if not (made / name).is_file()] == []
 
 
+def test_units_are_ablated_where_labelled_images_are_named(made, tmp_path):
+    text = cli("ablate", made, fails=True)
+    assert "the network has 1000 outputs, which are not the 4 concepts of the data set" in text
+    for n in range(4):
+        for name in ("cat", "dog"):
+            (tmp_path / "pictures" / name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(made.parent / f"tiny/images/{n}.jpg", tmp_path / "pictures" / name)
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(["dog", *map(str, range(998)), "cat"]))
+    out = tmp_path / "importance.csv"
+    options = ("--images", tmp_path / "pictures", "--classes", names, "--limit", 4, "--top", 2)
+    assert "what is right is right by chance" in cli("ablate", made, *options, "-o", out)
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["unit"] for row in rows if row["k"] == "1"} == {str(n) for n in range(64)}
+    assert {row["k"] for row in rows} == {"1", "2"}
+    assert (tmp_path / "ablation.csv.json").is_file()
+
+
 def test_either_similarity_is_drawn_and_named(made, tmp_path):
     """Figures say which; by default it is the run's first."""
     for name in ("figure2", "figure3"):

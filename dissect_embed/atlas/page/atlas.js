@@ -144,6 +144,20 @@ function beside(unit) {
     `${unit.beyond ? concepts : "No concept goes"} beyond chance.`;
 }
 
+// What the network loses without the unit; nothing is told where that was not looked at.
+function showLoss(unit) {
+  const element = at("loses");
+  element.hidden = unit.loses === undefined;
+  if (element.hidden) return;
+  if (!unit.loses) {
+    element.replaceChildren("Without it no class loses beyond chance.");
+    return;
+  }
+  const [label, drop, before, after, images, q] = unit.loses;
+  element.replaceChildren("Without it ", make("bdi", label), ` −${drop.toFixed(1)} points: right before ` +
+    `${before.toFixed(1)} %, after ${after.toFixed(1)} %, of ${images} images (q ${q.toPrecision(2)}).`);
+}
+
 async function showUnit(content, focus) {
   const unit = content.units[state.unit];
   at("unit-body").hidden = !unit;
@@ -157,6 +171,7 @@ async function showUnit(content, focus) {
   if (unit.concept) {
     best.append(make("bdi", unit.concept), " (", make("bdi", unit.category), `), IoU ${unit.iou.toFixed(4)}${beside(unit)}`);
   } else best.append("It overlaps no concept.");
+  showLoss(unit);
   at("strip").hidden = !unit.pictures;
   if (unit.pictures) {
     const image = at("strip").querySelector("img");
