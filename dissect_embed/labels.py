@@ -13,7 +13,8 @@ from tqdm import tqdm
 from dissect_embed.artefacts.disk import check_disk_space
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.labels import ReadLabels, write_label_file
-from dissect_embed.datasets.broden import Broden, ImageRow
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_regions
 
 # Images that a process reads at a time.

@@ -16,9 +16,9 @@ from dissect_embed.config import (
     Embedding,
     Model,
     ModelInput,
-    Subset,
 )
 from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.settings import Subset
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, ConfigError, ModelError

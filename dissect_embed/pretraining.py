@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.config import Model
-from dissect_embed.datasets.broden import Broden, ImageRow
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_all_regions, read_image
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ModelError

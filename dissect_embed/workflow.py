@@ -17,8 +17,9 @@ from typing import Any
 import xxhash
 
 from dissect_embed.artefacts.kinds import KINDS
-from dissect_embed.config import Subset, read_config
+from dissect_embed.config import read_config
 from dissect_embed.datasets.folders import walk_files
+from dissect_embed.datasets.settings import Subset
 from dissect_embed.distillation import TRAINING_VERSION
 from dissect_embed.distillation.results.names import (
     ROW_PATTERN,

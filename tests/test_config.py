@@ -10,6 +10,7 @@ import yaml
 from dissect_embed import config
 from dissect_embed.cli import app
 from dissect_embed.config import Config, read_config
+from dissect_embed.datasets import settings as of_data
 from dissect_embed.distillation import settings
 from dissect_embed.errors import ConfigError
 from dissect_embed.settings import Section, describe_settings, json_schema
@@ -42,7 +43,7 @@ def test_the_configs_that_come_along_are_right(path):
 def sections(section: type[Section] = Config) -> list[type[Section]]:
     return [
         found
-        for found in (*vars(config).values(), *vars(settings).values())
+        for found in (*vars(config).values(), *vars(settings).values(), *vars(of_data).values())
         if isinstance(found, type) and issubclass(found, Section) and found is not Section
     ]
 

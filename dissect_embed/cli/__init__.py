@@ -35,6 +35,7 @@ for command in (
     data.mini,
     data.fetch,
     data.dataset,
+    data.check,
     activations.train,
     dissection.labels,
     activations.activations,

@@ -16,9 +16,10 @@ from dissect_embed.cli.options import (
     Threads,
     log_to,
     read_dataset,
+    read_yaml,
     setting,
 )
-from dissect_embed.config import Dataset
+from dissect_embed.datasets.settings import Dataset, Subset
 
 
 def mini(
@@ -77,3 +78,22 @@ def dataset(
     data = read_dataset(dataset, split, subset)
     write_dataset_file(output, data, name)
     logging.info("%s: %d images, %d concepts", output, len(data.rows), len(data.concepts))
+
+
+def check(
+    dataset: Annotated[Path, typer.Argument(help="Folder with index.csv.")],
+    subset: Chosen = "",
+    threads: Threads = None,
+    log: Log = None,
+) -> None:
+    """Say everything that is wrong with a data set, file by file; exit status 1 if anything is."""
+    from dissect_embed.datasets.checking import check_dataset
+
+    log_to(log)
+    choice = Subset(**read_yaml(subset, "--subset"))
+    faults = check_dataset(dataset, choice, threads)
+    for fault in faults:
+        print(fault)
+    logging.info("%s: %s", dataset, f"{len(faults)} faults" if faults else "nothing is wrong")
+    if faults:
+        raise typer.Exit(1)

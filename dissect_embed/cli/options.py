@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dissect_embed.config import Dataset, Model, Subset
+from dissect_embed.config import Model
+from dissect_embed.datasets.settings import Dataset, Subset
 from dissect_embed.errors import ConfigError, ModelError
 from dissect_embed.settings import Section
 

@@ -17,44 +17,27 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
-from dissect_embed.config import Subset
 from dissect_embed.datasets.folders import list_files
+from dissect_embed.datasets.index import (
+    LEFT_OUT,
+    UNKNOWN,
+    Concept,
+    ImageRow,
+    check_entries,
+    check_one_size,
+    read_categories,
+    read_concepts,
+    read_index,
+)
+from dissect_embed.datasets.settings import Subset
 from dissect_embed.datasets.subsets import choose_concepts, choose_images
-from dissect_embed.datasets.tables import read_number, read_table
 from dissect_embed.errors import DatasetError
-
-INDEX_COLUMNS = ("image", "split", "ih", "iw", "sh", "sw")
-LABEL_COLUMNS = ("number", "name", "category", "frequency", "coverage")
-# What label numbers mean that are no concept's.
-UNKNOWN, LEFT_OUT = -1, -2
-MAX_NUMBER = 255 + 256 * 255  # what a label PNG can hold
-
-
-@dataclass(frozen=True)
-class Concept:
-    """One label: its number in the PNGs, its name, and the category in which it covers most."""
-
-    number: int
-    name: str
-    category: str
-    frequency: int = 0  # images of the whole data set in which it is, by label.csv
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """One row of ``index.csv``."""
-
-    image: str
-    split: str
-    size: tuple[int, int]  # height, width of the image in pixels
-    label_size: tuple[int, int]  # height, width of its label maps in pixels
-    entries: tuple[int | str, ...]  # whole-image numbers and names of label PNGs
 
 
 @dataclass(frozen=True)
@@ -116,28 +99,15 @@ def load_broden(root: Path, split: str = "all", subset: Subset = Subset()) -> Br
         there or leaves nothing.
     """
     root = Path(root)
-    if not (root / "index.csv").is_file():
-        msg = (
-            f"{root}: no index.csv here, so it is no data set in Broden's format; "
-            "check dataset.root, or make it with 'snakemake --cores all' (rules mini, fetch)"
-        )
-        raise DatasetError(msg)
-    categories = tuple(row["name"] for _, row in read_table(root / "category.csv", ("name",)))
-    if not categories:
-        msg = f"{root / 'category.csv'}: no category is listed; add a row for each column of labels"
-        raise DatasetError(msg)
-    doubled = [name for n, name in enumerate(categories) if name in categories[:n]]
-    if doubled:
-        msg = f"{root / 'category.csv'}: category {doubled[0]!r} stands here twice; drop one row"
-        raise DatasetError(msg)
-    concepts = _read_concepts(root, categories)
+    categories = read_categories(root)
+    concepts = read_concepts(root, categories)
     concept_index = np.full(max(c.number for c in concepts) + 1, UNKNOWN, dtype=np.int64)
     concept_index[[c.number for c in concepts]] = LEFT_OUT
     concepts, categories = choose_concepts(root, concepts, categories, subset)
     concept_index[[c.number for c in concepts]] = np.arange(len(concepts))
-    rows = _read_index(root, categories)
+    rows = read_index(root, categories)
     sizes = list_files(root / "images")
-    _check_index(root, rows, sizes, concept_index)
+    check_entries(root, rows, sizes, concept_index)
     chosen = tuple(r for r in rows.values() if split in ("all", r.split))
     if not chosen:
         known = ", ".join(sorted({r.split for r in rows.values()})) or "none"
@@ -146,7 +116,7 @@ def load_broden(root: Path, split: str = "all", subset: Subset = Subset()) -> Br
             "(or 'all'); change dataset.split"
         )
         raise DatasetError(msg)
-    _check_one_size(root, chosen)
+    check_one_size(root, chosen)
     return Broden(
         root, split, choose_images(chosen, subset), concepts, categories, concept_index,
         _fingerprint(root, split, sizes, subset), subset,
@@ -165,100 +135,6 @@ def load_recorded(root: Path, settings: Mapping[str, Any]) -> Broden:
     return load_broden(root, str(settings["split"]), subset)
 
 
-def _read_concepts(root: Path, categories: tuple[str, ...]) -> tuple[Concept, ...]:
-    coverage: dict[int, list[float]] = {}
-    for g, category in enumerate(categories):
-        path = root / f"c_{category}.csv"
-        for line, row in read_table(path, ("number", "coverage")):
-            number = int(read_number(path, line, row, "number"))
-            covered = coverage.setdefault(number, [-1.0] * len(categories))
-            if covered[g] >= 0:
-                msg = f"{path}:{line}: number {number} stands here twice; drop one row"
-                raise DatasetError(msg)
-            covered[g] = read_number(path, line, row, "coverage", float)
-    path = root / "label.csv"
-    concepts: dict[int, Concept] = {}
-    for line, row in read_table(path, LABEL_COLUMNS):
-        number = int(read_number(path, line, row, "number"))
-        if number == 0:
-            continue  # some copies list "unlabelled"; it is no concept
-        if number > MAX_NUMBER:
-            msg = f"{path}:{line}: number is {number}, a label map holds at most {MAX_NUMBER}"
-            raise DatasetError(msg)
-        if number in concepts:
-            msg = f"{path}:{line}: number {number} stands here twice; give each concept its own"
-            raise DatasetError(msg)
-        if number not in coverage:
-            msg = (
-                f"{path}:{line}: concept {row['name']!r} (number {number}) is in no c_*.csv table; "
-                "add it to that of its category"
-            )
-            raise DatasetError(msg)
-        widest = int(np.argmax(coverage[number]))
-        frequency = int(read_number(path, line, row, "frequency", float))
-        concepts[number] = Concept(number, row["name"], categories[widest], frequency)
-    if not concepts:
-        msg = f"{path}: no concept is listed"
-        raise DatasetError(msg)
-    return tuple(concepts.values())
-
-
-def _read_index(root: Path, categories: tuple[str, ...]) -> dict[int, ImageRow]:
-    """Return the rows by their line in ``index.csv``."""
-    path = root / "index.csv"
-    rows = {}
-    for line, row in read_table(path, INDEX_COLUMNS + categories):
-        ih, iw, sh, sw = (int(read_number(path, line, row, c)) for c in ("ih", "iw", "sh", "sw"))
-        if 0 in (ih, iw, sh, sw):
-            msg = f"{path}:{line}: a size of 0 pixels (ih, iw, sh, sw = {ih}, {iw}, {sh}, {sw})"
-            raise DatasetError(msg)
-        if not row["image"]:
-            msg = f"{path}:{line}: image is empty; name a file below images/"
-            raise DatasetError(msg)
-        cells = [e.strip() for c in categories for e in row[c].split(";") if e.strip()]
-        entries = tuple(int(e) if e.isascii() and e.isdigit() else e for e in cells)
-        # 0 is unlabelled, here as in the label maps.
-        entries = tuple(e for e in entries if e != 0)
-        rows[line] = ImageRow(row["image"], row["split"], (ih, iw), (sh, sw), entries)
-    return rows
-
-
-def _check_index(
-    root: Path,
-    rows: dict[int, ImageRow],
-    sizes: dict[str, int],
-    concept_index: Int[np.ndarray, " number"],
-) -> None:
-    path = root / "index.csv"
-    for line, row in rows.items():
-        for entry in (row.image, *row.entries):
-            if isinstance(entry, int):
-                if entry >= len(concept_index) or concept_index[entry] == UNKNOWN:
-                    msg = f"{path}:{line}: label number {entry} is not in {root / 'label.csv'}"
-                    raise DatasetError(msg)
-            elif entry not in sizes:
-                parts = PurePosixPath(entry)
-                if parts.is_absolute() or ".." in parts.parts or "\\" in entry:
-                    msg = f"{path}:{line}: {entry!r} leaves the data set; name files below images/"
-                else:
-                    msg = (
-                        f"{path}:{line}: {root / 'images' / entry} is missing; "
-                        "fetch or render the data set again, or drop the row"
-                    )
-                raise DatasetError(msg)
-
-
-def _check_one_size(root: Path, rows: tuple[ImageRow, ...]) -> None:
-    for row in rows:
-        if row.size != rows[0].size:
-            msg = (
-                f"{root / 'index.csv'}: {row.image} is {format_size(row.size)} pixels, "
-                f"{rows[0].image} is {format_size(rows[0].size)}; all images of a data set must "
-                "have one size: resize them"
-            )
-            raise DatasetError(msg)
-
-
 def _fingerprint(root: Path, split: str, sizes: dict[str, int], subset: Subset) -> str:
     """Return a hash of the tables, what is chosen, and the name and size of every image file."""
     digest = hashlib.sha256(split.encode())
@@ -269,8 +145,3 @@ def _fingerprint(root: Path, split: str, sizes: dict[str, int], subset: Subset) 
     for name, size in sorted(sizes.items()):
         digest.update(f"{name}\0{size}\n".encode())
     return digest.hexdigest()
-
-
-def format_size(size: tuple[int, ...]) -> str:
-    """Return height and width for people: 112 × 224."""
-    return f"{size[0]} × {size[1]}"

@@ -40,16 +40,19 @@ def move_into_place(part: Path, root: Path, note: Mapping[str, object]) -> None:
 
 
 def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every file below a folder: its path with forward slashes, and what the system says."""
-    stack = [(folder, "")]
+    """Yield every file below a folder: its path with forward slashes, and what the system says.
+
+    Links are followed, but for those that lead back to a folder above them.
+    """
+    stack: list[tuple[Path, str, tuple[str, ...]]] = [(folder, "", ())]
     while stack:
-        path, prefix = stack.pop()
-        if not path.is_dir():
+        path, prefix, above = stack.pop()
+        if not path.is_dir() or (real := str(path.resolve())) in above:
             continue
         with os.scandir(path) as entries:
             for entry in entries:
                 if entry.is_dir():
-                    stack.append((Path(entry.path), f"{prefix}{entry.name}/"))
+                    stack.append((Path(entry.path), f"{prefix}{entry.name}/", (*above, real)))
                 elif entry.is_file():
                     yield prefix + entry.name, entry.stat()
 

@@ -9,8 +9,9 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from dissect_embed.datasets.broden import UNKNOWN, Broden, ImageRow, format_size
+from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.decoding import decode_image, decode_numbers
+from dissect_embed.datasets.index import UNKNOWN, ImageRow, format_size
 from dissect_embed.errors import DatasetError
 from dissect_embed.mathematics.regions import Regions
 from dissect_embed.parallel import map_in_threads

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dissect_embed.config import Subset
+from dissect_embed.datasets.settings import Subset
 from dissect_embed.errors import DatasetError
 
 if TYPE_CHECKING:
-    from dissect_embed.datasets.broden import Concept, ImageRow
+    from dissect_embed.datasets.index import Concept, ImageRow
 
 
 def choose_concepts(

@@ -19,7 +19,8 @@ from dissect_embed.artefacts.labels import ReadLabels, write_label_file
 from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
 from dissect_embed.artefacts.similarity import write_targets
 from dissect_embed.artefacts.tables import write_artefact_table
-from dissect_embed.datasets.broden import Broden, Concept, ImageRow
+from dissect_embed.datasets.broden import Broden
+from dissect_embed.datasets.index import Concept, ImageRow
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.null import PARTS, Drawn
 from dissect_embed.mathematics.vectors import Trained

@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from dissect_embed.config import Subset
-from dissect_embed.datasets.broden import ImageRow, load_broden, load_recorded
+from dissect_embed.datasets.broden import load_broden, load_recorded
+from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_regions
+from dissect_embed.datasets.settings import Subset
 from dissect_embed.datasets.subsets import choose_images
 from dissect_embed.errors import DatasetError
 
