@@ -1,4 +1,4 @@
-"""Decode an image or a label map: what is there, or a refusal that names it.
+"""Decode an image or a label map, what is there or a refusal that names it; write a label map.
 
 Libraries convert whatever comes: gray label maps to 257 times their numbers, 16 bits a colour to
 all white, hidden pixels behind alpha to what nobody sees. Here each kind of file has one meaning.
@@ -141,6 +141,13 @@ def decode_numbers(source: Path | io.BytesIO, where: Path | str) -> Int[np.ndarr
 
     numbers: Int[np.ndarray, "y x"] = _open(source, where, read)
     return numbers
+
+
+def write_label_png(path: Path, numbers: Int[np.ndarray, "y x"] | UInt8[np.ndarray, "y x"]) -> None:
+    """Write label numbers, up to 65535, as red + 256 · green."""
+    rgb = np.zeros((*numbers.shape, 3), np.uint8)
+    rgb[..., 0], rgb[..., 1] = numbers & 255, numbers.astype(np.int64) >> 8
+    Image.fromarray(rgb).save(path, compress_level=6)
 
 
 def _raw_mode(image: Image.Image) -> str:

@@ -49,3 +49,33 @@ class Dataset(Subset):
         "", description="Of the archive to fetch."
     )
     rows: int | None = Field(None, ge=1, description="Rows that the fetched index must have.")
+
+
+class Import(Section):
+    """How labelled images of other formats become a data set in Broden's format."""
+
+    path: ClassVar[str] = "import"
+
+    size: int = Field(224, ge=2, description="Height and width of the images made, in pixels.")
+    label_size: int | None = Field(
+        None, ge=1, description="Height and width of label maps, by default half of the images'."
+    )
+    val: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the images in split 'val', of each folder, drawn by the seed. By "
+        "default as folders named train and val say; where there are none, 0.2.",
+    )
+    seed: Seed = Field(0, description="Draws the images of split 'val'.")
+    category: Name = Field("object", description="What the classes are a category of.")
+    licence: str = Field("", description="Of the images, for the note in the folder.")
+    background: Annotated[tuple[Byte, ...], AfterValidator(three_or_none)] = Subset.model_fields[
+        "background"
+    ]
+    orientation: Literal["refuse", "apply", "ignore"] = Subset.model_fields["orientation"]
+
+    @property
+    def label_side(self) -> int:
+        """Height and width of label maps, in pixels."""
+        return self.label_size or self.size // 2

@@ -1,8 +1,10 @@
-"""Read the CSV tables of a data set; what is wrong is named by file and line."""
+"""Read and write the CSV tables of a data set; what is wrong is named by file and line."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from dissect_embed.errors import DatasetError
 
@@ -66,3 +68,78 @@ def read_number(
         fail(f"{path}:{line}: {column} is {row[column]!r}, expected {what} of at least 0")
         return None
     return float(value)
+
+
+class Entry(NamedTuple):
+    """A row of the index, and how many pixels each (category, number) has in its image."""
+
+    row: dict[str, str | int]
+    pixels: dict[tuple[str, int], int]
+
+
+def write_tables(
+    root: Path,
+    entries: Sequence[Entry],
+    concepts: Mapping[str, Mapping[str, int]],
+    label_pixels: int,
+    synonyms: Mapping[str, str] | None = None,
+) -> None:
+    """Write index.csv, label.csv, category.csv and a c_*.csv for each category.
+
+    `frequency` is in images; `coverage` is in whole images, the sum of the shares of pixels.
+
+    Parameters
+    ----------
+    concepts
+        Of each category the numbers by name. A name has one number, whatever its categories.
+    label_pixels
+        Of a label map.
+    synonyms
+        Other names of concepts, joined by ``;``.
+    """
+    frequency: Counter[tuple[str, int]] = Counter()
+    covered: Counter[tuple[str, int]] = Counter()
+    images_with: Counter[int] = Counter()
+    for entry in entries:
+        frequency.update(entry.pixels.keys())
+        covered.update(entry.pixels)
+        images_with.update({number for _, number in entry.pixels})
+
+    def coverage(pixels: int) -> str:
+        # Fixed notation: Broden's readers do not take exponents for numbers.
+        return f"{pixels / label_pixels:.6f}"
+
+    header = list(entries[0].row)
+    _write_table(root / "index.csv", header, ([e.row[key] for key in header] for e in entries))
+
+    rows = []
+    for name, number in {n: k for names in concepts.values() for n, k in names.items()}.items():
+        categories = [category for category, names in concepts.items() if name in names]
+        share = ";".join(f"{c}({frequency[c, number]})" for c in categories)
+        total = coverage(sum(covered[c, number] for c in categories))
+        syns = (synonyms or {}).get(name, "")
+        rows.append((number, name, share, images_with[number], total, syns))
+    label_header = ("number", "name", "category", "frequency", "coverage", "syns")
+    _write_table(root / "label.csv", label_header, rows)
+
+    summary = []
+    for category, names in concepts.items():
+        numbers = names.values()
+        total_frequency = sum(frequency[category, n] for n in numbers)
+        summary.append((category, min(numbers), max(numbers), len(numbers), total_frequency))
+        _write_table(
+            root / f"c_{category}.csv",
+            ("code", "number", "name", "frequency", "coverage"),
+            (
+                (code, n, name, frequency[category, n], coverage(covered[category, n]))
+                for code, (name, n) in enumerate(names.items(), start=1)
+            ),
+        )
+    _write_table(root / "category.csv", ("name", "first", "last", "count", "frequency"), summary)
+
+
+def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)

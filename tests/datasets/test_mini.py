@@ -322,7 +322,7 @@ def test_interrupted_run_leaves_no_final_name(tmp_path: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(write, "_write_tables", interrupt)
+        patch.setattr(write, "write_tables", interrupt)
         with pytest.raises(KeyboardInterrupt):
             render_mini(root, n_images=2, n_jobs=1)
     assert not root.exists()

@@ -1,11 +1,8 @@
 """Writing mini-Broden: images, label images and tables, in Broden's format."""
 
-import csv
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -13,19 +10,15 @@ from PIL import Image
 from tqdm import tqdm
 
 from dissect_embed import __version__
+from dissect_embed.datasets.decoding import write_label_png
 from dissect_embed.datasets.folders import check_replaceable, move_into_place
 from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
-from dissect_embed.datasets.mini.scenes import LabelMap, render_picture
+from dissect_embed.datasets.mini.scenes import render_picture
+from dissect_embed.datasets.tables import Entry, write_tables
 from dissect_embed.errors import DatasetError
 
 _SIZE = 224
-
-
-class _Entry(NamedTuple):
-    """A row of the index, and how many pixels each (category, number) has in its image."""
-
-    row: dict[str, str | int]
-    pixels: dict[tuple[str, int], int]
+_CONCEPTS = {c: {name: NUMBERS[name] for name in names} for c, names in CONCEPTS.items()}
 
 
 def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -1) -> None:
@@ -62,11 +55,11 @@ def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -
         delayed(_render_entry)(part / "images", index, seed) for index in range(n_images)
     )
     entries = list(tqdm(work, total=n_images, desc="render mini", unit="image", disable=None))
-    _write_tables(part, entries)
+    write_tables(part, entries, _CONCEPTS, (_SIZE // 2) ** 2)
     move_into_place(part, root, {"images": n_images, "seed": seed, "version": __version__})
 
 
-def _render_entry(images: Path, index: int, seed: int) -> _Entry:
+def _render_entry(images: Path, index: int, seed: int) -> Entry:
     """Render one picture and write its files."""
     picture = render_picture(index, seed, _SIZE)
     stem = f"{picture.source}/{index:05d}"
@@ -86,68 +79,9 @@ def _render_entry(images: Path, index: int, seed: int) -> _Entry:
                 # As in Broden, only categories that can have several files number them.
                 suffix = f"{category}_{depth}" if category == "part" else category
                 cell.append(f"{stem}_{suffix}.png")
-                _write_label(images / cell[-1], label)
+                write_label_png(images / cell[-1], label)
                 counts = np.bincount(label.ravel())
                 pixels.update({(category, int(n)): int(counts[n]) for n in np.flatnonzero(counts)})
         pixels.pop((category, 0), None)
         row[category] = ";".join(cell)
-    return _Entry(row, dict(pixels))
-
-
-def _write_label(path: Path, label: LabelMap) -> None:
-    """Write numbers as red + 256 * green; there are fewer than 256 concepts here."""
-    rgb = np.zeros((*label.shape, 3), np.uint8)
-    rgb[..., 0] = label
-    Image.fromarray(rgb).save(path, compress_level=6)
-
-
-def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
-def _write_tables(root: Path, entries: Sequence[_Entry]) -> None:
-    """Write index.csv, label.csv, category.csv and a c_*.csv for each category.
-
-    `frequency` is in images; `coverage` is in whole images, the sum of the shares of pixels.
-    """
-    frequency: Counter[tuple[str, int]] = Counter()
-    covered: Counter[tuple[str, int]] = Counter()
-    images_with: Counter[int] = Counter()
-    for entry in entries:
-        frequency.update(entry.pixels.keys())
-        covered.update(entry.pixels)
-        images_with.update({number for _, number in entry.pixels})
-
-    def coverage(pixels: int) -> str:
-        # Fixed notation: Broden's readers do not take exponents for numbers.
-        return f"{pixels / (_SIZE // 2) ** 2:.6f}"
-
-    header = list(entries[0].row)
-    _write_table(root / "index.csv", header, ([e.row[key] for key in header] for e in entries))
-
-    rows = []
-    for name, number in NUMBERS.items():
-        categories = [category for category, names in CONCEPTS.items() if name in names]
-        share = ";".join(f"{c}({frequency[c, number]})" for c in categories)
-        total = coverage(sum(covered[c, number] for c in categories))
-        rows.append((number, name, share, images_with[number], total, ""))
-    label_header = ("number", "name", "category", "frequency", "coverage", "syns")
-    _write_table(root / "label.csv", label_header, rows)
-
-    summary = []
-    for category, names in CONCEPTS.items():
-        numbers = [NUMBERS[name] for name in names]
-        total_frequency = sum(frequency[category, n] for n in numbers)
-        summary.append((category, min(numbers), max(numbers), len(numbers), total_frequency))
-        _write_table(
-            root / f"c_{category}.csv",
-            ("code", "number", "name", "frequency", "coverage"),
-            (
-                (code, n, name, frequency[category, n], coverage(covered[category, n]))
-                for code, (n, name) in enumerate(zip(numbers, names, strict=True), start=1)
-            ),
-        )
-    _write_table(root / "category.csv", ("name", "first", "last", "count", "frequency"), summary)
+    return Entry(row, dict(pixels))

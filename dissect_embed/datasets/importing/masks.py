@@ -1,0 +1,251 @@
+"""Masks: an image file of labels beside each image, whose pixels are numbers or colours of classes.
+
+Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid; colours as others
+have them. Image and mask have the same path below their folders, but for how their names end.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+from tqdm import tqdm
+
+from dissect_embed.datasets.decoding import decode_image, decode_numbers
+from dissect_embed.datasets.examination import SUFFIXES
+from dissect_embed.datasets.folders import check_replaceable, list_files
+from dissect_embed.datasets.importing.classes import read_colours, read_numbers
+from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import DatasetError
+from dissect_embed.parallel import map_in_threads
+
+IGNORED = (0, 255)  # mean unlabelled wherever a class list does not name them
+
+
+class Pairs(NamedTuple):
+    """Where images and their masks lie, and which belong together."""
+
+    images: Path
+    masks: Path
+    image_ending: str = ""  # of the files' names, as '_leftImg8bit.png'; empty: any image's
+    mask_ending: str = ".png"
+    skip_unlabelled: bool = False  # leave out images without a mask
+
+
+def import_masks(
+    root: Path,
+    pairs: Pairs,
+    classes: Path,
+    settings: Import = Import(),
+    *,
+    first: int | None = None,
+    ignore: Sequence[int] = (),
+    n_threads: int | None = None,
+) -> None:
+    """Make a data set in Broden's format of images and masks of numbers.
+
+    Parameters
+    ----------
+    root
+        The folder to make.
+    classes
+        The class list (``classes.read_numbers``).
+    first
+        The number of its first line, where it has names alone.
+    ignore
+        Numbers that mean unlabelled, whatever the class list says.
+
+    Raises
+    ------
+    DatasetError
+        If the class list or a file cannot be read, an image has no mask or a mask no image, a mask
+        has another size than its image, or masks have numbers that nothing names.
+    DiskSpaceError
+        If the data set will not fit on the disk.
+    """
+    names, synonyms = read_numbers(classes, first)
+    ignored = {*ignore, *(number for number in IGNORED if number not in names)}
+    names |= dict.fromkeys(ignored, "")
+    code = _Code(
+        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number
+    )
+    _import(root, pairs, code, settings, n_threads)
+
+
+def import_colours(
+    root: Path,
+    pairs: Pairs,
+    classes: Path,
+    settings: Import = Import(),
+    *,
+    n_threads: int | None = None,
+) -> None:
+    """Make a data set in Broden's format of images and masks of colours.
+
+    Parameters
+    ----------
+    root
+        The folder to make.
+    classes
+        The table of colours (``classes.read_colours``). A colour without a name is unlabelled.
+
+    Raises
+    ------
+    DatasetError
+        As ``import_masks``; if masks have colours that are not in the table.
+    DiskSpaceError
+        If the data set will not fit on the disk.
+    """
+    names = {_join(colour): name for colour, name in read_colours(classes).items()}
+    code = _Code(
+        classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}",
+    )  # fmt: skip
+    _import(root, pairs, code, settings, n_threads)
+
+
+class _Code(NamedTuple):
+    """What the values in masks mean."""
+
+    path: Path  # the class list
+    names: dict[int, str]  # the class of each value; empty: unlabelled
+    synonyms: dict[str, str]
+    decode: Callable[[Path], Int[np.ndarray, "y x"]]
+    what: str  # a value is, for people
+    ignoring: str  # how a value is said to mean unlabelled
+    show: Callable[[int], object]  # a value, for people
+
+
+def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
+    return decode_numbers(mask, mask)
+
+
+def _decode_colours(mask: Path) -> Int[np.ndarray, "y x"]:
+    if mask.suffix.lower() in (".jpg", ".jpeg"):
+        msg = f"{mask}: a mask as JPEG has other colours than were saved; use PNG"
+        raise DatasetError(msg)
+    red, green, blue = decode_image(mask, mask).astype(np.int64).transpose(2, 0, 1)
+    return np.asarray(red << 16 | green << 8 | blue)
+
+
+def _join(colour: tuple[int, int, int]) -> int:
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
+def _import(
+    root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None
+) -> None:
+    check_replaceable(root)
+    images, masks = _pair_files(pairs)
+    names = sorted(images)
+    _check_masks([masks[name] for name in names], code, n_threads)
+    classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
+    place = {name: n for n, name in enumerate(classes, start=1)}
+    values = np.array(sorted(code.names))
+    said = np.array([place.get(code.names[value], 0) for value in values.tolist()])
+
+    def read(n: int) -> Labelled:
+        image, mask = images[names[n]], masks[names[n]]
+        pixels = decode_image(
+            image, image, background=settings.background or None, orientation=settings.orientation
+        )
+        label = code.decode(mask)
+        check_size(pixels, label.shape, image, mask)
+        return Labelled(pixels, [said[np.searchsorted(values, label)]])
+
+    note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
+    write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+
+
+def _pair_files(pairs: Pairs) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Return image and mask of each name.
+
+    Raises
+    ------
+    DatasetError
+        If there are none, or an image without a mask, or a mask without an image.
+    """
+    images = _find(pairs.images, (pairs.image_ending,) if pairs.image_ending else SUFFIXES)
+    masks = _find(pairs.masks, (pairs.mask_ending,))
+    without = sorted(images.keys() - masks.keys())
+    if len(without) == len(images) or (without and not pairs.skip_unlabelled):
+        msg = (
+            f"{pairs.images}: {len(without)} of {len(images)} images have no mask below "
+            f"{pairs.masks} (the first: {images[without[0]].name}, expected "
+            f"{without[0]}{pairs.mask_ending}); say how names end (--image-ending, --mask-ending), "
+            "or leave them out (--skip-unlabelled)"
+        )
+        raise DatasetError(msg)
+    strays = sorted(masks.keys() - images.keys())
+    if strays:
+        msg = (
+            f"{pairs.masks}: {len(strays)} of {len(masks)} masks have no image below "
+            f"{pairs.images} (the first: {masks[strays[0]].name}); add the images, or take the "
+            "masks out"
+        )
+        raise DatasetError(msg)
+    return {name: images[name] for name in masks}, masks
+
+
+def _find(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+    """Return the files with one of some endings, by their path below the folder without it."""
+    found: dict[str, Path] = {}
+    for file in sorted(list_files(folder)):
+        ending = next((e for e in endings if file.lower().endswith(e.lower())), None)
+        if ending is None or any(part.startswith(".") for part in file.split("/")):
+            continue
+        name = file[: -len(ending)]
+        if name in found:
+            msg = (
+                f"{folder}: {found[name].name} and {Path(file).name} have one name but for the "
+                "ending; rename one, or say how names end (--image-ending, --mask-ending)"
+            )
+            raise DatasetError(msg)
+        found[name] = folder / file
+    if not found:
+        msg = f"{folder}: no file that ends in {', '.join(endings)}; name the folder they are in"
+        raise DatasetError(msg)
+    return found
+
+
+def _check_masks(masks: Sequence[Path], code: _Code, n_threads: int | None) -> None:
+    """Check that masks have no value without a meaning.
+
+    Raises
+    ------
+    DatasetError
+        If they have: the one that most of them have, and where it is first.
+    """
+    known = np.array(sorted(code.names))
+
+    def look(mask: Path) -> list[tuple[int, int, str]]:
+        """Return each unknown value, of how many pixels, and the first of them."""
+        label = code.decode(mask)
+        unknown = []
+        for value in np.setdiff1d(np.unique(label), known).tolist():
+            y, x = np.argwhere(label == value)[0].tolist()
+            unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
+        return unknown
+
+    files: Counter[int] = Counter()
+    pixels: Counter[int] = Counter()
+    first: dict[int, str] = {}
+    looked = map_in_threads(look, masks, n_threads=n_threads)
+    for unknown in tqdm(looked, "look at masks", len(masks), unit=" masks", disable=None):
+        for value, n, where in unknown:
+            files[value] += 1
+            pixels[value] += n
+            first.setdefault(value, where)
+    if files:
+        value, n = files.most_common(1)[0]
+        others = f"; so are {len(files) - 1} further values" if len(files) > 1 else ""
+        msg = (
+            f"{first[value]} (column, row): {code.what.format(code.show(value))} is not in "
+            f"{code.path}; {n} of {len(masks)} masks have it, {pixels[value]} pixels in all"
+            f"{others}; add it there, or let it mean unlabelled "
+            f"({code.ignoring.format(code.show(value))})"
+        )
+        raise DatasetError(msg)

@@ -1,0 +1,216 @@
+"""Write a data set in Broden's format of labelled images from anywhere."""
+
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from dissect_embed import __version__
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.decoding import write_label_png
+from dissect_embed.datasets.fetch import check_room
+from dissect_embed.datasets.folders import check_replaceable, move_into_place
+from dissect_embed.datasets.index import INDEX_COLUMNS, MAX_NUMBER, ImageRow, format_size
+from dissect_embed.datasets.mini.colors import name_colors
+from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
+from dissect_embed.datasets.settings import Import, Subset
+from dissect_embed.datasets.subsets import choose_images
+from dissect_embed.datasets.tables import Entry, write_tables
+from dissect_embed.errors import DatasetError
+from dissect_embed.parallel import map_in_threads
+
+# Names of colours have the first numbers, 1 to 11, classes those after them.
+COLORS = {name: NUMBERS[name] for name in CONCEPTS["color"]}
+# What folders are called that hold a split.
+SPLITS = {
+    "train": "train", "training": "train", "val": "val", "validation": "val", "test": "test",
+    "testing": "test",
+}  # fmt: skip
+VAL = 0.2
+
+
+class Labelled(NamedTuple):
+    """An image and what is labelled in it."""
+
+    pixels: UInt8[np.ndarray, "y x 3"]
+    # 0 is unlabelled, k the k-th class. All maps hold at once, each class is in one of them.
+    maps: list[Int[np.ndarray, "y x"]]
+
+
+class Source(NamedTuple):
+    """Labelled images of some format."""
+
+    names: list[str]  # sorted: the images' paths in the source, with '/', without their suffix
+    classes: dict[str, str]  # each class, and its other names, joined by ';'
+    read: Callable[[int], Labelled]  # decodes the n-th image
+    note: dict[str, object]  # where it comes from
+
+
+def write_dataset(
+    root: Path, source: Source, settings: Import = Import(), n_threads: int | None = None
+) -> None:
+    """Make a data set in Broden's format.
+
+    Images get their short side to the size that is asked for, and what juts out is cut off, the
+    same on both sides; label maps likewise, by nearest neighbour. Beside the classes each pixel has
+    the name of its colour. Classes of which no pixel is left are left out. The folder is made under
+    another name beside `root` and renamed when it is whole.
+
+    Raises
+    ------
+    DatasetError
+        If `root` holds something else, names will not do, some images lie in a folder of a split
+        and others do not, nothing is labelled, or whatever `source.read` raises.
+    DiskSpaceError
+        If it will not fit on the disk.
+    """
+    check_replaceable(root)
+    _check_names(source, settings)
+    splits = _choose_splits(source.names, settings)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    # A JPEG of noise takes about a byte a pixel, most take less.
+    check_room(root, len(source.names) * (settings.size**2 + settings.label_side**2))
+    part = root.with_name(root.name + ".part")
+    if part.exists():
+        shutil.rmtree(part)
+    (part / "images").mkdir(parents=True)
+
+    def write(place: int) -> Entry:
+        name = source.names[place]
+        return _write_image(part / "images", name, splits[name], source.read(place), settings)
+
+    work = map_in_threads(write, range(len(source.names)), n_threads=n_threads)
+    entries = list(tqdm(work, "import", len(source.names), unit=" images", disable=None))
+    _write_tables(part, entries, source, settings)
+    load_broden(part)
+    note = {
+        **source.note,
+        **settings.model_dump(mode="json", exclude_defaults=True),
+        "images": len(entries),
+        "version": __version__,
+    }
+    move_into_place(part, root, note)
+
+
+def check_size(
+    pixels: UInt8[np.ndarray, "y x 3"], size: tuple[int, ...], image: Path | str, labels: Path | str
+) -> None:
+    """Check that an image has the height and width that its labels are for.
+
+    Raises
+    ------
+    DatasetError
+        If it has not.
+    """
+    if pixels.shape[:2] != size:
+        msg = (
+            f"{labels}: labels of {format_size(size)} pixels, but {image} has "
+            f"{format_size(pixels.shape[:2])}; take the image that was labelled, in its full size"
+        )
+        raise DatasetError(msg)
+
+
+def _check_names(source: Source, settings: Import) -> None:
+    if settings.category in ("color", *INDEX_COLUMNS):
+        msg = f"import.category: {settings.category!r} has another meaning; choose another name"
+        raise DatasetError(msg)
+    if not source.names or not source.classes:
+        what = "image" if not source.names else "class"
+        msg = f"{source.note['source']}: no labelled {what} found; name the folder that holds them"
+        raise DatasetError(msg)
+    for name, n in Counter(source.names).items():
+        # In an index, ';' stands between names, and spaces around them mean nothing.
+        if n > 1 or ";" in name or name != name.strip():
+            what = f"{n} images have this name" if n > 1 else "an index cannot hold this name"
+            msg = f"{source.note['source']}: {name!r}: {what}; rename the image and its labels"
+            raise DatasetError(msg)
+    if "" in source.classes or (doubled := sorted(source.classes.keys() & COLORS)):
+        what = "without a name" if "" in source.classes else f"{doubled[0]!r}, as a colour is"
+        msg = f"{source.note['source']}: a class {what}; rename it"
+        raise DatasetError(msg)
+    if len(COLORS) + len(source.classes) > MAX_NUMBER:
+        msg = f"{source.note['source']}: {len(source.classes)} classes; Broden's format has less"
+        raise DatasetError(msg)
+
+
+def _choose_splits(names: list[str], settings: Import) -> dict[str, str]:
+    """Return the split of each image: of its folder, or drawn."""
+    found = {
+        name: next((SPLITS[p] for p in PurePosixPath(name).parts[:-1] if p in SPLITS), "")
+        for name in names
+    }
+    if settings.val is None and any(found.values()):
+        lacking = [name for name, split in found.items() if not split]
+        if lacking:
+            msg = (
+                f"{lacking[0]}: in no folder of a split ({', '.join(SPLITS)}), as are "
+                f"{len(lacking)} of {len(names)} images, but others are; move them into one, or "
+                f"say which share is 'val' (--val {VAL})"
+            )
+            raise DatasetError(msg)
+        return found
+    share = VAL if settings.val is None else settings.val
+    rows = [ImageRow(name, "", (1, 1), (1, 1), ()) for name in names]
+    n_val = round(share * len(names))
+    chosen = choose_images(rows, Subset(limit=n_val, seed=settings.seed)) if n_val else ()
+    val = {row.image for row in chosen}
+    return {name: "val" if name in val else "train" for name in names}
+
+
+def _write_image(images: Path, name: str, split: str, labelled: Labelled, made: Import) -> Entry:
+    """Write the files of one image."""
+    size, side = made.size, made.label_side
+    (images / name).parent.mkdir(parents=True, exist_ok=True)
+    image = Image.fromarray(labelled.pixels)
+    fitted = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    fitted.save(images / f"{name}.jpg", quality=90, subsampling=0)
+    # A colour is named for each two by two pixels.
+    even = fitted.resize((2 * side, 2 * side), Image.Resampling.BOX)
+    maps = {("color", f"{name}_color.png"): name_colors(np.asarray(even)).astype(np.int64)}
+    for depth, numbers in enumerate(labelled.maps, start=1):
+        suffix = f"_{depth}" if len(labelled.maps) > 1 else ""
+        label = Image.fromarray(numbers.astype(np.int32))
+        near = np.asarray(ImageOps.fit(label, (side, side), Image.Resampling.NEAREST))
+        near = np.where(near > 0, near.astype(np.int64) + len(COLORS), 0)
+        maps[made.category, f"{name}_{made.category}{suffix}.png"] = near
+    row: dict[str, str | int] = {"image": f"{name}.jpg", "split": split}
+    row |= {"ih": size, "iw": size, "sh": side, "sw": side, "color": "", made.category: ""}
+    pixels: Counter[tuple[str, int]] = Counter()
+    for (category, file), numbers in maps.items():
+        write_label_png(images / file, numbers)
+        row[category] = ";".join(filter(None, [str(row[category]), file]))
+        counts = np.bincount(numbers.ravel())
+        counts[0] = 0
+        pixels.update({(category, int(n)): int(counts[n]) for n in np.flatnonzero(counts)})
+    return Entry(row, dict(pixels))
+
+
+def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import) -> None:
+    """Write the tables, of the concepts that are there."""
+    present = {number for entry in entries for _, number in entry.pixels}
+    classes = {name: n for n, name in enumerate(source.classes, start=len(COLORS) + 1)}
+    kept = {name: n for name, n in classes.items() if n in present}
+    if not kept:
+        msg = (
+            f"{source.note['source']}: none of its {len(classes)} classes is in any of the "
+            f"{len(entries)} images made; check that the labels are these images'"
+        )
+        raise DatasetError(msg)
+    if len(kept) < len(classes):
+        absent = [name for name in classes if name not in kept]
+        logging.info(
+            "left out, being in no image: %d of %d classes (%s%s)", len(absent), len(classes),
+            ", ".join(absent[:5]), ", …" if len(absent) > 5 else "",
+        )  # fmt: skip
+    concepts: Mapping[str, Mapping[str, int]] = {
+        "color": {name: n for name, n in COLORS.items() if n in present},
+        made.category: kept,
+    }
+    write_tables(part, entries, concepts, made.label_side**2, source.classes)
