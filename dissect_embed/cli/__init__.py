@@ -14,6 +14,7 @@ from dissect_embed.cli import (
     distillation,
     embedding,
     figures,
+    importing,
     looking,
     networks,
 )
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     looking.run
 )
+app.command("import")(importing.import_)
 # In the order of a run.
 for command in (
     networks.layers,

@@ -1,7 +1,6 @@
-"""Commands that turn labelled images of other formats into a data set in Broden's format."""
+"""The command that turns labelled images of other formats into a data set in Broden's format."""
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,29 +8,124 @@ import typer
 
 from dissect_embed.cli.options import Log, Threads, log_to, setting
 from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import ConfigError
 
-Output = Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")]
-Images = Annotated[Path, typer.Argument(help="Folder of the images, also in folders below.")]
-Masks = Annotated[Path, typer.Argument(help="Folder of the masks, in the same folders below.")]
-ImageEnding = Annotated[
-    str, typer.Option(help="How images' names end, as '_leftImg8bit.png'; any image if not said.")
-]
-MaskEnding = Annotated[str, typer.Option(help="How masks' names end, as '_gtFine_labelIds.png'.")]
-SkipUnlabelled = Annotated[
-    bool, typer.Option("--skip-unlabelled", help="Leave out images without a mask.")
-]
-
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Turn labelled images of another format into a data set in Broden's format.",
-)
+# Of each format: what its labels are, and the options that are its own.
+_PAIRS = ("classes", "image_ending", "mask_ending", "skip_unlabelled")
+FORMATS = {
+    "masks": ("the folder of masks", ("first", "ignore", *_PAIRS)),
+    "colours": ("the folder of masks", _PAIRS),
+    "labelme": ("", ()),
+    "coco": ("the JSON file of annotations", ()),
+}
 
 
-def _make(
-    write: Callable[..., None], root: Path, *what: Any, settings: dict[str, Any], **more: Any
+def import_(
+    format: Annotated[
+        str,
+        typer.Argument(
+            help="masks: numbers in PNGs, as of ADE20K, Cityscapes, VOC; colours: colours in PNGs; "
+            "labelme: its JSON files; coco: polygons and runs in one JSON."
+        ),
+    ],
+    images: Annotated[
+        Path,
+        typer.Argument(help="Folder of images (labelme: of JSON files), also in folders below."),
+    ],
+    labels: Annotated[
+        Path | None, typer.Argument(help="Folder of masks, or the JSON file of COCO.")
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="masks: CSV, TSV or lines of number and name, or names alone; colours: CSV of "
+            "red,green,blue,name."
+        ),
+    ] = None,
+    first: Annotated[
+        int | None, typer.Option(help="masks: the number of the first of names alone.")
+    ] = None,
+    ignore: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="masks: a number that means unlabelled; repeat for more. 0 and 255 do anyhow, if "
+            "no class has them."
+        ),
+    ] = None,
+    image_ending: Annotated[
+        str, typer.Option(help="masks, colours: how images' names end, as '_leftImg8bit.png'.")
+    ] = "",
+    mask_ending: Annotated[
+        str, typer.Option(help="masks, colours: how masks' names end, by default '.png'.")
+    ] = "",
+    skip_unlabelled: Annotated[
+        bool,
+        typer.Option("--skip-unlabelled", help="masks, colours: leave out images without a mask."),
+    ] = False,
+    size: int = setting(Import, "size"),
+    label_size: int | None = setting(Import, "label_size"),
+    val: float | None = setting(Import, "val"),
+    seed: int = setting(Import, "seed"),
+    category: str = setting(Import, "category"),
+    licence: str = setting(Import, "licence"),
+    background: list[int] = setting(Import, "background"),
+    orientation: str = setting(Import, "orientation"),
+    threads: Threads = None,
+    log: Log = None,
 ) -> None:
-    from dissect_embed.datasets.broden import load_broden
+    """Turn labelled images of another format into a data set in Broden's format."""
+    from dissect_embed.datasets.importing.coco import import_coco
+    from dissect_embed.datasets.importing.labelme import import_labelme
+    from dissect_embed.datasets.importing.masks import Pairs, import_colours, import_masks
 
-    write(root, *what, Import(**settings), **more)
-    made = load_broden(root)
-    logging.info("%s: %d images, %d concepts", root, len(made.rows), len(made.concepts))
+    log_to(log)
+    settings = Import(
+        size=size, label_size=label_size, val=val, seed=seed, category=category, licence=licence,
+        background=tuple(background), orientation=orientation,
+    )  # fmt: skip
+    own: dict[str, Any] = {
+        "classes": classes, "first": first, "ignore": tuple(ignore or ()),
+        "image_ending": image_ending, "mask_ending": mask_ending,
+        "skip_unlabelled": skip_unlabelled,
+    }  # fmt: skip
+    labels = _check_arguments(format, images, labels, own)
+    if format == "labelme":
+        n_images = import_labelme(output, images, settings, n_threads=threads)
+    elif format == "coco":
+        n_images = import_coco(output, images, labels, settings, n_threads=threads)
+    else:
+        pairs = Pairs(images, labels, image_ending, mask_ending or ".png", skip_unlabelled)
+        if format == "masks":
+            n_images = import_masks(
+                output, pairs, own["classes"], settings,
+                first=first, ignore=own["ignore"], n_threads=threads,
+            )  # fmt: skip
+        else:
+            n_images = import_colours(output, pairs, own["classes"], settings, n_threads=threads)
+    logging.info("%s: %d images", output, n_images)
+
+
+def _check_arguments(format: str, images: Path, labels: Path | None, own: dict[str, Any]) -> Path:
+    """Check that what is given goes with the format, whole; return where the labels are."""
+    if format not in FORMATS:
+        msg = f"import {format}: no such format; there are {', '.join(FORMATS)}"
+        raise ConfigError(msg)
+    what, options = FORMATS[format]
+    if bool(what) != (labels is not None):
+        msg = (
+            f"import {format}: name {what} after that of the images"
+            if what
+            else f"import {format} {labels}: one folder is enough, that of the JSON files"
+        )
+        raise ConfigError(msg)
+    for name, value in own.items():
+        option = f"--{name.replace('_', '-')}"
+        if value not in (None, "", (), False) and name not in options:
+            msg = f"import {format}: {option} does not go with this format; leave it out"
+            raise ConfigError(msg)
+    if "classes" in options and own["classes"] is None:
+        msg = f"import {format}: say what the pixels of masks mean (--classes FILE)"
+        raise ConfigError(msg)
+    return labels or images

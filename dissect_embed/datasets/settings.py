@@ -7,6 +7,15 @@ from pydantic import AfterValidator, Field
 from dissect_embed.settings import Name, Section, Seed, Text, three_or_none, unique
 
 Byte = Annotated[int, Field(ge=0, le=255)]
+Background = Annotated[
+    tuple[Byte, ...],
+    AfterValidator(three_or_none),
+    Field(description="Red, green, blue, 0 to 255, behind images that are partly transparent."),
+]
+Orientation = Annotated[
+    Literal["refuse", "apply", "ignore"],
+    Field(description="What becomes of images that are stored turned, by their EXIF data."),
+]
 
 
 class Subset(Section):
@@ -27,12 +36,8 @@ class Subset(Section):
     exclude: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
         (), description="Concepts to leave out, by name."
     )
-    background: Annotated[tuple[Byte, ...], AfterValidator(three_or_none)] = Field(
-        (), description="Red, green, blue, 0 to 255, behind images that are partly transparent."
-    )
-    orientation: Literal["refuse", "apply", "ignore"] = Field(
-        "refuse", description="What becomes of images that are stored turned, by their EXIF data."
-    )
+    background: Background = ()
+    orientation: Orientation = "refuse"
 
 
 class Dataset(Subset):
@@ -70,10 +75,8 @@ class Import(Section):
     seed: Seed = Field(0, description="Draws the images of split 'val'.")
     category: Name = Field("object", description="What the classes are a category of.")
     licence: str = Field("", description="Of the images, for the note in the folder.")
-    background: Annotated[tuple[Byte, ...], AfterValidator(three_or_none)] = Subset.model_fields[
-        "background"
-    ]
-    orientation: Literal["refuse", "apply", "ignore"] = Subset.model_fields["orientation"]
+    background: Background = ()
+    orientation: Orientation = "refuse"
 
     @property
     def label_side(self) -> int:

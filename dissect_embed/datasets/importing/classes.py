@@ -31,7 +31,7 @@ def read_numbers(path: Path, first: int | None = None) -> tuple[dict[int, str], 
     number = next((header.index(c) for c in NUMBER_COLUMNS if c in header), None)
     name = next((header.index(c) for c in NAME_COLUMNS if c in header), None)
     if number is not None and name is not None:
-        rows = rows[1:]
+        rows, n_cells = rows[1:], len(header)
     elif all(len(cells) == 1 for _, cells in rows):
         if first is None:
             msg = (
@@ -41,17 +41,17 @@ def read_numbers(path: Path, first: int | None = None) -> tuple[dict[int, str], 
             raise DatasetError(msg)
         rows = rows[1:] if header[0] in NAME_COLUMNS else rows
         rows = [(line, [str(n), *cells]) for n, (line, cells) in enumerate(rows, start=first)]
-        number, name = 0, 1
+        number, name, n_cells = 0, 1, 2
     else:
-        number, name = 0, 1
+        number, name, n_cells = 0, 1, 2
     synonyms = {"idx", "ratio"} <= set(header)  # ADE20K's own
     classes: dict[int, str] = {}
     others: dict[str, str] = {}
     for line, cells in rows:
-        if len(cells) <= max(number, name) or (len(cells) > 2 and len(header) != len(cells)):
+        if len(cells) != n_cells:
             msg = (
-                f"{path}:{line}: {len(cells)} cells, expected a number and a name; a name with a "
-                "comma must be in double quotes, or the table have tabs"
+                f"{path}:{line}: {len(cells)} cells, expected {n_cells}, a number and a name among "
+                "them; a name with a comma must be in double quotes, or the table have tabs"
             )
             raise DatasetError(msg)
         value = _read_whole(path, line, cells[number], 0xFFFF)

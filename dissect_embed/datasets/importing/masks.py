@@ -44,8 +44,8 @@ def import_masks(
     first: int | None = None,
     ignore: Sequence[int] = (),
     n_threads: int | None = None,
-) -> None:
-    """Make a data set in Broden's format of images and masks of numbers.
+) -> int:
+    """Make a data set in Broden's format of images and masks of numbers; return its images.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def import_masks(
     code = _Code(
         classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number
     )
-    _import(root, pairs, code, settings, n_threads)
+    return _import(root, pairs, code, settings, n_threads)
 
 
 def import_colours(
@@ -82,8 +82,8 @@ def import_colours(
     settings: Import = Import(),
     *,
     n_threads: int | None = None,
-) -> None:
-    """Make a data set in Broden's format of images and masks of colours.
+) -> int:
+    """Make a data set in Broden's format of images and masks of colours; return its images.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def import_colours(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
         lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}",
     )  # fmt: skip
-    _import(root, pairs, code, settings, n_threads)
+    return _import(root, pairs, code, settings, n_threads)
 
 
 class _Code(NamedTuple):
@@ -135,9 +135,7 @@ def _join(colour: tuple[int, int, int]) -> int:
     return colour[0] << 16 | colour[1] << 8 | colour[2]
 
 
-def _import(
-    root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None
-) -> None:
+def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None) -> int:
     check_replaceable(root)
     images, masks = _pair_files(pairs)
     names = sorted(images)
@@ -158,6 +156,7 @@ def _import(
 
     note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
     write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+    return len(names)
 
 
 def _pair_files(pairs: Pairs) -> tuple[dict[str, Path], dict[str, Path]]:

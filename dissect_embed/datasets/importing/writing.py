@@ -50,7 +50,7 @@ class Source(NamedTuple):
     names: list[str]  # sorted: the images' paths in the source, with '/', without their suffix
     classes: dict[str, str]  # each class, and its other names, joined by ';'
     read: Callable[[int], Labelled]  # decodes the n-th image
-    note: dict[str, object]  # where it comes from
+    note: Mapping[str, object]  # where it comes from
 
 
 def write_dataset(

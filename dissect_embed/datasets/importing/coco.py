@@ -1,0 +1,221 @@
+"""COCO's JSON of instances: polygons and run lengths of categories."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from dissect_embed.datasets.decoding import decode_image
+from dissect_embed.datasets.folders import check_replaceable
+from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
+from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import DatasetError
+
+
+def import_coco(
+    root: Path,
+    images: Path,
+    annotations: Path,
+    settings: Import = Import(),
+    *,
+    n_threads: int | None = None,
+) -> int:
+    """Make a data set in Broden's format of COCO's instances; return its images.
+
+    The instances of a category are one concept, crowds too. Where instances of several categories
+    overlap, all hold: they go to several label maps. The images are those that the JSON file lists,
+    also such as have no instance.
+
+    Parameters
+    ----------
+    root
+        The folder to make.
+    images
+        The folder below which the images have their ``file_name``.
+    annotations
+        A JSON file of instances, such as ``instances_val2017.json``.
+
+    Raises
+    ------
+    DatasetError
+        If the JSON file is broken, or an image is missing or has another size than it says, or an
+        annotation is of no image or category, or has no area that can be read.
+    DiskSpaceError
+        If the data set will not fit on the disk.
+    """
+    check_replaceable(root)
+    document = read_document(annotations)
+    source = str(annotations)
+    categories = _by_id(source, document, "categories")
+    listed = _by_id(source, document, "images")
+    found: dict[Any, list[Any]] = defaultdict(list)
+    for n, annotation in enumerate(read_field(source, document, "annotations", list), start=1):
+        where = f"{source}: annotation {n}"
+        for key, known in (("image_id", listed), ("category_id", categories)):
+            if read_field(where, annotation, key, int) not in known:
+                msg = f"{where}: {key} {annotation[key]} is not in the file; drop the annotation"
+                raise DatasetError(msg)
+        found[annotation["image_id"]].append((where, annotation))
+    named = {}
+    for number, image in listed.items():
+        file = read_field(f"{source}: image {number}", image, "file_name", str)
+        named[number] = str(PurePosixPath(file).with_suffix("")), images / file
+    missing = [path for _, path in named.values() if not path.is_file()]
+    if missing:
+        msg = (
+            f"{source}: {len(missing)} of its {len(named)} images are not below {images} (the "
+            f"first: {missing[0].name}); name the folder that holds them"
+        )
+        raise DatasetError(msg)
+    order = sorted(named, key=lambda number: named[number][0])
+    names = {
+        n: read_field(f"{source}: category {n}", c, "name", str) for n, c in categories.items()
+    }
+    classes = dict.fromkeys(names.values(), "")
+    place = {name: n for n, name in enumerate(classes, start=1)}
+
+    def read(n: int) -> Labelled:
+        path, image = named[order[n]][1], listed[order[n]]
+        where = f"{source}: image {order[n]}"
+        size = read_field(where, image, "height", int), read_field(where, image, "width", int)
+        pixels = decode_image(
+            path, path, background=settings.background or None, orientation=settings.orientation
+        )
+        check_size(pixels, size, path, where)
+        masks: dict[int, Bool[np.ndarray, "y x"]] = {}
+        for place_in_file, annotation in found[order[n]]:
+            mask = decode_segmentation(place_in_file, annotation.get("segmentation"), size)
+            number = place[names[annotation["category_id"]]]
+            masks[number] = masks[number] | mask if number in masks else mask
+        return Labelled(pixels, _stack(masks))
+
+    note = {"source": str(images), "labels": source}
+    data = Source([named[number][0] for number in order], classes, read, note)
+    write_dataset(root, data, settings, n_threads)
+    return len(order)
+
+
+def _by_id(source: str, document: Any, key: str) -> dict[int, Any]:
+    """Return the objects of a list by their ``id``."""
+    found: dict[int, Any] = {}
+    for n, item in enumerate(read_field(source, document, key, list), start=1):
+        number = read_field(f"{source}: {key}, number {n}", item, "id", int)
+        if number in found:
+            msg = f"{source}: {key}: id {number} stands there twice; give each its own"
+            raise DatasetError(msg)
+        found[number] = item
+    return found
+
+
+def _stack(masks: dict[int, Bool[np.ndarray, "y x"]]) -> list[Int[np.ndarray, "y x"]]:
+    """Return label maps in which all masks are, each in the first where its pixels are free."""
+    maps: list[Int[np.ndarray, "y x"]] = []
+    for number, mask in sorted(masks.items()):
+        free = next((m for m in maps if not m[mask].any()), None)
+        if free is None:
+            free = np.zeros(mask.shape, dtype=np.int64)
+            maps.append(free)
+        free[mask] = number
+    return maps
+
+
+def decode_segmentation(where: str, said: Any, size: tuple[int, int]) -> Bool[np.ndarray, "y x"]:
+    """Return the pixels of an annotation: of polygons together, or of run lengths.
+
+    Parameters
+    ----------
+    where
+        The annotation, named in errors.
+    said
+        Lists of x, y, x, y, …, or ``{"size": [height, width], "counts": …}`` with a list of counts
+        or COCO's compressed text.
+    size
+        Height and width of the image, in pixels.
+
+    Raises
+    ------
+    DatasetError
+        If it is neither, or does not fit the image.
+    """
+    if isinstance(said, dict):
+        if list(said.get("size", ())) != list(size):
+            msg = f"{where}: run lengths of size {said.get('size')}, its image has {list(size)}"
+            raise DatasetError(msg)
+        counts: Any = said.get("counts")
+        counts = decode_counts(counts) if isinstance(counts, str) else counts
+        whole = isinstance(counts, list) and all(isinstance(n, int) and n >= 0 for n in counts)
+        if not whole or sum(counts) != size[0] * size[1]:
+            msg = (
+                f"{where}: its counts are no run lengths of {size[0] * size[1]} pixels; export "
+                "the file again"
+            )
+            raise DatasetError(msg)
+        runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        return runs.reshape(size[::-1]).T
+    if not isinstance(said, list) or not said:
+        msg = f"{where}: no segmentation, but {str(said)[:40]!r}; boxes alone cannot be imported"
+        raise DatasetError(msg)
+    mask = np.zeros(size, dtype=bool)
+    for polygon in said:
+        flat = polygon if isinstance(polygon, list) and len(polygon) % 2 == 0 else []
+        points = read_points(where, list(zip(flat[::2], flat[1::2], strict=True)), 3)
+        mask |= fill_polygon(points, size)
+    return mask
+
+
+def decode_counts(text: str) -> list[int]:
+    """Return the run lengths in COCO's compressed text (``rleFrString`` of its ``maskApi.c``).
+
+    Each is written in characters of 5 bits from the lowest on, 0x20 saying that more follow; from
+    the fourth on as difference to the last but one.
+
+    Examples
+    --------
+    >>> decode_counts("52203")
+    [5, 2, 2, 2, 5]
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            value -= (1 << shift) if bits & 0x10 else 0
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
+
+
+def fill_polygon(
+    points: Sequence[tuple[float, float]], size: tuple[int, int]
+) -> Bool[np.ndarray, "y x"]:
+    """Return the pixels whose centre lies within a polygon; what juts out is cut off.
+
+    Parameters
+    ----------
+    points
+        x, y in pixels, 0 being the left or upper edge of the first: its centre is at 0.5.
+    size
+        Height and width, in pixels.
+
+    Examples
+    --------
+    >>> fill_polygon([(1.0, 0.0), (3.0, 0.0), (3.0, 1.0), (1.0, 1.0)], (2, 4)).astype(int)
+    array([[0, 1, 1, 0],
+           [0, 0, 0, 0]])
+    """
+    height, width = size
+    crossed = np.zeros((height, width + 1), dtype=np.int64)
+    for (x0, y0), (x1, y1) in zip(points, [*points[1:], points[0]], strict=True):
+        top, bottom = np.clip(np.ceil(np.array(sorted((y0, y1))) - 0.5), 0, height).astype(int)
+        rows = np.arange(top, bottom)
+        if rows.size:
+            x = x0 + (rows + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            crossed[rows, np.clip(np.ceil(x - 0.5), 0, width).astype(int)] += 1
+    # Within is where an odd number of edges lies to the left.
+    return np.asarray(np.cumsum(crossed, axis=1)[:, :width] % 2 == 1)

@@ -1,0 +1,73 @@
+"""Read JSON files of annotations; what is wrong is named by file and place."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dissect_embed.errors import DatasetError
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read, is broken, or holds no object.
+    """
+    try:
+        document = json.loads(path.read_bytes())
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); name a JSON file"
+        raise DatasetError(msg) from error
+    except json.JSONDecodeError as error:
+        msg = (
+            f"{path}:{error.lineno}: broken JSON ({error.msg}, column {error.colno}); save or "
+            "fetch the file again"
+        )
+        raise DatasetError(msg) from error
+    except UnicodeDecodeError as error:
+        msg = f"{path}: no JSON in UTF-8 ({error}); save or fetch the file again"
+        raise DatasetError(msg) from error
+    if not isinstance(document, dict):
+        msg = f"{path}: expected an object ({{…}}), found a {type(document).__name__}"
+        raise DatasetError(msg)
+    return document
+
+
+def read_field(where: str, parent: Any, key: str, kind: type | tuple[type, ...]) -> Any:
+    """Return what an object has under a key.
+
+    Raises
+    ------
+    DatasetError
+        If it is no object, has no such key, or has something else there.
+    """
+    value = parent.get(key) if isinstance(parent, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        names = " or ".join({"str": "text", "dict": "object"}.get(k.__name__, k.__name__)
+                            for k in kinds)  # fmt: skip
+        found = "is missing" if value is None else f"is {str(value)[:40]!r}"
+        msg = f"{where}: {key!r} {found}, expected {names}; correct it or export it again"
+        raise DatasetError(msg)
+    return value
+
+
+def read_points(where: str, values: Any, least: int) -> tuple[tuple[float, float], ...]:
+    """Return points (x, y) of a list of pairs.
+
+    Raises
+    ------
+    DatasetError
+        If they are none, or less than the least.
+    """
+    try:
+        points = tuple((float(x), float(y)) for x, y in values)
+    except (TypeError, ValueError):
+        points = ()
+    # Far enough for any image, and what is no number is not within.
+    if len(points) < least or not all(abs(v) < 1e7 for point in points for v in point):
+        msg = f"{where}: {len(points)} points, expected {least} or more pairs of numbers; redraw it"
+        raise DatasetError(msg)
+    return points

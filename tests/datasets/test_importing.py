@@ -1,0 +1,544 @@
+"""Labelled images of other formats: what is imported is what was labelled, pixel by pixel."""
+
+import base64
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.checking import check_dataset
+from dissect_embed.datasets.folders import NOTE
+from dissect_embed.datasets.importing.classes import read_numbers
+from dissect_embed.datasets.importing.coco import (
+    decode_counts,
+    decode_segmentation,
+    fill_polygon,
+    import_coco,
+)
+from dissect_embed.datasets.importing.labelme import import_labelme
+from dissect_embed.datasets.importing.masks import Pairs, import_colours, import_masks
+from dissect_embed.datasets.pixels import read_image, read_label_png, read_regions
+from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
+
+SMALL = Import(size=8, label_size=4)
+RED, BLUE = (210, 30, 35), (30, 60, 200)
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Ten images of 8 × 12 pixels, left half red, and their masks: 1 and 2, a column of 255."""
+    pixels = np.full((8, 12, 3), BLUE, np.uint8)
+    pixels[:, :6] = RED
+    mask = np.full((8, 12), 2, np.uint8)
+    mask[:4, :6] = 1
+    mask[:, 11] = 255
+    for n in range(10):
+        folder = "a" if n < 5 else "b"
+        (tmp_path / "images" / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "masks" / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / f"images/{folder}/{n}.png")
+        Image.fromarray(mask).save(tmp_path / f"masks/{folder}/{n}.png")
+    (tmp_path / "classes.csv").write_text("number,name\n1,sky\n2,road\n3,boat\n")
+    return Pairs(tmp_path / "images", tmp_path / "masks")
+
+
+def labels_of(root: Path, place: int = 0) -> list[list[str]]:
+    """Return the names at each pixel of an image's label maps of the classes, '+' between several."""
+    data = load_broden(root)
+    regions = read_regions(data, data.rows[place])
+    said: list[list[str]] = [[] for _ in range(regions.n_regions)]
+    for region, concept in zip(regions.member_region, regions.member_concept, strict=True):
+        if data.concepts[concept].category != "color":
+            said[region].append(data.concepts[concept].name)
+    return [["+".join(sorted(said[r])) for r in line] for line in regions.region]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_masks_are_imported_pixel_by_pixel(tmp_path, pairs):
+    """Of 12 columns the middle 8 are kept, of which label maps have every second, in the middle."""
+    out = tmp_path / "out"
+    assert import_masks(out, pairs, tmp_path / "classes.csv", SMALL) == 10
+    assert check_dataset(out) == []
+    data = load_broden(out)
+    assert [row.image for row in data.rows] == [f"{'ab'[n > 4]}/{n}.jpg" for n in range(10)]
+    pixels = read_image(data, data.rows[0]).astype(int)
+    assert np.abs(pixels[:, :4] - RED).max() < 12
+    assert np.abs(pixels[:, 4:] - BLUE).max() < 12
+    top, bottom = ["sky", "sky", "road", "road"], ["road"] * 4
+    assert labels_of(out) == [top, top, bottom, bottom]
+    color = read_label_png(data, data.rows[0], "a/0_color.png")
+    names = {c.number: c.name for c in data.concepts}
+    assert [names[n] for n in color[0]] == ["red-c", "red-c", "blue-c", "blue-c"]
+
+
+def test_tables_count_images_and_pixels(tmp_path, pairs):
+    import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    label = {row["name"]: row for row in table(tmp_path / "out/label.csv")}
+    assert set(label) == {"red-c", "blue-c", "sky", "road"}  # no boat is in any image
+    assert label["sky"]["category"] == "object(10)"
+    assert label["sky"]["frequency"] == "10"
+    assert float(label["sky"]["coverage"]) == 10 * 4 / 16
+    assert float(table(tmp_path / "out/c_object.csv")[1]["coverage"]) == 10 * 12 / 16
+    assert [row["name"] for row in table(tmp_path / "out/category.csv")] == ["color", "object"]
+
+
+def test_a_fifth_of_each_folder_is_val_by_the_seed(tmp_path, pairs):
+    def draw(name: str, **settings: float) -> set[str]:
+        made = Import(size=8, **settings)
+        import_masks(tmp_path / name, pairs, tmp_path / "classes.csv", made, n_threads=1)
+        return {r.image for r in load_broden(tmp_path / name).rows if r.split == "val"}
+
+    first = draw("first")
+    assert sorted(name[0] for name in first) == ["a", "b"]
+    assert draw("again") == first
+    assert any(draw("other", seed=seed) != first for seed in (1, 2, 3))
+    assert len(draw("half", val=0.4)) == 4
+    assert draw("none", val=0) == set()
+    files = [p.relative_to(tmp_path / "first") for p in sorted((tmp_path / "first").rglob("*.*"))]
+    for file in files:
+        assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "again" / file).read_bytes()
+
+
+def test_splits_are_those_of_the_folders(tmp_path, pairs):
+    for folder in (pairs.images, pairs.masks):
+        (folder / "a").rename(folder / "training")
+        (folder / "b").rename(folder / "validation")
+    import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    rows = load_broden(tmp_path / "out").rows
+    assert [row.split for row in rows] == ["train"] * 5 + ["val"] * 5
+    for folder in (pairs.images, pairs.masks):
+        (folder / "validation").rename(folder / "b")
+    with pytest.raises(DatasetError, match=r"b/5: in no folder of a split.* 5 of 10 .*--val 0.2"):
+        import_masks(tmp_path / "other", pairs, tmp_path / "classes.csv", SMALL)
+
+
+def test_cityscapes_names_and_numbers_to_ignore(tmp_path, pairs):
+    for file in pairs.images.rglob("*.png"):
+        file.rename(file.with_name(f"{file.stem}_leftImg8bit.png"))
+    for file in pairs.masks.rglob("*.png"):
+        Image.new("RGB", (12, 8)).save(file.with_name(f"{file.stem}_gtFine_color.png"))
+        file.rename(file.with_name(f"{file.stem}_gtFine_labelIds.png"))
+    ending = Pairs(pairs.images, pairs.masks, "_leftImg8bit.png", "_gtFine_labelIds.png")
+    import_masks(tmp_path / "out", ending, tmp_path / "classes.csv", SMALL, ignore=[2])
+    assert labels_of(tmp_path / "out")[1:3] == [["sky", "sky", "", ""], [""] * 4]
+    assert check_dataset(tmp_path / "out") == []
+
+
+def test_palette_masks_are_their_indices(tmp_path, pairs):
+    """As Pascal VOC has them; images without a mask are left out where it is said so."""
+    for file in pairs.masks.rglob("*.png"):
+        palette = Image.open(file).convert("P")
+        palette.putpalette([n * 7 % 256 for n in range(768)])
+        palette.save(file)
+    (pairs.masks / "b/9.png").unlink()
+    chosen = pairs._replace(skip_unlabelled=True)
+    assert import_masks(tmp_path / "out", chosen, tmp_path / "classes.csv", SMALL) == 9
+    assert labels_of(tmp_path / "out")[0] == ["sky", "sky", "road", "road"]
+
+
+def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
+    Image.new("L", (12, 8)).save(pairs.masks / "a/0.png")
+    (tmp_path / "names.txt").write_text("ground\nsky\nroad\n")
+    import_masks(tmp_path / "out", pairs, tmp_path / "names.txt", SMALL, first=0)
+    assert labels_of(tmp_path / "out") == [["ground"] * 4] * 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1,sky\n2,road\n", {1: "sky", 2: "road"}),
+        ("id\tname\n7\troad, wet\n", {7: "road, wet"}),
+        ('name,id,colour\n"road, wet",7,red\n', {7: "road, wet"}),
+        ("\ufeff1,car\n2,car\n\n", {1: "car", 2: "car"}),
+        ("sky\nroad\n", {1: "sky", 2: "road"}),
+        ("name\nsky\nroad\n", {1: "sky", 2: "road"}),
+        (
+            "Idx\tRatio\tTrain\tVal\tStuff\tName\n1\t0.15\t9\t1\t1\twall\n"
+            "2\t0.10\t9\t1\t1\tbuilding, edifice\n",
+            {1: "wall", 2: "building"},
+        ),
+        (
+            "Idx,Ratio,Train,Val,Stuff,Name\n2,0.10,9,1,1,building;edifice\n",
+            {2: "building"},
+        ),
+    ],
+)
+def test_class_lists_of_all_forms(tmp_path, text, expected):
+    (tmp_path / "classes").write_text(text, "utf-8")
+    numbers, others = read_numbers(tmp_path / "classes", first=1)
+    assert numbers == expected
+    assert others.get("building") in (None, "edifice")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sky\nroad\n", r"classes: names without numbers.*--first 0 or --first 1"),
+        ("1,sky\n1,road\n", r"classes:2: number 1 stands here twice"),
+        ("1,sky\nx,road\n", r"classes:2: 'x', expected a whole number"),
+        (
+            "1,road, wet\n2,sky\n",
+            r"classes:1: 3 cells, expected 2, a number and a name.*double quotes",
+        ),
+        ("\n", r"classes: empty"),
+    ],
+)
+def test_class_lists_that_cannot_be_told(tmp_path, text, message):
+    (tmp_path / "classes").write_text(text)
+    with pytest.raises(DatasetError, match=message):
+        read_numbers(tmp_path / "classes")
+
+
+def test_faults_of_masks(tmp_path, pairs):
+    """Each by its message; nothing lies under the final name afterwards."""
+    classes, out = tmp_path / "classes.csv", tmp_path / "out"
+
+    def refused(message: str) -> None:
+        with pytest.raises(DatasetError, match=message):
+            import_masks(out, pairs, classes, SMALL)
+        assert not out.exists()
+
+    whole = (pairs.masks / "b/9.png").read_bytes()
+    for name, number in (("a/3", 9), ("b/9", 9), ("b/7", 8)):
+        mask = np.ones((8, 12), np.uint8)
+        mask[5, 6:8] = number
+        Image.fromarray(mask).save(pairs.masks / f"{name}.png")
+    refused(
+        r"a/3.png: pixel 6, 5 \(column, row\): number 9 is not in .*classes.csv; 2 of 10 masks "
+        r"have it, 4 pixels in all; so are 1 further values; .*--ignore 9"
+    )
+    for name in ("a/3", "b/9", "b/7"):
+        (pairs.masks / f"{name}.png").write_bytes(whole)
+    Image.new("L", (12, 9), 1).save(pairs.masks / "b/9.png")
+    refused(r"b/9.png: labels of 9 × 12 pixels, but .*images/b/9.png has 8 × 12")
+    (pairs.masks / "b/9.png").unlink()
+    (pairs.masks / "b/8.png").unlink()
+    refused(r"images: 2 of 10 images have no mask .*the first: 8.png, expected b/8.png")
+    (pairs.images / "b/8.png").unlink()
+    (pairs.images / "b/9.png").unlink()
+    (pairs.images / "a/0.png").unlink()
+    refused(r"masks: 1 of 8 masks have no image .*the first: 0.png")
+    (pairs.masks / "a/0.png").write_bytes(whole)
+    (pairs.images / "a/0.png").write_bytes(b"no image")
+    refused(r"a/0.png: cannot be decoded")
+    Image.new("RGB", (12, 8)).save(pairs.images / "a/0.jpg")
+    refused(r"0.jpg and 0.png have one name")
+
+
+def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
+    out = tmp_path / "out"
+    usage = type("Usage", (), {"free": 100})
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda place: usage)
+        with pytest.raises(DiskSpaceError, match=r"out: needs 800 bytes, 100 are free"):
+            import_masks(out, pairs, tmp_path / "classes.csv", SMALL)
+    out.mkdir()
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(DatasetError, match="not made by dissect-embed"):
+        import_masks(out, pairs, tmp_path / "classes.csv", SMALL)
+    assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_names_that_will_not_do(tmp_path, pairs):
+    def refused(message: str, **settings: str) -> None:
+        made = Import(size=8, **settings)
+        with pytest.raises(DatasetError, match=message):
+            import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", made)
+
+    refused("import.category: 'split' has another meaning", category="split")
+    (tmp_path / "classes.csv").write_text("1,red-c\n2,road\n")
+    refused("a class 'red-c', as a colour is")
+    (tmp_path / "classes.csv").write_text("1,sky\n2,road\n")
+    for folder in (pairs.images, pairs.masks):
+        (folder / "a/0.png").rename(folder / "a/0;1.png")
+    refused("'a/0;1': an index cannot hold this name")
+    with pytest.raises(ConfigError, match=r"import.val: 2.0, expected at most 1"):
+        Import(val=2.0)
+
+
+def test_nothing_that_is_labelled_is_left(tmp_path, pairs):
+    for file in pairs.masks.rglob("*.png"):
+        Image.new("L", (12, 8)).save(file)
+    with pytest.raises(DatasetError, match=r"none of its 3 classes is in any of the 10 images"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+
+
+def test_colours(tmp_path, pairs):
+    """Two colours of one name are one class; one without a name is unlabelled."""
+    mask = np.zeros((8, 12, 3), np.uint8)
+    mask[:, :4], mask[:, 4:8], mask[:4, 8:] = (9, 8, 7), (1, 2, 3), (3, 2, 1)
+    for file in pairs.masks.rglob("*.png"):
+        Image.fromarray(mask).save(file)
+    (tmp_path / "colours.csv").write_text("name,r,g,b\nsky,9,8,7\nroad,1,2,3\nroad,3,2,1\n,0,0,0\n")
+    import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+    lines = labels_of(tmp_path / "out")
+    assert lines == [["sky", "road", "road", "road"]] * 2 + [["sky", "road", "road", ""]] * 2
+    assert check_dataset(tmp_path / "out") == []
+    (tmp_path / "colours.csv").write_text("red,green,blue,name\n9,8,7,sky\n0,0,0,\n3,2,1,sea\n")
+    with pytest.raises(
+        DatasetError,
+        match=r"a/0.png: pixel 4, 0 \(column, row\): colour 1, 2, 3 is not in .*colours.csv; "
+        r"10 of 10 masks have it, 320 pixels in all",
+    ):
+        import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+    for text, message in (
+        ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
+        ("r,g,b,name\n1,2,256,x\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
+        ("r,g,b,name\n1,2,3,x\n1,2,3,y\n", "colours.csv:3: colour 1, 2, 3 stands here twice"),
+        ("r,g,b,name\n1,2,3\n", "colours.csv:2: 3 cells, the header has 4"),
+    ):
+        (tmp_path / "colours.csv").write_text(text)
+        with pytest.raises(DatasetError, match=message):
+            import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+
+
+def save_labelme(path: Path, shapes: list[tuple[str, str, list]], **more: object) -> None:
+    said = [{"label": n, "shape_type": k, "points": p} for n, k, p in shapes]
+    document = {"shapes": said, "imagePath": f"{path.stem}.png", "imageData": None}
+    document |= {"imageHeight": 8, "imageWidth": 8, **more}
+    path.write_text(json.dumps(document, indent=1))
+
+
+@pytest.fixture
+def labelme(tmp_path):
+    """Two pictures of 8 × 8 pixels: one beside its JSON file, one within."""
+    folder = tmp_path / "labelme"
+    folder.mkdir()
+    Image.new("RGB", (8, 8), RED).save(folder / "0.png")
+    shapes = [
+        ("sky", "rectangle", [[-3, 0], [7, 3]]),  # juts out
+        ("road", "polygon", [[0, 4], [7, 4], [7, 7], [0, 7]]),
+        ("sun", "rectangle", [[4, 0], [5, 5]]),  # above both
+    ]
+    save_labelme(folder / "0.json", shapes)
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), BLUE).save(buffer, "PNG")
+    inside = base64.b64encode(buffer.getvalue()).decode()
+    circle = [("sun", "circle", [[4, 4], [4, 7]])]
+    save_labelme(folder / "1.json", circle, imagePath="..\\far\\1.png", imageData=inside)
+    return folder
+
+
+def test_labelme(tmp_path, labelme, caplog):
+    caplog.set_level("INFO")
+    assert import_labelme(tmp_path / "out", labelme, SMALL) == 2
+    assert check_dataset(tmp_path / "out") == []
+    assert labels_of(tmp_path / "out") == [
+        ["sky", "sky", "sun", "sky"],
+        ["sky", "sky", "sun", "sky"],
+        ["road", "road", "sun", "road"],
+        ["road", "road", "road", "road"],
+    ]
+    edge, middle = ["", "sun", "sun", ""], ["sun"] * 4  # of a circle of 7 pixels across
+    assert labels_of(tmp_path / "out", 1) == [edge, middle, middle, edge]
+    data = load_broden(tmp_path / "out")
+    assert np.abs(read_image(data, data.rows[1]).astype(int) - BLUE).max() < 12
+    assert "1 shapes jut out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("shapes", "more", "message"),
+    [
+        ([("a", "line", [[0, 0], [1, 1]])], {}, r"2.json: shape 1 \('a'\): a line; .*polygon"),
+        ([("a", "polygon", [[0, 0], [1, 1]])], {}, r"2.json: shape 1: 2 points, expected 3"),
+        ([("a", "polygon", [[0, 0], [1, 1], [2, None]])], {}, r"shape 1: 0 points"),
+        ([("a", "rectangle", [[9, 0], [12, 3]])], {}, r"shape 1 \('a'\): lies outside .*8 × 8"),
+        ([(None, "rectangle", [[0, 0], [2, 3]])], {}, r"shape 1: 'label' is missing"),
+        ([("", "rectangle", [[0, 0], [2, 3]])], {}, r"a class without a name"),
+        ([], {"imagePath": "no.png"}, r"2.json: its image 'no.png' is not there"),
+        ([], {"imagePath": "no.png", "imageData": "?"}, r"2.json: imageData is no image"),
+        ([], {"imageHeight": 9}, r"2.json: labels of 9 × 8 pixels, but .*2.png has 8 × 8"),
+        ([], {"shapes": {}}, r"2.json: 'shapes' is '{}', expected list"),
+    ],
+)
+def test_faults_of_labelme(tmp_path, labelme, shapes, more, message):
+    Image.new("RGB", (8, 8)).save(labelme / "2.png")
+    save_labelme(labelme / "2.json", shapes)
+    document = json.loads((labelme / "2.json").read_text())
+    (labelme / "2.json").write_text(json.dumps(document | more))
+    with pytest.raises(DatasetError, match=message):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_json_is_named_by_its_line(tmp_path, labelme):
+    text = (labelme / "1.json").read_text()
+    (labelme / "1.json").write_text(text.replace('"label": "sun"', '"label" "sun"'))
+    with pytest.raises(DatasetError, match=r"1.json:4: broken JSON \(Expecting ':' delimiter"):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+
+
+def coco_document() -> dict:
+    """Two images of 8 × 8 pixels; the second has a crowd and nothing else."""
+    return {
+        "images": [
+            {"id": 5, "file_name": "b.jpg", "height": 8, "width": 8},
+            {"id": 3, "file_name": "a.jpg", "height": 8, "width": 8},
+            {"id": 4, "file_name": "c.jpg", "height": 8, "width": 8},
+        ],
+        "categories": [{"id": 1, "name": "person"}, {"id": 90, "name": "tie"}],
+        "annotations": [
+            {"image_id": 3, "category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 8, 0, 8]]},
+            {"image_id": 3, "category_id": 90, "segmentation": [[2, 2, 6, 2, 6, 4, 2, 4]]},
+            {"image_id": 3, "category_id": 1, "segmentation": [[6, 6, 8, 6, 8, 8, 6, 8]]},
+            {
+                "image_id": 5,
+                "category_id": 90,
+                "iscrowd": 1,
+                "segmentation": {"size": [8, 8], "counts": [16, 16, 32]},
+            },
+        ],
+    }
+
+
+@pytest.fixture
+def coco(tmp_path):
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        Image.new("RGB", (8, 8), RED).save(tmp_path / f"images/{name}.jpg")
+    (tmp_path / "instances.json").write_text(json.dumps(coco_document()))
+    return tmp_path / "images", tmp_path / "instances.json"
+
+
+def test_coco(tmp_path, coco):
+    """Where categories overlap, both hold; run lengths go down the columns."""
+    assert import_coco(tmp_path / "out", *coco, SMALL) == 3
+    assert check_dataset(tmp_path / "out") == []
+    assert labels_of(tmp_path / "out") == [
+        ["person", "person", "", ""],
+        ["person", "person+tie", "tie", ""],
+        ["person", "person", "", ""],
+        ["person", "person", "", "person"],
+    ]
+    assert labels_of(tmp_path / "out", 1) == [["", "tie", "", ""]] * 4
+    assert labels_of(tmp_path / "out", 2) == [[""] * 4] * 4
+    assert {r["name"]: r["category"] for r in table(tmp_path / "out/label.csv")} == {
+        "red-c": "color(3)", "person": "object(1)", "tie": "object(2)",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (("annotations", 0), {"image_id": 7}, r"annotation 1: image_id 7 is not in the file"),
+        (("annotations", 1), {"category_id": 7}, r"annotation 2: category_id 7 is not in"),
+        (("annotations", 0), {"segmentation": []}, r"annotation 1: no segmentation"),
+        (("annotations", 0), {"segmentation": [[0, 0, 1, 1]]}, r"annotation 1: 2 points"),
+        (("annotations", 0), {"segmentation": [[0, 0, 1]]}, r"annotation 1: 0 points"),
+        (
+            ("annotations", 0),
+            {"segmentation": {"size": [8, 8], "counts": [3]}},
+            r"annotation 1: its counts are no run lengths of 64 pixels",
+        ),
+        (
+            ("annotations", 0),
+            {"segmentation": {"size": [8, 9], "counts": [72]}},
+            r"annotation 1: run lengths of size \[8, 9\], its image has \[8, 8\]",
+        ),
+        (("images", 0), {"file_name": "no.jpg"}, r"1 of its 3 images are not below .*no.jpg"),
+        (("images", 0), {"height": 9}, r"image 5: labels of 9 × 8 pixels, but .*b.jpg has 8 × 8"),
+        (("images", 0), {"id": 3}, r"images: id 3 stands there twice"),
+        (("images", 0), {"id": None}, r"images, number 1: 'id' is missing, expected int"),
+    ],
+)
+def test_faults_of_coco(tmp_path, coco, place, change, message):
+    document = coco_document()
+    document[place[0]][place[1]] |= change
+    coco[1].write_text(json.dumps(document))
+    with pytest.raises(DatasetError, match=message):
+        import_coco(tmp_path / "out", *coco, SMALL)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_polygon_has_the_pixels_whose_centre_is_within():
+    """Against a slow reference: the parity of edges crossed, pixel by pixel."""
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        corners = generator.uniform(-4, 24, size=(generator.integers(3, 9), 2))
+        points = [(x, y) for x, y in corners.tolist()]
+        mask = fill_polygon(points, (15, 20))
+        for y, x in np.ndindex(15, 20):
+            inside = False
+            for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
+                if (y0 > y + 0.5) != (y1 > y + 0.5):
+                    inside ^= x + 0.5 > x0 + (y + 0.5 - y0) * (x1 - x0) / (y1 - y0)
+            assert mask[y, x] == inside
+
+
+def encode_counts(counts: list[int]) -> str:
+    """COCO's rleToString, written anew."""
+    text = ""
+    for n, count in enumerate(counts):
+        value = count - (counts[n - 2] if n > 2 else 0)
+        more = True
+        while more:
+            bits = value & 31
+            value >>= 5
+            more = value != (-1 if bits & 16 else 0)
+            text += chr(48 + bits + (32 if more else 0))
+    return text
+
+
+def test_compressed_run_lengths():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        counts = generator.integers(0, 2000, size=30).tolist()
+        assert decode_counts(encode_counts(counts)) == counts
+    text = encode_counts([16, 16, 32])
+    mask = decode_segmentation("here", {"size": [8, 8], "counts": text}, (8, 8))
+    assert (mask == (np.arange(8) // 2 == 1)).all()
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "dissect_embed", "import", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_command(tmp_path, pairs):
+    """Its options reach the data set, and its note says where this comes from."""
+    done = run(
+        "masks", pairs.images, pairs.masks, "--classes", tmp_path / "classes.csv",
+        "-o", tmp_path / "out", "--size", 16, "--category", "thing", "--licence", "CC0",
+        "--threads", 1, "--ignore", 2,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "out: 10 images" in done.stderr
+    data = load_broden(tmp_path / "out")
+    assert (data.image_size, data.rows[0].label_size) == ((16, 16), (8, 8))
+    assert data.categories == ("color", "thing")
+    note = json.loads((tmp_path / "out" / NOTE).read_text())
+    assert (note["licence"], note["images"], note["source"]) == ("CC0", 10, str(pairs.images))
+    done = run("labelme", pairs.images, "--first", 1, "-o", tmp_path / "other")
+    assert done.returncode == 1
+    assert "import labelme: --first does not go with this format" in done.stderr
+    done = run("yolo", pairs.images, "-o", tmp_path / "other")
+    assert "import yolo: no such format; there are masks, colours, labelme, coco" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("masks", None, {"classes": None}), "name the folder of masks after that of the images"),
+        (("labelme", "labels", {}), "one folder is enough"),
+        (("masks", "labels", {"classes": None}), r"--classes FILE"),
+        (("coco", "labels", {"mask_ending": "x"}), "--mask-ending does not go with this format"),
+    ],
+)
+def test_arguments_that_do_not_go_together(arguments, message):
+    from dissect_embed.cli.importing import _check_arguments
+
+    format, labels, own = arguments
+    with pytest.raises(ConfigError, match=message):
+        _check_arguments(format, Path("images"), Path(labels) if labels else None, own)
