@@ -30,7 +30,6 @@ app = typer.Typer(
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(
     looking.run
 )
-app.command("import")(importing.import_)
 # In the order of a run.
 for command in (
     networks.layers,
@@ -38,6 +37,7 @@ for command in (
     data.fetch,
     data.dataset,
     data.check,
+    importing.import_,
     activations.train,
     dissection.labels,
     activations.activations,
@@ -66,7 +66,7 @@ for command in (
     looking.inspect,
     looking.summary,
 ):
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def main() -> None:

@@ -51,7 +51,7 @@ def pairs(tmp_path):
 
 
 def labels_of(root: Path, place: int = 0) -> list[list[str]]:
-    """Return the names at each pixel of an image's label maps of the classes, '+' between several."""
+    """Return the classes at each pixel of an image's label maps, '+' between several."""
     data = load_broden(root)
     regions = read_regions(data, data.rows[place])
     said: list[list[str]] = [[] for _ in range(regions.n_regions)]
@@ -146,6 +146,33 @@ def test_palette_masks_are_their_indices(tmp_path, pairs):
     chosen = pairs._replace(skip_unlabelled=True)
     assert import_masks(tmp_path / "out", chosen, tmp_path / "classes.csv", SMALL) == 9
     assert labels_of(tmp_path / "out")[0] == ["sky", "sky", "road", "road"]
+
+
+@pytest.mark.parametrize(("suffix", "mask_ending"), [(".png", "_L.png"), (".jpg", ".png")])
+def test_images_and_masks_may_lie_in_one_folder(tmp_path, pairs, suffix, mask_ending):
+    """As CamVid's names would allow, and many others'."""
+    both = tmp_path / "both"
+    both.mkdir()
+    for n in range(5):
+        Image.open(pairs.images / f"a/{n}.png").save(both / f"{n}{suffix}")
+        (pairs.masks / f"a/{n}.png").rename(both / f"{n}{mask_ending}")
+    (both / ".hidden.png").write_bytes(b"")
+    chosen = Pairs(both, both, mask_ending=mask_ending)
+    assert import_masks(tmp_path / "out", chosen, tmp_path / "classes.csv", SMALL) == 5
+    assert labels_of(tmp_path / "out")[0] == ["sky", "sky", "road", "road"]
+
+
+def test_what_a_failed_import_left_is_no_hindrance(tmp_path, pairs):
+    whole = (pairs.images / "b/9.png").read_bytes()
+    (pairs.images / "b/9.png").write_bytes(whole[:90])
+    with pytest.raises(DatasetError, match=r"b/9.png: cannot be decoded"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert (tmp_path / "out.part").is_dir()
+    (pairs.images / "b/9.png").write_bytes(whole)
+    for _ in range(2):  # the second in place of the first
+        assert import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL) == 10
+        assert check_dataset(tmp_path / "out") == []
+        assert not (tmp_path / "out.part").exists()
 
 
 def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
@@ -427,6 +454,15 @@ def test_coco(tmp_path, coco):
     assert {r["name"]: r["category"] for r in table(tmp_path / "out/label.csv")} == {
         "red-c": "color(3)", "person": "object(1)", "tie": "object(2)",
     }  # fmt: skip
+
+
+def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
+    document = coco_document()
+    for name in ("../images/a.jpg", str(tmp_path / "images/a.jpg")):
+        document["images"][1]["file_name"] = name
+        coco[1].write_text(json.dumps(document))
+        with pytest.raises(DatasetError, match="images/a': an index cannot hold this name"):
+            import_coco(tmp_path / "out", *coco, SMALL)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 from PIL import Image, ImageDraw
+from tqdm import tqdm
 
 from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.folders import check_replaceable, list_files
@@ -45,7 +46,8 @@ def import_labelme(
     """Make a data set in Broden's format of the JSON files that labelme saved; return its images.
 
     Later shapes lie above earlier ones, as in labelme, and the pixels of a shape are those that
-    labelme's own conversion gives it. What juts out of the image is cut off.
+    labelme's own conversion gives it. What juts out of the image is cut off. Images that are stored
+    turned are turned back, as labelme does.
 
     Parameters
     ----------
@@ -67,7 +69,8 @@ def import_labelme(
     if not files:
         msg = f"{folder}: no .json file in it; name the folder in which labelme saved"
         raise DatasetError(msg)
-    found = list(map_in_threads(_read_file, [folder / f for f in files], n_threads=n_threads))
+    work = map_in_threads(_read_file, [folder / f for f in files], n_threads=n_threads)
+    found = list(tqdm(work, "read JSON", len(files), unit=" files", disable=None))
     labels = sorted({shape.label for annotation in found for shape in annotation.shapes})
     number = {label: n for n, label in enumerate(labels, start=1)}
 

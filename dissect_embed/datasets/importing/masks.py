@@ -167,8 +167,10 @@ def _pair_files(pairs: Pairs) -> tuple[dict[str, Path], dict[str, Path]]:
     DatasetError
         If there are none, or an image without a mask, or a mask without an image.
     """
-    images = _find(pairs.images, (pairs.image_ending,) if pairs.image_ending else SUFFIXES)
     masks = _find(pairs.masks, (pairs.mask_ending,))
+    endings = (pairs.image_ending,) if pairs.image_ending else SUFFIXES
+    # They may lie in one folder.
+    images = _find(pairs.images, endings, leave_out=frozenset(masks.values()))
     without = sorted(images.keys() - masks.keys())
     if len(without) == len(images) or (without and not pairs.skip_unlabelled):
         msg = (
@@ -189,12 +191,18 @@ def _pair_files(pairs: Pairs) -> tuple[dict[str, Path], dict[str, Path]]:
     return {name: images[name] for name in masks}, masks
 
 
-def _find(folder: Path, endings: Sequence[str]) -> dict[str, Path]:
+def _find(
+    folder: Path, endings: Sequence[str], leave_out: frozenset[Path] = frozenset()
+) -> dict[str, Path]:
     """Return the files with one of some endings, by their path below the folder without it."""
     found: dict[str, Path] = {}
     for file in sorted(list_files(folder)):
         ending = next((e for e in endings if file.lower().endswith(e.lower())), None)
-        if ending is None or any(part.startswith(".") for part in file.split("/")):
+        if (
+            ending is None
+            or folder / file in leave_out
+            or any(part.startswith(".") for part in file.split("/"))
+        ):
             continue
         name = file[: -len(ending)]
         if name in found:

@@ -126,8 +126,10 @@ def _check_names(source: Source, settings: Import) -> None:
         msg = f"{source.note['source']}: no labelled {what} found; name the folder that holds them"
         raise DatasetError(msg)
     for name, n in Counter(source.names).items():
+        path = PurePosixPath(name)
         # In an index, ';' stands between names, and spaces around them mean nothing.
-        if n > 1 or ";" in name or name != name.strip():
+        wrong = ";" in name or name != name.strip() or path.is_absolute() or ".." in path.parts
+        if n > 1 or wrong:
             what = f"{n} images have this name" if n > 1 else "an index cannot hold this name"
             msg = f"{source.note['source']}: {name!r}: {what}; rename the image and its labels"
             raise DatasetError(msg)
