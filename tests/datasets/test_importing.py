@@ -164,7 +164,7 @@ def test_images_and_masks_may_lie_in_one_folder(tmp_path, pairs, suffix, mask_en
 
 def test_what_a_failed_import_left_is_no_hindrance(tmp_path, pairs):
     whole = (pairs.images / "b/9.png").read_bytes()
-    (pairs.images / "b/9.png").write_bytes(whole[:90])
+    (pairs.images / "b/9.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DatasetError, match=r"b/9.png: cannot be decoded"):
         import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
     assert (tmp_path / "out.part").is_dir()
