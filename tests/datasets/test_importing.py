@@ -375,6 +375,19 @@ def test_labelme(tmp_path, labelme, caplog):
     assert "1 shapes jut out" in caplog.text
 
 
+def test_labelme_pictures_are_upright_and_found_by_windows_paths(tmp_path):
+    """Stored as 6 × 8 pixels lying on the side, shown and drawn on as 8 × 6."""
+    folder = tmp_path / "labelme"
+    (folder / "far").mkdir(parents=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6), RED).save(folder / "far/0.jpg", exif=exif)
+    sky = [("sky", "rectangle", [[0, 0], [5, 3]])]
+    save_labelme(folder / "0.json", sky, imagePath="far\\0.jpg", imageWidth=6)
+    import_labelme(tmp_path / "out", folder, SMALL)
+    assert labels_of(tmp_path / "out") == [["sky"] * 4] * 2 + [[""] * 4] * 2
+
+
 @pytest.mark.parametrize(
     ("shapes", "more", "message"),
     [

@@ -189,8 +189,7 @@ def _write_image(images: Path, name: str, split: str, labelled: Labelled, made: 
         write_label_png(images / file, numbers)
         row[category] = ";".join(filter(None, [str(row[category]), file]))
         counts = np.bincount(numbers.ravel())
-        counts[0] = 0
-        pixels.update({(category, int(n)): int(counts[n]) for n in np.flatnonzero(counts)})
+        pixels.update({(category, int(n)): int(counts[n]) for n in np.flatnonzero(counts) if n})
     return Entry(row, dict(pixels))
 
 
