@@ -6,6 +6,7 @@ network takes one size only, what it says of its grid of patches decides, or tha
 image are square; where two readings fit, the user is asked.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -102,7 +103,7 @@ def find_reading(
     """
     tried = [a for a in AXES if len(a.split()) == len(first) and axes in (None, a)]
     found = {
-        a: _fit(a, first, second, size, second_size, grids, prefix)
+        a: _fit(a, first, second, size, second_size, grids, prefix, is_asked=axes is not None)
         for a in tried
         if _is_batch(a, first, second)
     }
@@ -123,6 +124,8 @@ def find_reading(
         reason = f"has no axis of the {IMAGES} images that were given"
     elif size == second_size:
         reason = "fits no grid of positions"
+    elif first[1:] != second[1:]:
+        reason = f"grows otherwise than the image, {second} for larger ones"
     else:
         reason = f"does not grow with the image, {second} for larger ones, and is no square grid"
     raise UnreadableError(reason)
@@ -141,8 +144,13 @@ def _fit(
     second_size: tuple[int, int],
     grids: Sequence[Grid],
     prefix: int | None,
+    *,
+    is_asked: bool,
 ) -> list[tuple[bool, Reading]]:
-    """Return the readings by an order of axes, and whether each is sure."""
+    """Return the readings by an order of axes, and whether each is sure.
+
+    What the user asks for is not doubted, where there is one way to do it.
+    """
     names = axes.split()
     one, two = dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))
     units = one["unit"]
@@ -157,21 +165,53 @@ def _fit(
         if n2 > n:
             grown = _grown_grids(n, n2, size, second_size, prefix)
             return [(True, Reading(axes, p, units, grid)) for p, grid in grown]
-        if size != second_size or n != n2:
+        if n != n2 or (size != second_size and not is_asked):
             return []
         told = {(g.prefix, (g.rows, g.columns)) for g in grids} | {
             (0, (g.rows, g.columns)) for g in grids
         }
         said = {(p, (h, w)) for p, (h, w) in told if p + h * w == n and prefix in (None, p)}
         likely = said or _likely_grids(n, size, prefix)
+        if is_asked and not likely:
+            likely = _square_grids(n, prefix)
         return [(bool(said), Reading(axes, p, units, grid)) for p, grid in sorted(likely)]
     grid, grid2 = (one["y"], one["x"]), (two["y"], two["x"])
     reading = Reading(axes, 0, units, grid)
-    if grid2[0] > grid[0] and grid2[1] >= grid[1]:
+    if is_asked:
         return [(True, reading)]
+    if grid2[0] > grid[0] and grid2[1] >= grid[1] and size != second_size:
+        return [(True, reading)] if _grows_as_images(grid, grid2, size, second_size) else []
     # Where it stays as it is, as after adaptive pooling: as wide as high, or as the image is.
     is_like_image = abs(grid[0] * size[1] - grid[1] * size[0]) < max(size)
-    return [(False, reading)] if grid == grid2 and (grid[0] == grid[1] or is_like_image) else []
+    is_likely = grid == grid2 and (grid[0] == grid[1] or is_like_image)
+    if is_likely and size == second_size:
+        is_likely = Grid(*grid, 0) in {g._replace(prefix=0) for g in grids} or _has_stride(
+            grid, size
+        )
+    return [(False, reading)] if is_likely else []
+
+
+def _grows_as_images(
+    grid: tuple[int, int], grid2: tuple[int, int], size: tuple[int, int], size2: tuple[int, int]
+) -> bool:
+    """Say whether a grid grows by one stride along both axes, or by as much as the image does.
+
+    Rounding takes or gives one at a time; without padding a grid is smaller than its stride says.
+    Tokens by tokens, as attention has them, grow along both axes as the area does.
+    """
+    grown = grid2[0] - grid[0], grid2[1] - grid[1]
+    if abs(grown[0] / (size2[0] - size[0]) - grown[1] / (size2[1] - size[1])) * LARGER[0] <= 3:
+        return True
+    expected = [n * (s2 / s - 1) for n, s, s2 in zip(grid, size, size2, strict=True)]
+    return all((d - 1) / 2 <= e <= 2 * (d + 1) for d, e in zip(grown, expected, strict=True))
+
+
+def _has_stride(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Say whether steps of some pixels make a grid of an image, give or take one at the border."""
+    return any(
+        abs(size[0] / pixels - grid[0]) <= 1.5 and abs(size[1] / pixels - grid[1]) <= 1.5
+        for pixels in range(1, max(size) + 1)
+    )
 
 
 def _grown_grids(
@@ -201,6 +241,17 @@ def _likely_grids(
         if before == prefix or (prefix is None and 0 <= before <= MAX_PREFIX):
             found.add((before, grid))
     return found
+
+
+def _square_grids(n: int, prefix: int | None) -> set[tuple[int, tuple[int, int]]]:
+    """Return prefixes and square grids that make so many tokens."""
+    sides = range(2, math.isqrt(n) + 1)
+    before = {n - side * side: side for side in sides}
+    return {
+        (p, (side, side))
+        for p, side in before.items()
+        if p == prefix or (prefix is None and p <= MAX_PREFIX)
+    }
 
 
 def _explain(reading: Reading) -> str:
