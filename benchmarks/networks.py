@@ -9,8 +9,8 @@ image, from pictures that torchvision's own transforms bring to the network's in
 network: the largest difference of any value of any layer, in parts of the layer's largest value.
 
 The layers are the ends of the stages (``auto``); with ``--all-layers``, of networks of at most 12
-million weights, all that can be read as well. Without names: a list of torchvision's and timm's, the
-small ones first, and those of ``tests/networks/odd.py``.
+million weights, all that can be read as well. Without names: those of ``tests/networks/odd.py``,
+and a list of timm's and torchvision's, the small ones first.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.networks.axes import Reading
 from dissect_embed.networks.forward import forward_maps
-from dissect_embed.networks.inputs import Input, UnknownColoursError, find_input
+from dissect_embed.networks.inputs import Input, find_input
 from dissect_embed.networks.layers import list_layers
 from dissect_embed.networks.preparation import Network, prepare_network
 from dissect_embed.networks.sources import construct
@@ -81,6 +81,7 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Linear(4096, 192)
 
     def forward(self, images: Tensor) -> Any:
+        """Return the tokens, put together again."""
         tokens = self.network.forward_features(images)
         return self.decoder(self.encoder(tokens))
 
@@ -132,7 +133,7 @@ def look(dataset: Broden, given: Input) -> Tensor:
         v2.Resize(given.size, InterpolationMode[given.interpolation.upper()], antialias=True)
     ]
     if given.channels == 1:
-        steps.append(v2.Grayscale())
+        steps += [v2.ToPILImage(), v2.Lambda(lambda image: image.convert("L")), v2.PILToTensor()]
     steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(given.mean, given.std)]
     see = v2.Compose(steps)
     pictures = []
@@ -153,22 +154,24 @@ def part_of(output: Any, layer: str) -> Tensor:
 def see_plainly(
     model: nn.Module, pictures: Tensor, readings: Mapping[str, Reading]
 ) -> dict[str, Tensor]:
-    """Return what layers put out, by a hook on every module that is asked for and image by image."""
+    """Return what layers put out, by a hook on each module that is asked for, image by image."""
     found: dict[str, list[Tensor]] = {layer: [] for layer in readings}
+    calls: dict[str, list[Tensor]] = {layer: [] for layer in readings}
+    for layer, outputs in calls.items():
+
+        def keep(
+            _module: nn.Module, _given: Any, output: Any, layer: str = layer,
+            outputs: list[Tensor] = outputs,
+        ) -> None:  # fmt: skip
+            outputs.append(part_of(output, layer).clone())
+
+        path = layer.partition("[")[0].partition("#")[0]
+        model.get_submodule(path).register_forward_hook(keep)
     for picture in pictures:
-        calls: dict[str, list[Any]] = {}
-        handles = []
-        for layer in readings:
-            path = layer.partition("[")[0].partition("#")[0]
-
-            def keep(_module: nn.Module, _given: Any, output: Any, layer: str = layer) -> None:
-                calls.setdefault(layer, []).append(part_of(output, layer).clone())
-
-            handles.append(model.get_submodule(path).register_forward_hook(keep))
+        for outputs in calls.values():
+            outputs.clear()
         with torch.no_grad():
             model(picture[None])
-        for handle in handles:
-            handle.remove()
         for layer, outputs in calls.items():
             number = layer.partition("#")[2].partition("[")[0]
             found[layer].append(outputs[int(number or 0) - 1])
@@ -176,21 +179,17 @@ def see_plainly(
 
 
 def arrange(outputs: Sequence[Tensor], reading: Reading) -> Tensor:
-    """Return outputs, an image each, as (image, unit, y, x), position by position."""
+    """Return outputs, an image each, as (image, unit, y, x): of tokens row by row."""
     axes = reading.axes.split()
     images = []
     for output in outputs:
         order = [name for name in ("image", "unit", "y", "x", "token") if name in axes]
-        rest = output.movedim([axes.index(name) for name in order], list(range(len(order))))[0]
+        maps = output.movedim([axes.index(name) for name in order], list(range(len(order))))[0]
         h, w = reading.grid
-        maps = torch.empty((reading.units, h, w))
-        for y in range(h):
-            for x in range(w):
-                if "token" in axes:
-                    maps[:, y, x] = rest[:, reading.prefix + y * w + x]
-                else:
-                    maps[:, y, x] = rest[:, y, x] if "y" in axes else rest
-        images.append(maps)
+        if "token" in axes:
+            starts = range(reading.prefix, reading.prefix + h * w, w)
+            maps = torch.stack([maps[:, start : start + w] for start in starts], dim=1)
+        images.append(maps.reshape(reading.units, h, w))
     return torch.stack(images)
 
 
@@ -216,6 +215,7 @@ class Notes(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
         self.messages.append(record.getMessage())
 
 
@@ -256,11 +256,8 @@ def compare(
 def try_one(name: str, data: Broden, *, all_layers: bool) -> dict[str, Any]:
     case = find_case(name)
     model = make_lively(case)
-    try:
-        given = find_input(model, case.given, None, name=case.name, weights="stated")
-    except UnknownColoursError:
-        colours = ModelInput(mean=(0.5,) * 3, std=(0.5,) * 3, size=224)
-        given = find_input(model, colours, None, name=case.name, weights="stated")
+    known = "stated" if case.name else "given"
+    given = find_input(model, case.given, None, name=case.name, weights=known)
     network, largest, where, messages = compare(case, case.layers, data, given)
     start = time.perf_counter()
     kinds = dict.fromkeys(network.readings, "float32")

@@ -10,8 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from dissect_embed.networks.grids import Grid
 from dissect_embed.settings import AXES
 
 Shape = tuple[int, ...]
@@ -30,14 +31,6 @@ class Reading(NamedTuple):
     prefix: int  # class and register tokens before those of the image
     units: int
     grid: tuple[int, int]  # height and width
-
-
-class Grid(NamedTuple):
-    """What a network says of its tokens: so many rows and columns, and so many before them."""
-
-    rows: int
-    columns: int
-    prefix: int
 
 
 class UnreadableError(Exception):
@@ -67,6 +60,25 @@ def to_maps(output: Tensor, reading: Reading) -> Tensor:
     elif reading.axes == "image unit token":
         maps = output[:, :, reading.prefix :].unflatten(2, reading.grid)
     return maps
+
+
+def fits(output: Tensor, reading: Reading) -> bool:
+    """Say whether an output has the shape that a reading is of, whatever the number of images.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fits(torch.zeros(1, 5, 2), Reading("image token unit", 1, 2, (2, 2)))
+    True
+    >>> fits(torch.zeros(1, 6, 2), Reading("image token unit", 1, 2, (2, 2)))
+    False
+    """
+    names = reading.axes.split()
+    if len(names) != output.ndim:
+        return False
+    h, w = reading.grid
+    expected = {"unit": reading.units, "y": h, "x": w, "token": reading.prefix + h * w}
+    return all(expected.get(k, n) == n for k, n in zip(names, output.shape, strict=True))
 
 
 def find_reading(
@@ -258,42 +270,3 @@ def _explain(reading: Reading) -> str:
     grid = f"a grid of {reading.grid[0]} × {reading.grid[1]}"
     before = f" after {reading.prefix} tokens" if reading.prefix else ""
     return f"{reading.axes!r}: {reading.units} units on {grid}{before}"
-
-
-def known_grids(model: nn.Module) -> list[Grid]:
-    """Return what a network says of its tokens, as those of timm, torchvision and others do."""
-    grids, prefixes = [], []
-    for module in model.modules():
-        grid = getattr(module, "grid_size", None)
-        image, patch = getattr(module, "image_size", None), getattr(module, "patch_size", None)
-        if not _is_pair(grid) and image and patch:
-            (h, w), (ph, pw) = _pair(image), _pair(patch)
-            grid = (h // ph, w // pw) if ph and pw else None
-        if _is_pair(grid):
-            grids.append(_pair(grid))
-        if isinstance(prefix := getattr(module, "num_prefix_tokens", None), int):
-            prefixes.append(prefix)
-    if not prefixes:
-        tokens = {
-            name.rpartition(".")[2]: value.shape[1]
-            for name, value in model.named_parameters()
-            if name.rpartition(".")[2]
-            in ("class_token", "cls_token", "dist_token", "register_tokens", "reg_token")
-            and value.ndim == 3
-        }
-        prefixes = [sum(tokens.values())]
-    return [Grid(h, w, p) for h, w in dict.fromkeys(grids) for p in dict.fromkeys(prefixes)]
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _pair(value: object) -> tuple[int, int]:
-    if isinstance(value, tuple | list) and _is_pair(value):
-        return int(value[0]), int(value[1])
-    return (int(value), int(value)) if isinstance(value, int) else (0, 0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

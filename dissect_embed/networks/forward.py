@@ -15,7 +15,7 @@ from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.running import Maps
-from dissect_embed.networks.axes import to_maps
+from dissect_embed.networks.axes import fits, to_maps
 from dissect_embed.networks.copies import copy_network
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import to_input
@@ -77,6 +77,10 @@ def forward_maps(
     here = threading.local()
 
     def keep(layer: str, output: Tensor) -> None:
+        # Of a module's calls the last counts; others may have other shapes.
+        if not fits(output, network.readings[layer]):
+            here.maps.pop(layer, None)
+            return
         maps = to_maps(output, network.readings[layer])
         here.maps[layer] = _to_stored(maps, layer, DTYPES[dtypes[layer]], here.names)
 
@@ -99,6 +103,9 @@ def forward_maps(
         with torch.inference_mode():
             given = to_input(images.to(network.device), network.input)
             model(given.to(PRECISIONS[network.precision]))
+            for layer in dtypes.keys() - here.maps.keys():
+                msg = f"{layer}: puts out another shape on {here.names[0]} than on black images"
+                raise ArtefactError(msg)
             # In the file's order of axes.
             maps = {name: Maps(m.contiguous(), peak) for name, (m, peak) in here.maps.items()}
         return then(start, maps)

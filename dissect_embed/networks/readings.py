@@ -14,12 +14,11 @@ from dissect_embed.networks.axes import (
     FEWER,
     IMAGES,
     LARGER,
-    Grid,
     Reading,
     UnreadableError,
     find_reading,
-    known_grids,
 )
+from dissect_embed.networks.grids import Grid, known_grids
 from dissect_embed.networks.hooks import describe, matches, probe
 from dissect_embed.networks.inputs import Input, blank
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.errors import ModelError
+from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.networks import preparation, speedups
 from dissect_embed.networks.axes import to_maps
@@ -157,6 +157,24 @@ def test_passes_share_no_tree_of_modules_but_their_weights(data):
     assert len({pointer for _, pointer in seen}) == n_convolutions
 
 
+class Halves(nn.Module):
+    """Puts out smaller maps where an image is not black."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x if x.mean() < -1 else x[:, :, ::2])
+
+
+def test_maps_of_another_size_on_an_image_are_an_error(data):
+    network = prepare(Halves(), ["pool"], data)
+    message = r"^pool: puts out another shape on 0\.jpg than on black images$"
+    with pytest.raises(ArtefactError, match=message):
+        run(network, data, 1)
+
+
 @pytest.mark.parametrize("make", [Draws, Remembers])
 def test_what_changes_from_pass_to_pass_is_refused(make, data):
     with pytest.raises(ModelError, match=rf"^{make.__name__}: puts out something else when given"):
@@ -175,7 +193,7 @@ def test_a_precision_that_changes_too_much_is_refused(data, monkeypatch):
         (
             Digits,
             "features",
-            r"Digits: cannot run .* it takes 1 channel of 28 × 28 pixels: set model\.input: .size: 28, ch",
+            r"Digits: cannot run .* it takes 1 channel of 28 × 28 pixels: set model\.input: .size: 28,",
         ),
         (lambda: nn.Sequential(nn.Linear(7, 3)), "0", r"its own code fails .*linear\.py:\d+\)"),
     ],
