@@ -22,7 +22,7 @@ def known_grids(model: nn.Module) -> list[Grid]:
         if not _is_pair(grid) and image and patch:
             (h, w), (ph, pw) = _pair(image), _pair(patch)
             grid = (h // ph, w // pw) if ph and pw else None
-        if _is_pair(grid):
+        if _is_pair(grid) and min(_pair(grid)) > 0:
             grids.append(_pair(grid))
         if isinstance(prefix := getattr(module, "num_prefix_tokens", None), int):
             prefixes.append(prefix)
