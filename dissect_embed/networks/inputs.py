@@ -44,7 +44,7 @@ class Input(NamedTuple):
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self._asdict().items()}
 
 
-def to_input(images: UInt8[Tensor, "image y x 3"], given: Input) -> Float[Tensor, "image c y x"]:
+def to_input(images: UInt8[Tensor, "image y x 3"], given: Input) -> Float[Tensor, "image c h w"]:
     """Turn decoded images into a network's input.
 
     They are resized whole, so that every position stays where its labels are; then gray, if the
@@ -52,7 +52,9 @@ def to_input(images: UInt8[Tensor, "image y x 3"], given: Input) -> Float[Tensor
     lies in memory as channels last, which convolutions on this layout want.
     """
     if tuple(images.shape[1:3]) != given.size:
-        mode = torchvision.transforms.InterpolationMode[given.interpolation.upper()]
+        # "Nearest" as Pillow has it, by the middles of pixels; torch's own is half a pixel off.
+        name = given.interpolation.upper().replace("NEAREST", "NEAREST_EXACT")
+        mode = torchvision.transforms.InterpolationMode[name]
         resized = v2.functional.resize(images.permute(0, 3, 1, 2), list(given.size), mode)
         images = resized.permute(0, 2, 3, 1)
     if given.channels == 1:

@@ -72,6 +72,9 @@ def test_images_that_are_not_square():
     assert pooled == Reading("image unit y x", 0, 8, (2, 4))
     fixed = find_reading((3, 19, 8), (2, 19, 8), size, size, prefix=1)
     assert fixed == Reading("image token unit", 1, 8, (3, 6))
+    # Patches of 16; one of 32 would leave half of it off.
+    whole = find_reading((3, 7, 60), (2, 7, 60), (32, 48), (32, 48))
+    assert whole == Reading("image token unit", 1, 60, (2, 3))
 
 
 def test_small_images_whose_grid_grows_by_much_more_than_it_is():

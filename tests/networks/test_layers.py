@@ -384,7 +384,7 @@ def test_a_network_that_does_not_state_its_colours(own, capsys):
 @pytest.mark.parametrize(
     ("function", "given", "pattern", "message"),
     [
-        ("bare", {}, None, r"bare does not say which size of images it takes; .*input: {size: 224}"),
+        ("bare", {}, None, r"bare does not say which size of images it takes; .*{size: 224}"),
         ("bare", {"size": 32}, "3*", r"bare: no layer that can be dissected matches '3\*'"),
         ("nothing", {"size": 32}, None, r"nothing: puts out no maps, tokens or vectors"),
         ("bare", {"size": 32, "channels": 1}, None,
