@@ -21,6 +21,9 @@ def small(width: int = 4, *, deep: bool = False) -> nn.Module:
 def drops():
     raise RuntimeError("no such file: weights.bin")
 
+def ends():
+    raise SystemExit("usage")
+
 def forwards(name):
     from dissect_embed.networks.sources import check_name
     check_name(name)
@@ -103,6 +106,7 @@ def test_classes_are_not_told_to_networks_of_ones_own(folder):
         ),
         ("own_network:Own", {}, r"own_network:Own\(\) failed \(TypeError: .*missing 1 required"),
         ("own_network:drops", {}, r"own_network:drops\(\) failed \(RuntimeError: no such file: we"),
+        ("own_network:ends", {}, r"own_network:ends\(\) failed \(SystemExit: usage\)"),
         ("own_network:number", {}, r"own_network:number is int, expected a function$"),
         ("own_network:large", {}, r"cannot import 'own_network:large' \(.*no attribute 'large'\)"),
         ("own_netwrok:small", {}, r"cannot import 'own_netwrok:small' \(No module named 'own_net"),
@@ -216,7 +220,7 @@ def test_a_network_of_torchvision():
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", sources.TRANSFORMS_INPUT)
 def test_networks_that_warn_unless_told_how_to_begin(name):
-    assert construct(name, {"init_weights": False}, n_classes=2)
+    assert construct(name, n_classes=2)
 
 
 def test_classifiers_of_torchvision_alone():
