@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dissect_embed.comparing import compare
     from dissect_embed.config import (
         Activations,
         Chance,
@@ -32,6 +33,7 @@ _PUBLIC = {
     "Embedding": "config",
     "Figure2": "config",
     "Run": "run",
+    "compare": "comparing",
     "dissect": "making",
     "open_run": "run",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "Embedding",
     "Figure2",
     "Run",
+    "compare",
     "dissect",
     "open_run",
 ]

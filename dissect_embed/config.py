@@ -32,6 +32,7 @@ from dissect_embed.settings import (
     height_and_width,
     json_schema,
     not_the_quantile,
+    number_of_text,
     one_of,
     one_three_or_none,
     rising_or_none,
@@ -81,7 +82,7 @@ class ModelInput(Section):
     range: Annotated[tuple[float, ...], AfterValidator(rising_or_none)] = Field(
         (), description="What black and white become first: [0, 1], [0, 255], [-1, 1]."
     )
-    channels: Literal[1, 3] | None = Field(
+    channels: Annotated[Literal[1, 3] | None, BeforeValidator(number_of_text)] = Field(
         None, description="3: red, green, blue. 1: gray; by default as many as mean has numbers."
     )
     interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from dissect_embed.errors import DeviceError
 from dissect_embed.parallel import available_cores
@@ -18,13 +19,15 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 FEEDERS = 4
 
 
-def choose_device(name: str | None = None) -> str:
-    """Return the device that a name means: ``cpu``, ``cuda`` or ``cuda:N``.
+def choose_device(name: str | None = None, *, for_network: bool = False) -> str:
+    """Return the device that a name means: ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Parameters
     ----------
     name
         ``auto`` or None: the CUDA device if there is one, else the processor.
+    for_network
+        Whether only a network runs there: ``mps`` has no float64, in which all else adds up.
 
     Raises
     ------
@@ -39,9 +42,17 @@ def choose_device(name: str | None = None) -> str:
     if name in (None, "auto"):
         return "cuda" if torch.cuda.is_available() else "cpu"
     assert name is not None
+    if name == "mps":
+        if not torch.backends.mps.is_available():
+            msg = "--device mps: torch finds no such device here; choose auto or cpu"
+            raise DeviceError(msg)
+        if not for_network:
+            msg = "--device mps: only a network runs on it, in 'activations'; choose cpu for this"
+            raise DeviceError(msg)
+        return name
     kind, _, index = name.partition(":")
     if name != "cpu" and (kind != "cuda" or (":" in name and not index.isdecimal())):
-        msg = f"--device: unknown {name!r}; choose one of auto, cpu, cuda, cuda:1, …"
+        msg = f"--device: unknown {name!r}; choose one of auto, cpu, cuda, cuda:1, …, mps"
         raise DeviceError(msg)
     if kind == "cuda":
         n_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -59,6 +70,16 @@ def count_threads(device: str, n_threads: int | None) -> int:
     """Return how many threads work side by side: as many as are asked for, else what serves."""
     cores = n_threads or available_cores()
     return cores if device == "cpu" else min(cores, FEEDERS)
+
+
+def send(images: Tensor, device: str) -> Tensor:
+    """Return a tensor of the processor's memory on a device.
+
+    For CUDA by way of pinned memory, so that the copy goes on beside the work of other threads.
+    """
+    if device.startswith("cuda"):
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 def current_device(device: torch.device) -> AbstractContextManager[Any]:

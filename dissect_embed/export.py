@@ -6,6 +6,8 @@ the unit is active.
 """
 
 import io
+import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,25 +66,42 @@ def write_projector(
         run.open_profiles() as profiles,
         run.open_embedding() as embedding,
     ):
-        for layer in embedding.layers:
+        for layer, stem in file_stems(embedding.layers).items():
             gallery = any_layer.of_layer(profiles, layer)
             rows = [[f"{layer}:{unit}", *concept] for unit, concept in enumerate(gallery.concepts)]
-            write_table(folder / f"{layer}.metadata.tsv", ["unit", "label", "score"], rows, "\t")
+            write_table(folder / f"{stem}.metadata.tsv", ["unit", "label", "score"], rows, "\t")
             sprite = lay_out(unit_pictures(gallery))
-            with atomic_path(folder / f"{layer}.sprite.png") as part:
+            with atomic_path(folder / f"{stem}.sprite.png") as part:
                 Image.fromarray(sprite).save(part, format="PNG")
             for similarity in embedding.similarities:
-                name = f"{layer}.{similarity}"
+                file = f"{stem}.{similarity}.tensors.tsv"
                 vectors = embedding.of(layer, similarity).vectors[0]
-                _write_tensors(folder / f"{name}.tensors.tsv", vectors)
+                _write_tensors(folder / file, vectors)
                 entries.append(
-                    f'embeddings {{\n  tensor_name: "{name}"\n  tensor_path: "{name}.tensors.tsv"\n'
-                    f'  metadata_path: "{layer}.metadata.tsv"\n  sprite {{\n'
-                    f'    image_path: "{layer}.sprite.png"\n'
+                    f'embeddings {{\n  tensor_name: "{stem}.{similarity}"\n'
+                    f'  tensor_path: "{file}"\n'
+                    f'  metadata_path: "{stem}.metadata.tsv"\n  sprite {{\n'
+                    f'    image_path: "{stem}.sprite.png"\n'
                     f"    single_image_dim: {SIDE}\n    single_image_dim: {SIDE}\n  }}\n}}\n"
                 )
     with atomic_path(folder / "projector_config.pbtxt") as part:
         part.write_text("".join(entries))
+
+
+def file_stems(layers: Sequence[str]) -> dict[str, str]:
+    """Return for each layer the beginning of a file's name, in plain letters.
+
+    Examples
+    --------
+    >>> file_stems(["layer1", "relu#1", 'out["aux"]', "out['aux']"])
+    {'layer1': 'layer1', 'relu#1': 'relu-1', 'out["aux"]': 'out-aux', "out['aux']": 'out-aux-2'}
+    """
+    stems: dict[str, str] = {}
+    for layer in layers:
+        plain = re.sub(r"[^A-Za-z0-9_.]+", "-", layer).strip("-")
+        names = itertools.chain([plain], (f"{plain}-{n}" for n in itertools.count(2)))
+        stems[layer] = next(name for name in names if name not in stems.values())
+    return stems
 
 
 def unit_pictures(gallery: Gallery, side: int = SIDE) -> UInt8[np.ndarray, "unit side side 3"]:

@@ -23,7 +23,8 @@ from dissect_embed.config import Model
 from dissect_embed.datasets.broden import Broden, ImageRow
 from dissect_embed.datasets.pixels import read_all_regions, read_image
 from dissect_embed.device import choose_device
-from dissect_embed.networks.inputs import Input, find_input, takes, to_input
+from dissect_embed.errors import ModelError
+from dissect_embed.networks.inputs import Input, blank, find_input, takes, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.parallel import batched_map
 
@@ -51,6 +52,11 @@ def train_model(
     train, val
         The split to learn from, and the one that is held out; None if the data set has none.
 
+    Raises
+    ------
+    ModelError
+        If the network does not give a score for each concept.
+
     Returns
     -------
     The last epoch's loss (nats a concept) and the mean average precision on ``val``; they are kept
@@ -64,8 +70,8 @@ def train_model(
     epochs = model.epochs
     network = build_model(model.name, "random", model.arguments, seed=seed, n_classes=n_concepts)
     given = _training_input(network, model, train.image_size)
-    network = network.train()
-    network = network.to(device).to(memory_format=torch.channels_last)
+    _check_scores(network, given, model.name, n_concepts)
+    network = network.train().to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     steps = epochs * -(-n_images // batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=lr, total_steps=steps)
@@ -108,6 +114,18 @@ def _training_input(network: nn.Module, model: Model, image_size: tuple[int, int
     given = find_input(network, model.input, image_size, name=model.name, weights="trained")
     half = given._replace(size=(given.size[0] // 2, given.size[1] // 2))
     return half if takes(network, half) else given
+
+
+def _check_scores(network: nn.Module, given: Input, name: str, n_concepts: int) -> None:
+    with torch.inference_mode():
+        shape = tuple(_scores(network, blank(given, 2)).shape)
+    if shape != (2, n_concepts):
+        msg = (
+            f"model.weights: 'trained' needs a network that gives a score a concept, "
+            f"{(2, n_concepts)} for 2 images; {name} gives {shape}; if its function takes how many "
+            f"there are, say so, as in model.arguments: {{num_classes: {n_concepts}}}"
+        )
+        raise ModelError(msg)
 
 
 def _scores(network: nn.Module, images: Tensor) -> Float[Tensor, "image concept"]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dissect_embed.artefacts.folder import RunFolder
-from dissect_embed.artefacts.tables import COLUMNS, TEXTS, MeanOverlap, mean_overlaps
+from dissect_embed.artefacts.tables import MeanOverlap, mean_overlaps, table_frame
 from dissect_embed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -262,15 +262,7 @@ class Run(RunFolder):
             return draw_unit(gallery, unit, n, list(map(str, images)))
 
     def _frame(self, kind: str) -> "pd.DataFrame":
-        import pandas as pd
-
-        frame = pd.DataFrame(self.read_table(kind).rows, columns=list(COLUMNS[kind]))
-        # By name, not by looks: a layer may be called "1", and a concept "nan".
-        numbers = [name for name in COLUMNS[kind] if name not in TEXTS]
-        frame[numbers] = frame[numbers].apply(pd.to_numeric)
-        # Scores without a seed or an epoch have none.
-        whole = ["seed", "epoch"] if kind == "scores" else []
-        return frame.astype(dict.fromkeys(whole, "Int64"))
+        return table_frame(kind, self.read_table(kind).rows)
 
 
 def open_run(folder: Path | str, network: "nn.Module | None" = None) -> Run:

@@ -23,9 +23,9 @@ from dissect_embed.artefacts.files import check_expected
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.similarity import Similarity
-from dissect_embed.artefacts.tables import score_curve, write_artefact_table
+from dissect_embed.artefacts.tables import control_cells, score_curve, write_artefact_table
+from dissect_embed.mathematics.controls import Control
 from dissect_embed.mathematics.scores import (
-    Control,
     kl_divergence,
     likeness_of,
     meaning_of,
@@ -99,7 +99,7 @@ def write_scores(
                 zip(layers, map_in_threads(score, layers, n_threads=n_threads), strict=True)
             )
     control_rows = [
-        (layer, name, statistic, null, seed, *_cells(control))
+        (layer, name, statistic, null, seed, *control_cells(control))
         for layer, found in scored.items()
         for (name, null), by_seed in found.controls.items()
         for seed, controls in zip(seeds, by_seed, strict=True)
@@ -111,12 +111,6 @@ def write_scores(
     tables["mean"] = {key: float(np.mean([tables[layer][key] for layer in layers])) for key in keys}
     rows = [(layer, *key, repr(kl)) for layer, table in tables.items() for key, kl in table.items()]
     write_artefact_table(path, "scores", rows, config, made_from)
-
-
-def _cells(control: Control) -> list[str]:
-    """Return value, mean and deviation of its control, excess, p; empty where there is none."""
-    numbers = (*control[:3], control.excess, control.p)
-    return [repr(number) if isfinite(number) else "" for number in numbers]
 
 
 def _score_layer(

@@ -78,12 +78,17 @@ def height_and_width(value: Any) -> Any:
     """Return the height and width that one number or two mean."""
     if isinstance(value, bool) or value is None:
         return value
-    if isinstance(value, int):
+    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
         return (value, value)
     if not isinstance(value, list | tuple) or len(value) != 2:
         msg = "expected one number or two, height and width"
         raise ValueError(msg)
     return value
+
+
+def number_of_text(value: Any) -> Any:
+    """Return the whole number that a text means: Snakemake's command line has nothing but texts."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def rising_or_none(values: tuple[float, ...]) -> tuple[float, ...]:

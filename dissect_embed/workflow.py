@@ -7,7 +7,8 @@ changes with them.
 
 import functools
 import hashlib
-import importlib.util
+import importlib.machinery
+import sys
 import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -98,10 +99,9 @@ def source_state(name: str) -> str:
     if ":" not in name:
         return ""
     top, *parts = name.partition(":")[0].split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return ""
+    # As commands do, which look in the working folder last.
+    path = [*sys.path, str(Path.cwd())]
+    spec = importlib.machinery.PathFinder.find_spec(top, path)
     if spec is None or spec.origin is None:
         return ""
     source = Path(spec.origin)

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from given import IMAGENET
 from PIL import Image
+from torch import nn
 
+import dissect_embed as de
 from dissect_embed.artefacts.activations import Activations
 from dissect_embed.artefacts.contents import row_digests
 from dissect_embed.artefacts.files import create_artefact
@@ -77,6 +80,40 @@ def tiny(tmp_path: Path) -> Path:
 def make_tiny() -> Callable[[Path], Path]:
     """Return the function that makes such a data set anywhere."""
     return write_tiny
+
+
+@pytest.fixture(scope="session")
+def dissect_tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return the function that makes a run, of a small network as drawn from a seed."""
+    data = write_tiny(tmp_path_factory.mktemp("data") / "tiny", 9)
+
+    def dissect(
+        folder: Path, seed: int, names: tuple[str, str] = ("one", "two"), root: Path = data,
+        quantile: float = 0.05,
+    ) -> Path:  # fmt: skip
+        torch.manual_seed(seed)
+        parts = [nn.Conv2d(3, 5, 4, 4), nn.Conv2d(5, 7, 1)]
+        network = nn.Sequential()
+        for name, part in zip(names, parts, strict=True):
+            network.add_module(name, nn.Sequential(part, nn.ReLU()))
+        de.dissect(
+            network, root, names, folder, input=IMAGENET,
+            activations=de.Activations(batch_size=2), dissection=de.Dissection(quantile=quantile),
+            embedding=de.Embedding(dim=4, epochs=2, steps_per_epoch=2, seeds=[3, 8]),
+        )  # fmt: skip
+        return folder
+
+    return dissect
+
+
+@pytest.fixture(scope="session")
+def three_runs(tmp_path_factory: pytest.TempPathFactory, dissect_tiny: Callable[..., Path]) -> Path:
+    """Return a folder of three: ``a`` and ``b`` of one build, ``c`` with layers of other names."""
+    folder = tmp_path_factory.mktemp("runs")
+    dissect_tiny(folder / "a", 0)
+    dissect_tiny(folder / "b", 1)
+    dissect_tiny(folder / "c", 2, ("first", "two"))
+    return folder
 
 
 @pytest.fixture(scope="session")

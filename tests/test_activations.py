@@ -228,6 +228,23 @@ def test_float16_overflow_makes_one_layer_float32(dataset, out, monkeypatch, cap
         assert config["readings"]["first"]["axes"] == "image unit y x"
 
 
+@pytest.mark.parametrize(("scale", "kind"), [(1e-4, "float32"), (1.0, "float16"), (0, "float16")])
+def test_a_layer_of_small_values_is_stored_in_float32(dataset, out, scale, kind):
+    """Values of this size float16 would round to steps of 6e-8; a dead layer is no such."""
+    model = small()
+    with torch.no_grad():
+        for value in model.first.parameters():
+            value.mul_(scale)
+    written = write(out, dataset, model)
+    assert (written["first"].dtype, written["second"].dtype) == (kind, "float16")
+    if scale == 1e-4:
+        assert 0 < np.abs(written["first"]).max() < 1e-3
+        images = torch.from_numpy(np.stack([read_image(dataset, row) for row in dataset.rows]))
+        with torch.no_grad():
+            expected = model.first(normalise(images)).numpy()
+        np.testing.assert_allclose(written["first"], expected, rtol=1e-4, atol=1e-9)
+
+
 def test_the_largest_float16_is_no_overflow(dataset, out):
     model = small()
     with torch.no_grad():

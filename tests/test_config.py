@@ -92,6 +92,44 @@ def test_texts_of_the_command_line_become_numbers():
     assert read["embedding"]["seeds"] == [4, 5]
     assert read["embedding"]["lr"] == 0.05
     assert read["run"] == "2024"
+    given = {"size": "224", "channels": "3", "mean": ["0.5", "0.5", "0.5"]}
+    read = read_config({"model": {"input": given, "layers": "auto", "prefix_tokens": "1"}})["model"]
+    assert (read["input"]["size"], read["input"]["channels"]) == ([224, 224], 3)
+    assert (read["input"]["mean"], read["layers"]) == ([0.5, 0.5, 0.5], ["auto"])
+    assert read_config({"model": {"input": {"size": ["7", 9]}}})["model"]["input"]["size"] == [7, 9]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": [1, 2, 3]}, "size: .*: expected one number or two, height and width"),
+        ({"size": "big"}, "size: 'big': expected one number or two"),
+        ({"size": True}, "size: True, expected no truth value"),
+        ({"size": 0}, "size.0: 0, expected at least 1"),
+        ({"mean": [1, 2]}, "mean: .*: expected three numbers, red, green, blue, or one for gray"),
+        ({"range": [1, 0]}, "range: .*: expected two numbers, .* black the smaller"),
+        ({"channels": 4}, "channels: 4, expected 1 or 3"),
+        ({"interpolation": "x"}, "interpolation: 'x', expected 'bilinear', 'bicubic' or 'nearest'"),
+        ({"sise": 2}, "sise: no such setting in this version; did you mean size"),
+    ],
+)
+def test_an_input_that_cannot_be_is_one_line(values, message):
+    with pytest.raises(ConfigError, match=rf"^model\.input\.{message}"):
+        read_config({"model": {"input": values}})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"axes": {"a": "image"}}, r"axes\.a: 'image': expected one of image unit y x, image y"),
+        ({"arguments": 3}, "arguments: 3, expected settings by name"),
+        ({"layers": 3}, "layers: 3, expected a list"),
+        ({"prefix_tokens": -1}, "prefix_tokens: -1, expected at least 0"),
+    ],
+)
+def test_a_network_that_cannot_be_is_one_line(values, message):
+    with pytest.raises(ConfigError, match=rf"^model\.{message}"):
+        read_config({"model": values})
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,16 @@ def test_unknown_devices_are_refused(name):
         choose_device(name)
 
 
+def test_mps_runs_networks_alone(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError, match=r"^--device mps: torch finds no such device here"):
+        choose_device("mps", for_network=True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("mps", for_network=True) == "mps"
+    with pytest.raises(DeviceError, match=r"^--device mps: only a network runs on it, in 'activat"):
+        choose_device("mps")
+
+
 @pytest.mark.parametrize(
     ("n_devices", "message"),
     [

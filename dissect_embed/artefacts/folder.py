@@ -10,7 +10,7 @@ import numpy as np
 from dissect_embed.artefacts.chance import Chance, open_chance
 from dissect_embed.artefacts.files import open_hdf5
 from dissect_embed.artefacts.headers import check_version, read_header
-from dissect_embed.artefacts.kinds import HDF5_KINDS, KINDS, remedy
+from dissect_embed.artefacts.kinds import HDF5_KINDS, KINDS, WITHOUT_RULE, remedy
 from dissect_embed.artefacts.profiles import Profiles, open_profiles
 from dissect_embed.artefacts.tables import COLUMNS, Table, read_table
 from dissect_embed.errors import ArtefactError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # The files of a run: HDF5 files, and tables, which have a JSON beside them.
 FILES = tuple(kind for kind in HDF5_KINDS if kind not in ("classes", "prior", "thresholds"))
-TABLES = (*COLUMNS, "units")
+TABLES = (*(kind for kind in COLUMNS if kind not in WITHOUT_RULE), "units")
 
 
 class RunFolder:

@@ -15,7 +15,7 @@ class Kind(NamedTuple):
         Rises when the numbers change their meaning or their layout; the rules pass it on, so that
         files of an older version are made again.
     rule
-        The rule and command that make it.
+        The rule and command that make it; a command alone, of those in ``WITHOUT_RULE``.
     """
 
     version: int
@@ -40,6 +40,7 @@ KINDS = {
     "relations": Kind(3, "relations"),
     "pairs": Kind(3, "relations"),
     "overlap": Kind(1, "relations"),
+    "compare": Kind(1, "compare"),
     # Others
     "dataset": Kind(1, "dataset"),
     "mini": Kind(1, "mini"),
@@ -56,8 +57,12 @@ HDF5_KINDS = (
     "labels", "activations", "thresholds", "profiles", "chance", "similarity", "embedding",
     "classes", "prior",
 )  # fmt: skip
+# Of several runs, and made by a command alone: a config names one run.
+WITHOUT_RULE = ("compare",)
 
 
 def remedy(kind: str) -> str:
     """Return how a file of a kind is made again, for the end of an error."""
+    if kind in WITHOUT_RULE:
+        return f"delete it and run 'dissect-embed {KINDS[kind].rule}' again"
     return f"delete it and run 'snakemake --forcerun {KINDS[kind].rule}'"

@@ -61,6 +61,12 @@ class Labels:
         found[image, self.concept_category[self._member_concept]] = True
         return found
 
+    def attest(self, image: int) -> tuple[int, bytes, bytes]:
+        """Return what tells the labels of one image from others, among files of equal concepts."""
+        members = slice(self._member_offset[image], self._member_offset[image + 1])
+        region, concept = self._member_region[members], self._member_concept[members]
+        return int(self._digest[image]), region.tobytes(), concept.tobytes()
+
     def regions(self, image: int) -> Regions:
         """Return the labels of one image; from several threads at once, too.
 

@@ -9,16 +9,21 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.artefacts.headers import check_version, describe
-from dissect_embed.artefacts.kinds import KINDS, remedy
+from dissect_embed.artefacts.kinds import KINDS, WITHOUT_RULE, remedy
 from dissect_embed.errors import ArtefactError
+from dissect_embed.mathematics.controls import Control
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COLUMNS = {
     "scores": ("layer", "similarity", "method", "seed", "epoch", "kl"),
@@ -40,11 +45,16 @@ COLUMNS = {
         "layer", "similarity", "fires", "unit", "rank", "neighbour", "cosine", "overlap", "any",
         "drawn", "drawn_overlap", "best", "best_overlap",
     ),
+    "compare": (
+        "run", "other", "layer", "other_layer", "similarity", "category", "statistic", "null",
+        "value", "null_mean", "null_sd", "excess", "p",
+    ),
 }  # fmt: skip
 # Of those, what is text and no number.
 TEXTS = (
     "layer", "similarity", "method", "statistic", "null",
     "label", "neighbour_label", "first_label", "second_label", "target_label",
+    "run", "other", "other_layer", "category",
 )  # fmt: skip
 # Those of units.csv, and for each category more.
 UNIT_COLUMNS = (
@@ -106,10 +116,10 @@ def read_table(path: Path, kind: str) -> Table:
         version, has other columns, a row of another length, or no row.
     """
     path = Path(path)
-    rule = KINDS[kind].rule
+    made_by = f"'dissect-embed {KINDS[kind].rule}'" + " or snakemake" * (kind not in WITHOUT_RULE)
     for needed in (path, _beside(path)):
         if not needed.is_file():
-            msg = f"{needed}: missing; make it with 'dissect-embed {rule}' or snakemake"
+            msg = f"{needed}: missing; make it with {made_by}"
             raise ArtefactError(msg)
     try:
         header = json.loads(_beside(path).read_text("utf-8"))
@@ -152,6 +162,25 @@ def _read_rows(path: Path, content: bytes, kind: str) -> list[dict[str, str]]:
         msg = f"{path}: it has no row; {remedy(kind)}"
         raise ArtefactError(msg)
     return rows
+
+
+def control_cells(control: Control) -> list[str]:
+    """Return value, mean and deviation of its control, excess, p; empty where there is none."""
+    numbers = (*control[:3], control.excess, control.p)
+    return [repr(number) if isfinite(number) else "" for number in numbers]
+
+
+def table_frame(kind: str, rows: Sequence[dict[str, str]]) -> "pd.DataFrame":
+    """Return the rows of a kind of table as a DataFrame, numbers as numbers."""
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=list(COLUMNS[kind]))
+    # By name, not by looks: a layer may be called "1", and a concept "nan".
+    numbers = [name for name in COLUMNS[kind] if name not in TEXTS]
+    frame[numbers] = frame[numbers].apply(pd.to_numeric)
+    # Scores without a seed or an epoch have none.
+    whole = ["seed", "epoch"] if kind == "scores" else []
+    return frame.astype(dict.fromkeys(whole, "Int64"))
 
 
 def score_curve(

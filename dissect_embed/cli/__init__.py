@@ -7,6 +7,7 @@ import typer
 
 from dissect_embed.cli import (
     activations,
+    comparing,
     data,
     dissection,
     distillation,
@@ -51,6 +52,7 @@ for command in (
     figures.detectors,
     figures.export,
     figures.atlas,
+    comparing.compare,
     distillation.classes,
     distillation.shapes,
     distillation.prior,

@@ -65,7 +65,11 @@ PrefixTokens = Annotated[
     int | None, typer.Option(help=Model.model_fields["prefix_tokens"].description)
 ]
 Device = Annotated[
-    str, typer.Option(help="'cpu', 'cuda', 'cuda:1', …, or 'auto': a CUDA device if there is one.")
+    str,
+    typer.Option(
+        help="'cpu', 'cuda', 'cuda:1', …, 'mps' (to run a network), or 'auto': a CUDA device if "
+        "there is one."
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Cores to compute on, by default all there are.")

@@ -146,14 +146,27 @@ NETWORKS: dict[str, Callable[[int], Network]] = {
     "vgg13": functools.partial(vgg, (2, 2, 2, 2, 2)),
 }
 
-# For 'package.module:function', which is called without arguments.
-resnet20 = functools.partial(build_network, "resnet20")
-resnet32 = functools.partial(build_network, "resnet32")
-resnet56 = functools.partial(build_network, "resnet56")
-resnet110 = functools.partial(build_network, "resnet110")
-resnet8x4 = functools.partial(build_network, "resnet8x4")
-resnet32x4 = functools.partial(build_network, "resnet32x4")
-wrn_16_2 = functools.partial(build_network, "wrn-16-2")
-wrn_40_2 = functools.partial(build_network, "wrn-40-2")
-vgg8 = functools.partial(build_network, "vgg8")
-vgg13 = functools.partial(build_network, "vgg13")
+# What CRD and its kin normalise CIFAR-100 by.
+MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
+
+
+def network_for_images(name: str, n_classes: int = 100) -> Network:
+    """Return a network of the zoo that says which images it takes, for it to be dissected."""
+    network = build_network(name, n_classes)
+    # As ``networks.inputs`` looks for them.
+    for key, value in (("mean", MEAN), ("std", STD), ("input_size", (3, 32, 32))):
+        setattr(network, key, value)
+    return network
+
+
+# For 'package.module:function'; ``model.arguments`` may name n_classes.
+resnet20 = functools.partial(network_for_images, "resnet20")
+resnet32 = functools.partial(network_for_images, "resnet32")
+resnet56 = functools.partial(network_for_images, "resnet56")
+resnet110 = functools.partial(network_for_images, "resnet110")
+resnet8x4 = functools.partial(network_for_images, "resnet8x4")
+resnet32x4 = functools.partial(network_for_images, "resnet32x4")
+wrn_16_2 = functools.partial(network_for_images, "wrn-16-2")
+wrn_40_2 = functools.partial(network_for_images, "wrn-40-2")
+vgg8 = functools.partial(network_for_images, "vgg8")
+vgg13 = functools.partial(network_for_images, "vgg13")

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from scipy.stats import rankdata
 from torch import Tensor
 
+from dissect_embed.mathematics.controls import Control
 from dissect_embed.mathematics.cosines import cosine_similarity, row_softmax
 from dissect_embed.mathematics.iou import find_best
 from dissect_embed.mathematics.vectors import profile_target
@@ -55,23 +56,6 @@ def score_vectors(
         for s in vectors.reshape(-1, *vectors.shape[-2:])
     ]
     return torch.stack(scores).reshape(vectors.shape[:-2])
-
-
-class Control(NamedTuple):
-    """A statistic beside what its control gives: mean, standard deviation, one-sided p-value.
-
-    Where there is no control, the numbers after the value are NaN.
-    """
-
-    value: float
-    null_mean: float
-    null_sd: float
-    p: float
-
-    @property
-    def excess(self) -> float:
-        """The value less the mean of its control."""
-        return self.value - self.null_mean
 
 
 class Likeness(NamedTuple):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.device import arithmetic
+from dissect_embed.device import arithmetic, current_device, send
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.networks.axes import fits, to_maps
@@ -100,14 +100,16 @@ def forward_maps(
         rows = [dataset.rows[n] for n in numbers[start : start + network.batch_size]]
         here.names, here.maps = [row.image for row in rows], {}
         images = torch.from_numpy(np.stack([read_image(dataset, row) for row in rows]))
-        with torch.inference_mode():
-            given = to_input(images.to(network.device), network.input)
+        with torch.inference_mode(), current_device(torch.device(network.device)):
+            given = to_input(send(images, network.device), network.input)
             model(given.to(PRECISIONS[network.precision]))
             for layer in dtypes.keys() - here.maps.keys():
                 msg = f"{layer}: puts out another shape on {here.names[0]} than on black images"
                 raise ArtefactError(msg)
             # In the file's order of axes.
             maps = {name: Maps(m.contiguous(), peak) for name, (m, peak) in here.maps.items()}
+            if network.device == "mps":  # what adds up of them needs float64, which it lacks
+                maps = {name: Maps(m.cpu(), peak.cpu()) for name, (m, peak) in maps.items()}
         return then(start, maps)
 
     cores = n_threads or available_cores()

@@ -44,12 +44,14 @@ class Input(NamedTuple):
         return {k: list(v) if isinstance(v, tuple) else v for k, v in self._asdict().items()}
 
 
-def to_input(images: UInt8[Tensor, "image y x 3"], given: Input) -> Float[Tensor, "image c h w"]:
+def to_input(
+    images: UInt8[Tensor, "image y x 3"], given: Input
+) -> Float[Tensor, "image c height width"]:
     """Turn decoded images into a network's input.
 
-    They are resized whole, so that every position stays where its labels are; then gray, if the
-    network has one channel; then scaled, less the mean, over the standard deviation. The result
-    lies in memory as channels last, which convolutions on this layout want.
+    They are resized whole, to (height, width), so that every position stays where its labels are;
+    then gray, if the network has one channel; then scaled, less the mean, over the standard
+    deviation. The result lies in memory as channels last, which convolutions on it want.
     """
     if tuple(images.shape[1:3]) != given.size:
         # "Nearest" as Pillow has it, by the middles of pixels; torch's own is half a pixel off.

@@ -96,7 +96,7 @@ def prepare_network(
     if batch_size < 1:
         msg = f"activations.batch_size: {batch_size}, expected at least 1"
         raise ModelError(msg)
-    device = choose_device(device)
+    device = choose_device(device, for_network=True)
     if precision == "tf32" and not device.startswith("cuda"):
         msg = "activations.precision: only CUDA devices have tf32; choose float32 or bfloat16"
         raise ModelError(msg)

@@ -4,10 +4,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from dissect_embed.config import ModelInput
 from dissect_embed.distillation import zoo
 from dissect_embed.distillation.zoo import NETWORKS, build_network, map_shapes, pair_maps
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.hooks import probe
+from dissect_embed.networks.inputs import find_input
 from dissect_embed.networks.models import build_model
 
 # Parameters; megaflops of one image, a multiply-add counted as two, of convolutions and the linear
@@ -122,6 +124,8 @@ def test_every_network_can_be_probed_by_its_name(name):
     if name == "wrn-16-2":
         network = build_model(f"dissect_embed.distillation.zoo:{function}", "random", seed=3)
         assert torch.equal(network.conv1.weight, build_network(name, seed=3).conv1.weight)
+        given = find_input(network, ModelInput(), (224, 224), name="zoo:it", weights="random")
+        assert (given.size, given.mean, given.std) == ((32, 32), zoo.MEAN, zoo.STD)
 
 
 @pytest.mark.parametrize(("teacher", "student"), PAIRS)

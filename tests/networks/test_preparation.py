@@ -193,7 +193,7 @@ def test_a_precision_that_changes_too_much_is_refused(data, monkeypatch):
         (
             Digits,
             "features",
-            r"Digits: cannot run .* it takes 1 channel of 28 × 28 pixels: set model\.input: .s",
+            r"Digits: cannot run .* takes 1 channel of 28 × 28 pixels: set model\.input: .size: 28",
         ),
         (lambda: nn.Sequential(nn.Linear(7, 3)), "0", r"its own code fails .*linear\.py:\d+\)"),
     ],

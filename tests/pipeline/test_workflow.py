@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import pytest
 
 from dissect_embed.cli.looking import _read_config_file
@@ -255,6 +256,46 @@ def test_other_weights_under_the_same_path_are_seen(run, tmp_path):
     replace_keeping_date(weights, (tmp_path / "other.pt").read_bytes())
     os.utime(weights, ns=(date.st_atime_ns, date.st_mtime_ns))  # to the nanosecond
     assert planned(run, target, change=change) == {"activations"}
+
+
+OWN = """
+from torch import nn
+
+def network(units=4):
+    return nn.Sequential(nn.Conv2d(3, units, 3, 2), nn.ReLU(), nn.Conv2d(units, 6, 3, 2), nn.ReLU())
+"""
+
+
+def test_a_network_of_the_working_folder_with_arguments_and_its_own_input(copy):
+    """Found there, asked for its input, run, and run again when any of it changes."""
+    (copy / "mine.py").write_text(OWN)
+    target = "results/own/profiles.h5"
+
+    def settings(**change: object) -> tuple[str, ...]:
+        model = {"name": "mine:network", "weights": "random", "layers": "auto"} | change
+        return (*SETTINGS, "run=own", f"model={json.dumps(model)}")
+
+    given = {"mean": [0.5, 0.5, 0.5], "std": [0.25, 0.25, 0.25]}
+    printed = snakemake(copy, target, "--cores", "2", settings=settings())
+    assert "model.input: mine:network does not say which mean and standard deviation" in printed
+    assert "input: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}" in printed
+    printed = snakemake(copy, target, "--cores", "2", settings=settings(input=given))
+    assert printed.endswith("exit 0"), printed
+    with h5py.File(copy / target) as file:
+        assert json.loads(file.attrs["config"])["layers"] == ["1", "3"]
+
+    def rerun(**change: object) -> set[str]:
+        return planned(copy, target, change=settings(**({"input": given} | change))[5:])
+
+    assert rerun() == set()
+    for change in (
+        {"arguments": {"units": 5}},
+        {"input": given | {"size": 24, "channels": 3}},
+        {"layers": "*", "axes": {"1": "image unit y x"}, "prefix_tokens": 0},
+    ):
+        assert "activations" in rerun(**change), change
+    (copy / "mine.py").write_text(OWN.replace("ReLU", "Sigmoid"))
+    assert "activations" in rerun()
 
 
 def test_a_picture_added_to_a_class_folder_is_seen(run, tmp_path):

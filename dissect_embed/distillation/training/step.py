@@ -4,6 +4,7 @@ What a step must tell is added up in one tensor, ``tally``. On CUDA a step can b
 graph, one for each size of batch.
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -17,6 +18,8 @@ from dissect_embed.distillation.methods.method import Method
 from dissect_embed.distillation.outputs import Network
 from dissect_embed.distillation.training.augmentation import crop_and_flip, normalise
 from dissect_embed.distillation.training.schedules import Schedule
+
+logger = logging.getLogger(__name__)
 
 # Places in the tally, float64, of an epoch so far. BAD is the first step whose loss was no finite
 # number, counted from 0, or -1.
@@ -156,11 +159,17 @@ def _capture(step: Step, draws: Tensor, state: list[Tensor]) -> Step:
             step(draws)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(draws)
-    with torch.no_grad():
-        for tensor, value in zip(state, before, strict=True):
-            tensor.copy_(value)
+    try:
+        with torch.cuda.graph(graph):
+            step(draws)
+    except RuntimeError as error:  # of a network or a driver that cannot be captured
+        reason = str(error).splitlines()[0]
+        logger.warning("no CUDA graph can be made of a step (%s): it runs step by step", reason)
+        return step
+    finally:
+        with torch.no_grad():
+            for tensor, value in zip(state, before, strict=True):
+                tensor.copy_(value)
 
     def replay(given: Tensor) -> None:
         draws.copy_(given)
