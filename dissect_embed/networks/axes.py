@@ -139,7 +139,7 @@ def find_reading(
     elif first[1:] != second[1:]:
         reason = f"grows otherwise than the image, {second} for larger ones"
     else:
-        reason = f"does not grow with the image, {second} for larger ones, and is no square grid"
+        reason = f"does not grow with the image, {second} for larger ones"
     raise UnreadableError(reason)
 
 
