@@ -80,7 +80,9 @@ def stage_ends(model: nn.Module, readings: Mapping[str, Reading]) -> list[str]:
             maps.setdefault(name.partition("[")[0], {})[name] = reading.grid
     rows = _rows_of_one_type(model)
     siblings = {name for row in rows if _are_stages(row, modules, maps) for name in row}
-    parts = set(_open(model, "", maps, siblings))
+    # What puts out nothing itself, as a ModuleList, only holds others.
+    holders = modules.keys() - {name.partition("[")[0] for name in readings}
+    parts = set(_open(model, "", maps, siblings, holders))
     stages: list[list[str]] = []
     for name, reading in readings.items():
         module = name.partition("[")[0]
@@ -110,7 +112,9 @@ def _are_stages(row: Sequence[str], modules: Mapping[str, nn.Module], maps: Maps
     return len({list(maps[name].values())[-1] for name in row if name in maps}) >= 3
 
 
-def _open(module: nn.Module, prefix: str, maps: Maps, siblings: Collection[str]) -> list[str]:
+def _open(
+    module: nn.Module, prefix: str, maps: Maps, siblings: Collection[str], holders: Collection[str]
+) -> list[str]:
     found = []
     for name, child in module.named_children():
         path = f"{prefix}{name}"
@@ -118,9 +122,8 @@ def _open(module: nn.Module, prefix: str, maps: Maps, siblings: Collection[str])
         inside = {g for k in maps if k.startswith(f"{path}.") for g in maps[k].values()}
         # What puts out all of its grids, as parallel branches do, says itself what its ends are.
         is_row = len(inside) >= 3 and path not in siblings and not inside <= own
-        # What only holds others, as a ModuleList, puts nothing out itself.
-        if is_row or (inside and not own):
-            found += _open(child, f"{path}.", maps, siblings)
+        if is_row or (inside and path in holders):
+            found += _open(child, f"{path}.", maps, siblings, holders)
         else:
             found.append(path)
     return found

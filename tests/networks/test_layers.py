@@ -184,6 +184,14 @@ class Shared(nn.Module):
             lambda: nn.Sequential(nn.Sequential(Stem(), Block()), convolution(4, 4)),
             ["0.0.0", "0.0.1", "1"],
         ),
+        # A head that is a convolution and a pooling puts out vectors.
+        (
+            lambda: nn.Sequential(
+                convolution(3, 4), convolution(4, 4, 2), convolution(4, 4, 2),
+                nn.Sequential(convolution(4, 9), nn.AdaptiveAvgPool2d(1)),
+            ),
+            ["0", "1", "2"],
+        ),
         (
             lambda: nn.Sequential(convolution(3, 4), *(Stage(lambda x: (x, 1)) for _ in range(3))),
             ["0", "1[0]", "2[0]", "3[0]"],
@@ -207,8 +215,8 @@ class Shared(nn.Module):
             ["0.0", "0.1", "2", "3"],
         ),
     ],
-    ids=["pools", "opened", "tuples", "side branch", "parallel", "shared", "stem and blocks",
-         "blocks alone", "a deep stage"],
+    ids=["pools", "opened", "head", "tuples", "side branch", "parallel", "shared",
+         "stem and blocks", "blocks alone", "a deep stage"],
 )  # fmt: skip
 def test_stages_of_odd_networks(make, expected):
     assert ends(make()) == expected
