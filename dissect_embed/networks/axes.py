@@ -196,10 +196,12 @@ def _fit(
     # Where it stays as it is, as after adaptive pooling: as wide as high, or as the image is.
     is_like_image = abs(grid[0] * size[1] - grid[1] * size[0]) < max(size)
     is_likely = grid == grid2 and (grid[0] == grid[1] or is_like_image)
-    if is_likely and size == second_size:
-        is_likely = Grid(*grid, 0) in {g._replace(prefix=0) for g in grids} or _has_stride(
-            grid, size
-        )
+    if size == second_size:
+        is_said = grid in {(g.rows, g.columns) for g in grids}
+        is_likely = is_likely and (is_said or _has_stride(grid, size))
+    else:
+        # Attention between channels: a large square of each of a few heads.
+        is_likely = is_likely and units >= max(grid)
     return [(False, reading)] if is_likely else []
 
 

@@ -90,6 +90,8 @@ def test_small_images_whose_grid_grows_by_much_more_than_it_is():
         # Attention, tokens by tokens: 197 and 397.
         ((3, 6, 197, 197), (2, 6, 397, 397), LARGE, r"grows otherwise than the image, \(2, 6, 39"),
         ((3, 6, 197, 197), (2, 6, 197, 197), SMALL, r"fits no grid of positions"),
+        # Attention between channels, 32 of each of four heads.
+        ((3, 4, 32, 32), (2, 4, 32, 32), LARGE, r"does not grow with the image"),
         # Heads, tokens, and a head's width.
         ((3, 2, 3136, 96), (2, 2, 6336, 96), LARGE, r"grows otherwise than the image"),
         # Windows of 7 × 7, all images' in one axis; windows in an axis of their own.
