@@ -1,11 +1,12 @@
 """The layers of a network: which there are, what they put out, and where its stages end."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from torch import nn
 
-from dissect_embed.networks.hooks import find_layers
+from dissect_embed.errors import ModelError
+from dissect_embed.networks.hooks import find_layers, matches
 from dissect_embed.networks.inputs import Input
 from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.readings import read_shapes_of_all
@@ -44,6 +45,20 @@ def resolve_layers(model: nn.Module, names: Sequence[str], given: Input) -> list
     ends = [row.layer for row in list_layers(model, given) if row.is_stage_end]
     others = [name for name in names if name != "auto"]
     return find_layers(model, [*ends, *(name for name in others if name not in ends)])
+
+
+def check_axes(axes: Iterable[str], layers: Sequence[str]) -> None:
+    """Check that every layer or pattern whose axes are named is probed.
+
+    Raises
+    ------
+    ModelError
+        If one is not.
+    """
+    for name in axes:
+        if not any(matches(name, layer) for layer in layers):
+            msg = f"model.axes: {name!r} is none of the layers ({', '.join(layers)}); correct it"
+            raise ModelError(msg)
 
 
 def list_layers(model: nn.Module, given: Input) -> list[LayerRow]:

@@ -51,10 +51,13 @@ def run_once(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     precision: str = "float32",
+    *,
+    channels_last: bool = False,
 ) -> Outputs:
     """Return what layers put out on pictures of (image, y, x, 3), as it comes; on the processor."""
-    with torch.inference_mode(), probe(model, layers) as outputs, arithmetic(precision):
-        model(to_input(picture.to(device), given).to(dtype))
+    with torch.no_grad(), probe(model, layers) as outputs, arithmetic(precision):
+        x = to_input(picture.to(device), given).to(dtype)
+        model(x if channels_last else x.contiguous())
         return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in outputs.items()}
 
 
@@ -98,6 +101,8 @@ def run_in_lock_step(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     precision: str = "float32",
+    *,
+    channels_last: bool = False,
 ) -> list[Outputs]:
     """Return what copies put out that run side by side, module by module, each on its picture.
 
@@ -111,7 +116,10 @@ def run_in_lock_step(
         try:
             tree = copy_network(model, share=True)
             with _waiting(tree, barrier):
-                results[n] = run_once(tree, pictures[n], layers, given, device, dtype, precision)
+                results[n] = run_once(
+                    tree, pictures[n], layers, given, device, dtype, precision,
+                    channels_last=channels_last,
+                )  # fmt: skip
         except BaseException as error:
             results[n] = error
         finally:

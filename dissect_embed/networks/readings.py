@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.axes import FEWER, IMAGES, LARGER, UnreadableError, find_reading
 from dissect_embed.networks.grids import Grid, known_grids
-from dissect_embed.networks.hooks import describe, matches, probe
-from dissect_embed.networks.inputs import Input, blank
+from dissect_embed.networks.hooks import describe, find_layer, matches, probe
+from dissect_embed.networks.inputs import Input, made_up
 from dissect_embed.networks.maps import Reading
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,8 @@ def read_layers(
         return shape_or_text(output)
 
     # Of a layer that names one of a module's calls, all calls are counted as well.
-    bare = [re.sub(r"#\d+", "", layer) for layer in layers]
+    numbered = [find_layer(model, layer).call is not None for layer in layers]
+    bare = [re.sub(r"#\d+", "", k) if n else k for k, n in zip(layers, numbered, strict=True)]
     with probe(model, list(dict.fromkeys([*layers, *bare])), keep) as outputs:
         first = dict(run_or_explain(model, given, outputs))
         counted = dict(calls)
@@ -213,7 +214,7 @@ def run_larger(
 
 
 def run_or_explain(model: nn.Module, given: Input, outputs: dict[str, Any]) -> dict[str, Any]:
-    """Run a network on black images, ``IMAGES`` of them, and return what a probe kept.
+    """Run a network on ``IMAGES`` made-up images, and return what a probe kept.
 
     Raises
     ------
@@ -266,5 +267,5 @@ def _try(run: Callable[[], Any]) -> bool:
 
 
 def _run(model: nn.Module, given: Input, n: int) -> None:
-    with torch.inference_mode():
-        model(blank(given, n, next(model.parameters(), None)))
+    with torch.no_grad():
+        model(made_up(given, n, next(model.parameters(), None)))

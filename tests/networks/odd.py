@@ -239,7 +239,7 @@ class NoParameters(nn.Module):
 def lively(model: nn.Module) -> nn.Module:
     """Give batch normalisations statistics that matter."""
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
             nn.init.uniform_(module.running_mean, -1, 1)  # type: ignore[arg-type]
             nn.init.uniform_(module.running_var, 0.2, 3)  # type: ignore[arg-type]
             nn.init.uniform_(module.bias, -1, 1)

@@ -12,8 +12,8 @@ from dissect_embed.errors import ModelError
 from dissect_embed.networks.inputs import (
     Input,
     UnknownColoursError,
-    blank,
     find_input,
+    made_up,
     takes,
     to_input,
 )
@@ -82,11 +82,13 @@ def test_gray_is_pillows():
     assert np.array_equal(found[0, 0].numpy(), gray.astype(np.float32))
 
 
-def test_black_images():
+def test_made_up_images_are_the_same_every_time_and_differ():
     given = PLAIN._replace(mean=(0.5, 0.25, 0.0), std=(0.5, 0.5, 1.0))
-    found = blank(given, 4)
+    found = made_up(given, 4)
     assert found.shape == (4, 3, 2, 3)
-    torch.testing.assert_close(found[2, :, 1, 1], torch.tensor([-1.0, -0.5, 0.0]))
+    assert found.is_contiguous()
+    assert torch.equal(found, made_up(given, 4))
+    assert not torch.equal(found[0], found[1])
 
 
 # ---- what networks state ----
