@@ -55,7 +55,20 @@ def run_once(
     channels_last: bool = False,
 ) -> Outputs:
     """Return what layers put out on pictures of (image, y, x, 3), as it comes; on the processor."""
-    with torch.no_grad(), probe(model, layers) as outputs, arithmetic(precision):
+    with arithmetic(precision):
+        return _run(model, picture, layers, given, device, dtype, channels_last)
+
+
+def _run(
+    model: nn.Module,
+    picture: Tensor,
+    layers: Sequence[str],
+    given: Input,
+    device: str,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Outputs:
+    with torch.no_grad(), probe(model, layers) as outputs:
         x = to_input(picture.to(device), given).to(dtype)
         model(x if channels_last else x.contiguous())
         return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in outputs.items()}
@@ -116,20 +129,18 @@ def run_in_lock_step(
         try:
             tree = copy_network(model, share=True)
             with _waiting(tree, barrier):
-                results[n] = run_once(
-                    tree, pictures[n], layers, given, device, dtype, precision,
-                    channels_last=channels_last,
-                )  # fmt: skip
+                results[n] = _run(tree, pictures[n], layers, given, device, dtype, channels_last)
         except BaseException as error:
             results[n] = error
         finally:
             barrier.abort()  # whoever still runs has nobody to wait for
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(len(pictures))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with arithmetic(precision):  # for all of them: it is set back once
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     found: list[Outputs] = []
     for result in results:
         if isinstance(result, BaseException):
