@@ -82,7 +82,9 @@ NETWORK = [
     *(f"--checkpoint={path}" for path in CHECKPOINT),
 ]
 # Which images and labels of the data set, where not all.
-SUBSET = [f"--subset={json.dumps(subset)}"] if (subset := changed_subset(DATASET)) else []
+SUBSET = (
+    [f"--subset={json.dumps(subset)}"] if (subset := changed_subset(DATASET)) else []
+)
 # What the network is given; later stages read it from activations.h5.
 INPUT = [f"--input={json.dumps(MODEL['input'])}"]
 REPLAY = (

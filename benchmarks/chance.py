@@ -33,7 +33,7 @@ from dissect_embed.mathematics.null import draw_partners
 from dissect_embed.mathematics.pairings import Pairings
 from dissect_embed.mathematics.regions import Regions
 from dissect_embed.memory import keep_freed_memory
-from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.inputs import Input, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.networks.replay import add_up
 from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
@@ -70,14 +70,15 @@ def time_forward(source: Activations, root: Path, checkpoint: Path | None) -> fl
     data = load_broden(root)
     images = np.stack([read_image(data, row) for row in data.rows[:500]])
     config = source.config["model"]
-    network = build_model(config["name"], str(checkpoint or config["weights"]))
+    network = build_model(config["name"], str(checkpoint or config["weights"]), config["arguments"])
+    given = Input.of_settings(config["input"])
     fold_batch_norm(network, source.layers)
     activate_in_place(network)
     network.to(memory_format=torch.channels_last)
     start = time.perf_counter()
     with torch.inference_mode():
         for batch in torch.from_numpy(images).split(16):
-            network(normalise(batch))
+            network(to_input(batch, given))
     return (time.perf_counter() - start) / len(images)
 
 

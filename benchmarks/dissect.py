@@ -28,7 +28,7 @@ from rich.table import Table
 
 from dissect_embed.activations import write_activations
 from dissect_embed.chance import write_chance
-from dissect_embed.config import Activations, Model
+from dissect_embed.config import Activations, Model, ModelInput
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
@@ -36,7 +36,7 @@ from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
 from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.forward import PRECISIONS
-from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.inputs import find_input, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
 from dissect_embed.parallel import map_in_threads
@@ -59,6 +59,8 @@ def bare_stages(
     """Return the forward pass alone, as it is and with its normalisations folded."""
     plain, folded = (build_model("resnet18", weights) for _ in range(2))
     fold_batch_norm(folded, LAYERS)
+    size = (decoded.shape[1], decoded.shape[2])
+    given = find_input(plain, ModelInput(), size, name="resnet18", weights="random")
     networks = []
     for network in (plain, folded):
         activate_in_place(network)
@@ -68,7 +70,7 @@ def bare_stages(
     def forward(network: torch.nn.Module) -> None:
         with torch.inference_mode(), arithmetic(precision):
             for images in decoded.split(batch):
-                network(normalise(images.to(device)).to(PRECISIONS[precision]))
+                network(to_input(images.to(device), given).to(PRECISIONS[precision]))
 
     return {
         "bare forward pass": lambda: forward(networks[0]),

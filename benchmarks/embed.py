@@ -18,13 +18,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from dissect_embed.config import ModelInput
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.mathematics.cosines import similarity_sum
 from dissect_embed.mathematics.vectors import Schedule, initial_vectors, train_vectors
 from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.hooks import probe
-from dissect_embed.networks.inputs import normalise
+from dissect_embed.networks.inputs import find_input, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.networks.speedups import fold_batch_norm
 from dissect_embed.parallel import map_in_threads, one_torch_thread
@@ -47,10 +48,11 @@ def main(dataset: Path, repeat: int = 5, batch_size: int = 64) -> None:
     model = build_model("resnet18", "random")
     fold_batch_norm(model, LAYERS)
     model = model.to(memory_format=torch.channels_last)
+    given = find_input(model, ModelInput(), data.image_size, name="resnet18", weights="random")
 
     def batch_target() -> dict[str, torch.Tensor]:
         with torch.inference_mode(), probe(model, LAYERS) as outputs:
-            model(normalise(images))
+            model(to_input(images, given))
             maps = {layer: outputs[layer].contiguous() for layer in LAYERS}
             with one_torch_thread():
                 pieces = [(layer, piece) for layer in LAYERS for piece in maps[layer].split(16)]

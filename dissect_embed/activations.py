@@ -30,6 +30,7 @@ from dissect_embed.mathematics.similarities import SimilaritySums, guess_magnitu
 from dissect_embed.mathematics.thresholds import Highest, TopCounts, guess_floor
 from dissect_embed.networks.forward import DTYPES, Float16Error, forward_maps
 from dissect_embed.networks.inputs import find_input
+from dissect_embed.networks.layers import check_axes
 from dissect_embed.networks.models import hash_weights
 from dissect_embed.networks.preparation import Network, prepare_network
 
@@ -97,6 +98,7 @@ def write_activations(
         axes=model.axes, prefix_tokens=model.prefix_tokens, missing=missing,
     )  # fmt: skip
     layers = list(prepared.readings)
+    check_axes(model.axes, layers)
     cached = settings.cached(layers)
     dtypes: dict[str, str] = dict.fromkeys(layers, settings.dtype)
     span = shard_span(len(dataset.rows), settings.batch_size, shard)

@@ -25,6 +25,7 @@ from dissect_embed.errors import ArtefactError, ConfigError, ModelError
 from dissect_embed.labels import write_labels
 from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.inputs import find_input
+from dissect_embed.networks.layers import check_axes
 from dissect_embed.networks.preparation import prepare_network
 from dissect_embed.relations import write_relations
 from dissect_embed.run import Run
@@ -58,7 +59,7 @@ def dissect(
     Parameters
     ----------
     network
-        It takes images of (image, channel, y, x), and is put in evaluation mode.
+        It takes images of (image, channel, y, x), and runs in evaluation mode.
     dataset
         Folder with ``index.csv``.
     layers
@@ -98,6 +99,9 @@ def dissect(
     keep_freed_memory()
     chosen = subset if isinstance(subset, Subset) else Subset(**(subset or {}))
     data = load_broden(Path(dataset), split, chosen)
+    if not isinstance(input, ModelInput | Mapping | None):
+        msg = f"input: {input!r}, expected settings by name, as {{'mean': […], 'std': […]}}"
+        raise ConfigError(msg)
     given = input if isinstance(input, ModelInput) else ModelInput(**(input or {}))
     model = Model(
         name=type(network).__name__, weights="given", layers=tuple(layers), input=given,
@@ -110,6 +114,7 @@ def dissect(
         axes=axes, prefix_tokens=prefix_tokens,
     )  # fmt: skip
     activations.cached(list(prepared.readings))
+    check_axes(axes, list(prepared.readings))
     path = {
         kind: folder / f"{kind}.h5"
         for kind in ("labels", "activations", "profiles", "chance", "similarity", "embedding")

@@ -25,7 +25,7 @@ from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_all_regions, read_image
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.inputs import Input, blank, find_input, takes, to_input
+from dissect_embed.networks.inputs import Input, find_input, made_up, takes, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.parallel import batched_map
 
@@ -118,8 +118,8 @@ def _training_input(network: nn.Module, model: Model, image_size: tuple[int, int
 
 
 def _check_scores(network: nn.Module, given: Input, name: str, n_concepts: int) -> None:
-    with torch.inference_mode():
-        shape = tuple(_scores(network, blank(given, 2)).shape)
+    with torch.no_grad():
+        shape = tuple(_scores(network, made_up(given, 2)).shape)
     if shape != (2, n_concepts):
         msg = (
             f"model.weights: 'trained' needs a network that gives a score a concept, "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -21,6 +22,10 @@ from dissect_embed.artefacts.layout import create_layers
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.mathematics.similarities import guess_magnitude
 from dissect_embed.mathematics.thresholds import TopCounts, guess_floor
+
+# How long an example takes says nothing where other work goes on beside it.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 CONCEPTS = [
     (1, "red-c", "color"),

@@ -226,7 +226,7 @@ def test_a_shard_of_a_device_that_rounds_otherwise_is_refused(tmp_path, dataset,
     run = make(tmp_path, dataset, 2)
     # Another device: the same network and settings, other numbers.
     monkeypatch.setattr(
-        "dissect_embed.networks.forward.to_input", lambda *given: to_input(*given) * 1.001
+        "dissect_embed.networks.preparation.to_input", lambda *given: to_input(*given) * 1.001
     )
     write_activations(
         run / "activations/shard-2-of-2.h5", dataset, network(), model_of(*LAYERS),
@@ -242,7 +242,7 @@ def test_maps_computed_once_more_must_be_what_they_were(tmp_path, dataset, monke
     files = run / "activations.h5", run / "labels.h5"
     write_profiles(run / "x.h5", *files, QUANTILE, **again)
     monkeypatch.setattr(
-        "dissect_embed.networks.forward.to_input", lambda *given: to_input(*given) * 1.001
+        "dissect_embed.networks.preparation.to_input", lambda *given: to_input(*given) * 1.001
     )
     with pytest.raises(ArtefactError, match=r"low on 0\.jpg, computed once more, is not what it"):
         write_profiles(run / "y.h5", *files, QUANTILE, **again)

@@ -324,6 +324,23 @@ def test_what_is_refused_is_refused_before_anything_is_written(run, tmp_path, la
     assert not out.exists()
 
 
+def test_a_part_of_a_data_set(run, tmp_path):
+    """Of which the run knows, and finds again."""
+    part = de.dissect(
+        network(), run.folder.parent / "tiny", ["1"], tmp_path / "part",
+        subset={"limit": 5, "exclude": ["sky"]}, **SETTINGS,
+    )  # fmt: skip
+    assert part.config["dataset"]["limit"] == 5
+    assert len(part.images("1", 0, 99)) == len(part.dataset().rows) == 5
+    assert set(part.units()["concept"]) <= {"red-c", "blue-c", "day-s", ""}
+
+
+@pytest.mark.parametrize("given", ["imagenet", 3, ["mean"]])
+def test_an_input_that_is_no_settings(run, tmp_path, given):
+    with pytest.raises(ConfigError, match="^input: .*, expected settings by name"):
+        de.dissect(network(), run.folder.parent / "tiny", ["1"], tmp_path / "x", input=given)
+
+
 def test_a_file_is_no_folder(run, tmp_path):
     tiny = run.folder.parent / "tiny"
     (tmp_path / "file").write_text("x")

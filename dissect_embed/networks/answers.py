@@ -13,8 +13,7 @@ from dissect_embed.artefacts.activations import Activations
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.examination import Examination
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.networks.axes import from_maps
-from dissect_embed.networks.inputs import to_input
+from dissect_embed.networks.maps import from_maps
 from dissect_embed.networks.replay import Replay, map_batches
 from dissect_embed.networks.rest import Rest, Units, layer_output, run_sets
 from dissect_embed.parallel import map_in_threads
@@ -74,7 +73,7 @@ def find_batches(
         pixels = map_in_threads(read_pixels, images.tolist(), n_threads=2, ahead=2 * size)
         for start in range(0, len(images), size):
             batch = [next(pixels) for _ in images[start : start + size]]
-            x = to_input(torch.from_numpy(np.stack(batch)).to(device), rest.network.input)
+            x = rest.network.give(torch.from_numpy(np.stack(batch)).to(device))
             yield layer_output(rest, x) if rest.tail else x
 
     is_stored = rest.takes_maps and of_layer.maps is not None and places is not None

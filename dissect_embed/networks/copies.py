@@ -31,10 +31,12 @@ def copy_network(model: nn.Module, *, share: bool = False) -> nn.Module:
     return copy.deepcopy(model, memo)
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """Return a network without what compiled it, whose hooks would not run."""
+def evaluated(model: nn.Module) -> nn.Module:
+    """Return a network in evaluation mode, without what compiled it, whose hooks would not run."""
     inner = getattr(model, "_orig_mod", None)
-    return inner if isinstance(inner, nn.Module) else model
+    network = inner if isinstance(inner, nn.Module) else model
+    network.eval()  # which some override, and return nothing
+    return network
 
 
 def run_on_one_device(model: nn.Module) -> nn.Module:

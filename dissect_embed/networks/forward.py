@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, current_device, send
-from dissect_embed.errors import ArtefactError
+from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.running import Maps
-from dissect_embed.networks.axes import to_maps
 from dissect_embed.networks.copies import copy_network
 from dissect_embed.networks.hooks import probe
-from dissect_embed.networks.inputs import to_input
-from dissect_embed.networks.preparation import PRECISIONS, Network
+from dissect_embed.networks.maps import fits, to_maps
+from dissect_embed.networks.preparation import Network
 from dissect_embed.parallel import available_cores, map_in_threads
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -77,6 +76,10 @@ def forward_maps(
     here = threading.local()
 
     def keep(layer: str, output: Tensor) -> None:
+        # Of a module's calls the last counts; others may have other shapes.
+        if not fits(output, network.readings[layer]):
+            here.maps.pop(layer, None)
+            return
         maps = to_maps(output, network.readings[layer])
         here.maps[layer] = _to_stored(maps, layer, DTYPES[dtypes[layer]], here.names)
 
@@ -96,9 +99,17 @@ def forward_maps(
         rows = [dataset.rows[n] for n in numbers[start : start + network.batch_size]]
         here.names, here.maps = [row.image for row in rows], {}
         images = torch.from_numpy(np.stack([read_image(dataset, row) for row in rows]))
-        with torch.inference_mode(), current_device(torch.device(network.device)):
-            given = to_input(send(images, network.device), network.input)
-            model(given.to(PRECISIONS[network.precision]))
+        with torch.no_grad(), current_device(torch.device(network.device)):
+            model(network.give(send(images, network.device)))
+            for layer in dtypes:
+                maps = here.maps.get(layer)
+                if maps is None or len(maps.peak) != len(rows):
+                    msg = (
+                        f"{layer}: does not run, or puts out another shape, on an image of "
+                        f"{here.names[0]} to {here.names[-1]}; only a layer that runs alike on "
+                        "every image can be dissected"
+                    )
+                    raise ModelError(msg)
             # In the file's order of axes.
             maps = {name: Maps(m.contiguous(), peak) for name, (m, peak) in here.maps.items()}
             if network.device == "mps":  # what adds up of them needs float64, which it lacks
@@ -122,11 +133,11 @@ def forward_picture(
     # A copy: decoded pixels are read-only, which torch warns of.
     image = torch.from_numpy(pixels[None].copy()).to(network.device)
     with (
-        torch.inference_mode(),
+        torch.no_grad(),
         probe(network.model, [layer]) as outputs,
         arithmetic(network.precision),
     ):
-        network.model.eval()(to_input(image, network.input).to(PRECISIONS[network.precision]))
+        network.model.eval()(network.give(image))
     return to_maps(outputs[layer], network.readings[layer]).float().cpu()
 
 

@@ -58,6 +58,13 @@ def parse_layer(text: str) -> Layer:
     )
 
 
+def find_layer(model: nn.Module, text: str) -> Layer:
+    """Read the name of a layer of a network: a module's own first, whatever signs are in it."""
+    if any(name == text for name, _ in model.named_modules(remove_duplicate=False)):
+        return Layer(text, None, ())
+    return parse_layer(text)
+
+
 def find_layers(model: nn.Module, names: Sequence[str]) -> list[str]:
     """Return the layers that names and patterns mean, in the network's order within a pattern.
 
@@ -112,7 +119,7 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def _check_module(model: nn.Module, known: Sequence[str], text: str) -> None:
-    name = parse_layer(text).module if text else ""
+    name = text if text in known or not text else parse_layer(text).module
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
@@ -170,7 +177,7 @@ def probe(
 
     handles = [model.register_forward_pre_hook(begin)]
     for text in layers:
-        layer = parse_layer(text)
+        layer = find_layer(model, text)
         module = model.get_submodule(layer.module)
         handles.append(module.register_forward_hook(store(text, layer)))
     try:
@@ -203,7 +210,7 @@ def change(
     ...     net(torch.zeros(1, 2))
     tensor([[1., 1.]])
     """
-    named = parse_layer(layer)
+    named = find_layer(model, layer)
     calls: list[int] = []
 
     def begin(module: nn.Module, inputs: Any) -> None:

@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from dissect_embed.config import ModelInput
 from dissect_embed.errors import ModelError
+from dissect_embed.networks.copies import copy_network
 
 EXAMPLE = "input: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"
 # Gray as Pillow has it (ITU-R 601-2): red, green and blue in 65,536ths.
@@ -54,7 +55,9 @@ def to_input(
     deviation. The result lies in memory as channels last, which convolutions on it want.
     """
     if tuple(images.shape[1:3]) != given.size:
-        mode = torchvision.transforms.InterpolationMode[given.interpolation.upper()]
+        # "Nearest" as Pillow has it, by the middles of pixels; torch's own is half a pixel off.
+        name = given.interpolation.upper().replace("NEAREST", "NEAREST_EXACT")
+        mode = torchvision.transforms.InterpolationMode[name]
         resized = v2.functional.resize(images.permute(0, 3, 1, 2), list(given.size), mode)
         images = resized.permute(0, 2, 3, 1)
     if given.channels == 1:
@@ -118,6 +121,13 @@ def find_input(
             "many numbers in both, and standard deviations above 0"
         )
         raise ModelError(msg)
+    low, high = values.get("range", (0.0, 1.0))
+    if not all(low <= value <= high for value in values["mean"]):
+        msg = (
+            f"model.input: mean {list(values['mean'])} lies outside of range {low:g} to {high:g}, "
+            "what black and white become; name the range it is of, as in range: [0, 255]"
+        )
+        raise ModelError(msg)
     channels = values.get("channels", len(values["mean"]))
     if channels != len(values["mean"]):
         msg = (
@@ -139,21 +149,23 @@ def find_input(
 
 def takes(model: nn.Module, given: Input) -> bool:
     """Say whether a network runs on images of such a size and number of channels."""
-    was_training = model.training
     try:
-        with torch.inference_mode():
-            model.eval()(blank(given, 1, next(model.parameters(), None)))
+        # Of a copy: some set themselves up by the first images that they see.
+        tried = copy_network(model).eval()
+        with torch.no_grad():
+            tried(made_up(given, 1, next(model.parameters(), None)))
     except Exception:  # whatever a network's own code raises at a size that it does not take
         return False
-    finally:
-        model.train(was_training)
     return True
 
 
-def blank(given: Input, n: int, like: Tensor | None = None) -> Tensor:
-    """Return the input that ``n`` black images make, on a tensor's device."""
+def made_up(given: Input, n: int, like: Tensor | None = None) -> Tensor:
+    """Return the input that ``n`` images of noise make, on a tensor's device, channels first."""
+    noise = torch.randint(
+        0, 256, (n, *given.size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(n)
+    )
     device = like.device if like is not None else None
-    return to_input(torch.zeros((n, *given.size, 3), dtype=torch.uint8, device=device), given)
+    return to_input(noise.to(device), given).contiguous()
 
 
 def _of_torchvision(name: str, weights: str) -> dict[str, Any]:

@@ -6,20 +6,27 @@ network runs as it stands, and a note says so.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from jaxtyping import UInt8
+from torch import Tensor, nn
 
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.axes import Reading
-from dissect_embed.networks.copies import copy_network, in_float32, run_on_one_device, unwrap
+from dissect_embed.networks.copies import (
+    copy_network,
+    evaluated,
+    in_float32,
+    run_on_one_device,
+)
+from dissect_embed.networks.demands import check_alone, check_can_run, check_same_again
 from dissect_embed.networks.gaps import check_missing
-from dissect_embed.networks.hooks import parse_layer
-from dissect_embed.networks.inputs import Input, to_input
+from dissect_embed.networks.hooks import find_layer
+from dissect_embed.networks.inputs import Input, made_up, takes, to_input
 from dissect_embed.networks.layers import resolve_layers
+from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.proof import (
     Difference,
     Outputs,
@@ -49,6 +56,12 @@ class Network(NamedTuple):
     precision: str  # that the network computes in, one of PRECISIONS
     # Whether passes may run side by side, each in a copy of its own.
     can_share: bool
+    channels_last: bool  # how its input lies in memory
+
+    def give(self, images: UInt8[Tensor, "image y x 3"]) -> Tensor:
+        """Return the network's input, of images on its device."""
+        given = to_input(images, self.input).to(PRECISIONS[self.precision])
+        return given if self.channels_last else given.contiguous()
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -103,7 +116,7 @@ def prepare_network(
     was_training = {module: module.training for module in model.modules()}
     try:
         return _prepare(
-            unwrap(model).eval(), layers, given, batch_size, precision, device, axes or {},
+            evaluated(model), layers, given, batch_size, precision, device, axes or {},
             prefix_tokens, missing,
         )  # fmt: skip
     finally:
@@ -122,31 +135,33 @@ def _prepare(
     prefix_tokens: int | None,
     missing: Sequence[str],
 ) -> Network:
+    name = type(model).__name__
+    check_can_run(model)
+    fresh = _try_copy(model)
     # What the network puts out as it stands, on the processor.
-    plain_model = model
-    if not in_float32(model) or any(isinstance(m, nn.DataParallel) for m in model.modules()):
-        plain_model = run_on_one_device(copy_network(model)).float()
+    plain_model = _in_one_piece(model, given)
     layers = resolve_layers(plain_model, layers, given)
     readings = read_layers(plain_model, layers, given, axes, prefix_tokens)
     if missing:
-        check_missing(plain_model, missing, layers, to_input(noise(given, 0), given))
+        check_missing(plain_model, missing, layers, made_up(given, 1))
     pictures = [noise(given, seed) for seed in (0, 1)]
     expected = [run_once(plain_model, picture, layers, given) for picture in pictures]
-    again = run_once(plain_model, pictures[0], layers, given)
-    if change := differs(again, expected[0], 0.0):
-        msg = (
-            f"{type(model).__name__}: puts out something else when given the same image again "
-            f"({change.layer} differs by {change.share:.2g} of its largest value); units can be "
-            "dissected only where it does not draw at random or keep anything between passes"
-        )
-        raise ModelError(msg)
-    plain = Network(plain_model, readings, given, batch_size, device, "float32", can_share=True)
-    modules = [parse_layer(layer).module for layer in layers]
-    name = type(model).__name__
-    prepared = plain._replace(model=_speed_up(plain_model, modules, device, precision))
+    check_same_again(plain_model, fresh, pictures[0], expected[0], readings, given)
+    del fresh
+    if batch_size > 1:
+        check_alone(plain_model, pictures, expected, readings, given)
+
+    modules = [find_layer(plain_model, layer).module for layer in layers]
+    plain = Network(
+        plain_model, readings, given, batch_size, device, "float32",
+        can_share=True, channels_last=False,
+    )  # fmt: skip
+    fast = _try(lambda: _speed_up(plain_model, modules, device, precision))
+    prepared = plain._replace(model=fast, channels_last=True)
     if why := _is_unlike(prepared, pictures, expected, BOUNDS["float32"]):
         logger.info("%s: runs as it stands, for prepared it would differ: %s", name, why)
-        prepared = plain._replace(model=copy_network(plain_model).to(device))
+        copy = _try(lambda: copy_network(plain_model).to(device))
+        prepared = plain._replace(model=copy)
         why = _is_unlike(prepared, pictures, expected, BOUNDS["float32"])
     if why:
         logger.info("%s: one pass at a time, for a copy would differ: %s", name, why)
@@ -165,6 +180,37 @@ def _prepare(
         )
         raise ModelError(msg)
     return prepared
+
+
+class _Failed(nn.Module):
+    """Stands for a copy that could not be made."""
+
+    def __init__(self, why: Exception) -> None:
+        super().__init__()
+        self.why = why
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.why
+
+
+def _try(make: Callable[[], nn.Module]) -> nn.Module:
+    try:
+        return make()
+    except Exception as error:  # locks, files, generators: not everything can be copied
+        return _Failed(error)
+
+
+def _try_copy(model: nn.Module) -> nn.Module | None:
+    copy = _try(lambda: copy_network(model))
+    return None if isinstance(copy, _Failed) else copy
+
+
+def _in_one_piece(model: nn.Module, given: Input) -> nn.Module:
+    """Return a network that takes float32 and runs on one device; itself, if it does."""
+    wrapped = any(isinstance(module, nn.DataParallel) for module in model.modules())
+    if not wrapped and (in_float32(model) or takes(model, given)):
+        return model
+    return run_on_one_device(copy_network(model)).float()
 
 
 def _speed_up(model: nn.Module, modules: Sequence[str], device: str, precision: str) -> nn.Module:
@@ -195,14 +241,16 @@ def _is_unlike(
         # The second first: what a copy kept of the pass before would show.
         for picture, right in reversed(list(zip(pictures, expected, strict=True))):
             found = run_once(
-                network.model, picture, layers, given, network.device, dtype, network.precision
-            )
+                network.model, picture, layers, given, network.device, dtype, network.precision,
+                channels_last=network.channels_last,
+            )  # fmt: skip
             if change := differs(found, right, bound):
                 return change
         if network.can_share:
             side_by_side = run_in_lock_step(
-                network.model, pictures, layers, given, network.device, dtype, network.precision
-            )
+                network.model, pictures, layers, given, network.device, dtype, network.precision,
+                channels_last=network.channels_last,
+            )  # fmt: skip
             for found, right in zip(side_by_side, expected, strict=True):
                 if change := differs(found, right, bound):
                     return change._replace(what="side by side")

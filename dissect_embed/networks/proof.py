@@ -51,10 +51,26 @@ def run_once(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     precision: str = "float32",
+    *,
+    channels_last: bool = False,
 ) -> Outputs:
     """Return what layers put out on pictures of (image, y, x, 3), as it comes; on the processor."""
-    with torch.inference_mode(), probe(model, layers) as outputs, arithmetic(precision):
-        model(to_input(picture.to(device), given).to(dtype))
+    with arithmetic(precision):
+        return _run(model, picture, layers, given, device, dtype, channels_last)
+
+
+def _run(
+    model: nn.Module,
+    picture: Tensor,
+    layers: Sequence[str],
+    given: Input,
+    device: str,
+    dtype: torch.dtype,
+    channels_last: bool,
+) -> Outputs:
+    with torch.no_grad(), probe(model, layers) as outputs:
+        x = to_input(picture.to(device), given).to(dtype)
+        model(x if channels_last else x.contiguous())
         return {k: v.cpu() if isinstance(v, Tensor) else v for k, v in outputs.items()}
 
 
@@ -98,6 +114,8 @@ def run_in_lock_step(
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     precision: str = "float32",
+    *,
+    channels_last: bool = False,
 ) -> list[Outputs]:
     """Return what copies put out that run side by side, module by module, each on its picture.
 
@@ -111,17 +129,18 @@ def run_in_lock_step(
         try:
             tree = copy_network(model, share=True)
             with _waiting(tree, barrier):
-                results[n] = run_once(tree, pictures[n], layers, given, device, dtype, precision)
+                results[n] = _run(tree, pictures[n], layers, given, device, dtype, channels_last)
         except BaseException as error:
             results[n] = error
         finally:
             barrier.abort()  # whoever still runs has nobody to wait for
 
     threads = [threading.Thread(target=run, args=(n,)) for n in range(len(pictures))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with arithmetic(precision):  # for all of them: it is set back once
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     found: list[Outputs] = []
     for result in results:
         if isinstance(result, BaseException):

@@ -17,10 +17,10 @@ from torch import Tensor, fx, nn
 
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.axes import Reading, to_maps
-from dissect_embed.networks.copies import copy_network, run_on_one_device, unwrap
-from dissect_embed.networks.hooks import change, count_calls, describe, parse_layer, probe
-from dissect_embed.networks.inputs import Input, to_input
+from dissect_embed.networks.copies import copy_network, evaluated, run_on_one_device
+from dissect_embed.networks.hooks import change, count_calls, describe, find_layer, probe
+from dissect_embed.networks.inputs import Input
+from dissect_embed.networks.maps import Reading, to_maps
 from dissect_embed.networks.preparation import BOUNDS, Network, prepare_network
 from dissect_embed.networks.proof import noise
 
@@ -85,14 +85,15 @@ def prepare_rest(
     pictures = torch.cat([noise(given, seed) for seed in (0, 1)])
     if network.can_share:
         # What was proven of the layer, of the scores too.
-        plain = run_on_one_device(copy_network(unwrap(model))).float().eval().to(device)
-        expected = _whole_scores(plain, _to_network(pictures, given, device))
-        found = _whole_scores(network.model, _to_network(pictures, given, device))
+        copy = run_on_one_device(copy_network(evaluated(model))).float().to(device)
+        plain = network._replace(model=copy, channels_last=False)
+        expected = _whole_scores(copy, plain.give(pictures.to(device)))
+        found = _whole_scores(network.model, network.give(pictures.to(device)))
         if not _alike(found, expected, BOUNDS["float32"]):
             logger.info("%s: runs as it stands, for prepared its scores differ", layer)
-            network = network._replace(model=plain)
-    x = _to_network(pictures, given, device)
-    with torch.inference_mode():
+            network = plain
+    x = network.give(pictures.to(device))
+    with torch.no_grad():
         n_calls = count_calls(network.model, layer, lambda: network.model(x))
     whole = Rest(network, layer, n_calls, None, _whole_scores(network.model, x).shape[1])
     return _with_tail(whole, x)
@@ -149,7 +150,7 @@ def cut_tail(model: nn.Module, layer: str, n_calls: int = 1) -> nn.Module | None
     >>> tail(torch.ones(1, 3)).shape
     torch.Size([1, 1])
     """
-    named = parse_layer(layer)
+    named = find_layer(model, layer)
     module = model.get_submodule(named.module)
     if named.parts:
         return None
@@ -178,7 +179,7 @@ def cut_tail(model: nn.Module, layer: str, n_calls: int = 1) -> nn.Module | None
 
 def layer_output(rest: Rest, x: Float[Tensor, "image c y x"]) -> Tensor:
     """Return what the layer puts out, whole and in the network's own axes."""
-    with torch.inference_mode(), probe(rest.network.model, [rest.layer]) as outputs:
+    with torch.no_grad(), probe(rest.network.model, [rest.layer]) as outputs:
         rest.network.model(x)
     output: Tensor = outputs[rest.layer]
     return output
@@ -200,7 +201,7 @@ def run_sets(
     """
     tail = rest.tail
     found = []
-    with torch.inference_mode(), arithmetic("float32"):
+    with torch.no_grad(), arithmetic("float32"):
         if tail is None:
             for units in sets:
                 to = functools.partial(_set_copy, rest.reading, units, means)
@@ -259,12 +260,8 @@ def scores_of(output: Any, n_images: int) -> Float[Tensor, "image output"]:
 
 
 def _whole_scores(model: nn.Module, x: Tensor) -> Float[Tensor, "image output"]:
-    with torch.inference_mode(), arithmetic("float32"):
+    with torch.no_grad(), arithmetic("float32"):
         return scores_of(model(x), len(x))
-
-
-def _to_network(pictures: Tensor, given: Input, device: str) -> Tensor:
-    return to_input(pictures.to(device), given)
 
 
 def _alike(found: Tensor, expected: Tensor, bound: float) -> bool:

@@ -73,6 +73,7 @@ def _is_plain(module: nn.Module, kinds: Sequence[type[nn.Module]]) -> bool:
     """Say whether a module is just what its type says: subclasses and hooks may do more."""
     return (
         type(module) in kinds
+        and not module.training
         and "forward" not in vars(module)
         and not module._forward_hooks
         and not module._forward_pre_hooks

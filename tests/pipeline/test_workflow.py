@@ -185,7 +185,7 @@ def test_files_of_another_config_are_refused(run):
         settings=SETTINGS + change,
     )  # fmt: skip
     assert "exit 1" in printed
-    assert "made with layers = 'layer1,layer2', the config says 'layer1,layer3'" in printed
+    assert "made with model.layers = 'layer1,layer2', the config says 'layer1,layer3'" in printed
 
 
 def test_the_report_has_the_figure_with_its_caption(run):
@@ -291,7 +291,7 @@ def test_a_network_of_the_working_folder_with_arguments_and_its_own_input(copy):
     for change in (
         {"arguments": {"units": 5}},
         {"input": given | {"size": 24, "channels": 3}},
-        {"layers": "*", "axes": {"1": "image unit y x"}, "prefix_tokens": 0},
+        {"layers": ["*"], "axes": {"1": "image unit y x"}, "prefix_tokens": 0},
     ):
         assert "activations" in rerun(**change), change
     (copy / "mine.py").write_text(OWN.replace("ReLU", "Sigmoid"))
