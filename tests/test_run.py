@@ -335,12 +335,6 @@ def test_a_part_of_a_data_set(run, tmp_path):
     assert set(part.units()["concept"]) <= {"red-c", "blue-c", "day-s", ""}
 
 
-@pytest.mark.parametrize("given", ["imagenet", 3, ["mean"]])
-def test_an_input_that_is_no_settings(run, tmp_path, given):
-    with pytest.raises(ConfigError, match="^input: .*, expected settings by name"):
-        de.dissect(network(), run.folder.parent / "tiny", ["1"], tmp_path / "x", input=given)
-
-
 def test_a_file_is_no_folder(run, tmp_path):
     tiny = run.folder.parent / "tiny"
     (tmp_path / "file").write_text("x")

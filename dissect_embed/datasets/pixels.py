@@ -52,7 +52,16 @@ def read_picture(path: Path, size: tuple[int, int]) -> UInt8[np.ndarray, "y x 3"
         than a person, as one that is partly transparent.
     """
     # As cameras mean it: some store a picture lying on its side.
-    upright = Image.fromarray(decode_image(path, path, orientation="apply"))
+    try:
+        upright = Image.fromarray(decode_image(path, path, orientation="apply"))
+    except DatasetError as error:
+        if error.__cause__ is None:
+            raise
+        # It is no file of the data set, to be fetched again.
+        msg = (
+            f"{path}: cannot be read as a picture ({error.__cause__}); name a JPEG, PNG or the like"
+        )
+        raise DatasetError(msg) from error
     return np.asarray(ImageOps.fit(upright, size[::-1], Image.Resampling.BICUBIC))
 
 
