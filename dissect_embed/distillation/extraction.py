@@ -25,10 +25,10 @@ from dissect_embed.distillation.training.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.mathematics.similarities import Sums, guess_magnitude, similarity_sums
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.networks.axes import to_maps
 from dissect_embed.networks.copies import copy_network
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import Input
+from dissect_embed.networks.maps import to_maps
 from dissect_embed.networks.models import hash_weights
 from dissect_embed.networks.readings import read_layers
 from dissect_embed.parallel import available_cores, map_in_threads

@@ -1,14 +1,16 @@
 """What ``dissect-embed layers`` prints: the layers of a network that can be dissected."""
 
+from typing import Any
+
 from torch import nn
 
 from dissect_embed.config import Model
 from dissect_embed.errors import ModelError
 from dissect_embed.inspection.tables import describe, open_console, pairs, table
-from dissect_embed.networks.axes import Reading
 from dissect_embed.networks.hooks import matches
 from dissect_embed.networks.inputs import Input, UnknownColoursError, find_input
 from dissect_embed.networks.layers import list_layers
+from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.models import build_model
 
 
@@ -21,7 +23,7 @@ def show_layers(settings: Model, pattern: str | None = None) -> None:
         If the network cannot be made, does not run on images of its size, or no layer matches.
     """
     network = build_model(settings.name, "random", settings.arguments)
-    given = _input_of(network, settings)
+    given, has_colours = _input_of(network, settings)
     rows = list_layers(network, given)
     shown = [row for row in rows if pattern is None or matches(pattern, row.layer)]
     if not shown:
@@ -33,7 +35,9 @@ def show_layers(settings: Model, pattern: str | None = None) -> None:
         )
         raise ModelError(msg)
     console = open_console()
-    console.print(pairs([("network", type(network).__name__), ("input", _describe(given))]))
+    console.print(
+        pairs([("network", type(network).__name__), ("input", _describe(given, has_colours))])
+    )
     console.print()
     console.print(
         table(
@@ -51,22 +55,26 @@ def show_layers(settings: Model, pattern: str | None = None) -> None:
     console.print("\n* the end of a stage: what model.layers: auto takes. MB in float16, cached.")
 
 
-def _input_of(network: nn.Module, settings: Model) -> Input:
-    """Return what the network is given; its colours, where nobody says, may be any."""
+def _input_of(network: nn.Module, settings: Model) -> tuple[Input, bool]:
+    """Return what the network is given, and whether it is known in which colours.
+
+    Where nobody says, they may be any.
+    """
     asked = settings.input
     size = (asked.size[0], asked.size[1]) if asked.size else None
+    # As weights that know their own size.
+    options: dict[str, Any] = {"name": settings.name, "weights": "stated"}
     try:
-        # As weights that know their own size.
-        return find_input(network, asked, size, name=settings.name, weights="stated")
+        return find_input(network, asked, size, **options), True
     except UnknownColoursError:
         n = asked.channels or 3
         given = asked.model_copy(update={"mean": (0.0,) * n, "std": (1.0,) * n})
-        return find_input(network, given, size, name=settings.name, weights="stated")
+        return find_input(network, given, size, **options), False
 
 
-def _describe(given: Input) -> str:
+def _describe(given: Input, has_colours: bool) -> str:
     shape = f"{given.channels} × {given.size[0]} × {given.size[1]}"
-    if given.std == (1.0,) * given.channels:
+    if not has_colours:
         return f"{shape}; mean and std are not stated: name them in model.input"
     return f"{shape}; {describe({k: v for k, v in given.as_settings().items() if k != 'size'})}"
 

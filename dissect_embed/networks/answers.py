@@ -13,8 +13,8 @@ from dissect_embed.artefacts.activations import Activations
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.examination import Examination
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.networks.axes import from_maps
 from dissect_embed.networks.inputs import to_input
+from dissect_embed.networks.maps import from_maps
 from dissect_embed.networks.replay import Replay, map_batches
 from dissect_embed.networks.rest import Rest, Units, layer_output, run_sets
 from dissect_embed.parallel import map_in_threads

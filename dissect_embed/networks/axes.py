@@ -6,11 +6,11 @@ network takes one size only, what it says of its grid of patches decides, or tha
 image are square; where two readings fit, the user is asked.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from torch import Tensor, nn
-
+from dissect_embed.networks.grids import Grid
+from dissect_embed.networks.maps import Reading
 from dissect_embed.settings import AXES
 
 Shape = tuple[int, ...]
@@ -22,76 +22,8 @@ LARGER = (128, 64)
 MAX_PREFIX = 8
 
 
-class Reading(NamedTuple):
-    """How a layer's output is read as maps of units."""
-
-    axes: str  # one of settings.AXES
-    prefix: int  # class and register tokens before those of the image
-    units: int
-    grid: tuple[int, int]  # height and width
-
-
-class Grid(NamedTuple):
-    """What a network says of its tokens: so many rows and columns, and so many before them."""
-
-    rows: int
-    columns: int
-    prefix: int
-
-
 class UnreadableError(Exception):
     """No reading fits, or more than one; the text says why."""
-
-
-def to_maps(output: Tensor, reading: Reading) -> Tensor:
-    """Return a layer's output as (image, unit, y, x): a view of it.
-
-    Examples
-    --------
-    >>> import torch
-    >>> tokens = torch.arange(10.0).view(1, 5, 2)  # a class token, then four of the image
-    >>> to_maps(tokens, Reading("image token unit", 1, 2, (2, 2)))[0, 0]
-    tensor([[2., 4.],
-            [6., 8.]])
-    """
-    maps = output
-    if reading.axes == "image y x unit":
-        maps = output.permute(0, 3, 1, 2)
-    elif reading.axes == "image unit":
-        maps = output[:, :, None, None]
-    elif reading.axes == "image token unit":
-        maps = output[:, reading.prefix :].transpose(1, 2).unflatten(2, reading.grid)
-    elif reading.axes == "token image unit":
-        maps = output[reading.prefix :].permute(1, 2, 0).unflatten(2, reading.grid)
-    elif reading.axes == "image unit token":
-        maps = output[:, :, reading.prefix :].unflatten(2, reading.grid)
-    return maps
-
-
-def from_maps(maps: Tensor, reading: Reading) -> Tensor:
-    """Return the output of a layer from its maps, where it has nothing else: no class token.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from_maps(torch.arange(8.0).view(1, 2, 2, 2), Reading("image token unit", 0, 2, (2, 2)))
-    tensor([[[0., 4.],
-             [1., 5.],
-             [2., 6.],
-             [3., 7.]]])
-    """
-    output = maps
-    if reading.axes == "image y x unit":
-        output = maps.permute(0, 2, 3, 1)
-    elif reading.axes == "image unit":
-        output = maps[:, :, 0, 0]
-    elif reading.axes == "image token unit":
-        output = maps.flatten(2).transpose(1, 2)
-    elif reading.axes == "token image unit":
-        output = maps.flatten(2).permute(2, 0, 1)
-    elif reading.axes == "image unit token":
-        output = maps.flatten(2)
-    return output
 
 
 def find_reading(
@@ -128,7 +60,7 @@ def find_reading(
     """
     tried = [a for a in AXES if len(a.split()) == len(first) and axes in (None, a)]
     found = {
-        a: _fit(a, first, second, size, second_size, grids, prefix)
+        a: _fit(a, first, second, size, second_size, grids, prefix, is_asked=axes is not None)
         for a in tried
         if _is_batch(a, first, second)
     }
@@ -149,8 +81,10 @@ def find_reading(
         reason = f"has no axis of the {IMAGES} images that were given"
     elif size == second_size:
         reason = "fits no grid of positions"
+    elif first[1:] != second[1:]:
+        reason = f"grows otherwise than the image, {second} for larger ones"
     else:
-        reason = f"does not grow with the image, {second} for larger ones, and is no square grid"
+        reason = f"does not grow with the image, {second} for larger ones"
     raise UnreadableError(reason)
 
 
@@ -167,8 +101,13 @@ def _fit(
     second_size: tuple[int, int],
     grids: Sequence[Grid],
     prefix: int | None,
+    *,
+    is_asked: bool,
 ) -> list[tuple[bool, Reading]]:
-    """Return the readings by an order of axes, and whether each is sure."""
+    """Return the readings by an order of axes, and whether each is sure.
+
+    What the user asks for is not doubted, where there is one way to do it.
+    """
     names = axes.split()
     one, two = dict(zip(names, first, strict=True)), dict(zip(names, second, strict=True))
     units = one["unit"]
@@ -183,21 +122,55 @@ def _fit(
         if n2 > n:
             grown = _grown_grids(n, n2, size, second_size, prefix)
             return [(True, Reading(axes, p, units, grid)) for p, grid in grown]
-        if size != second_size or n != n2:
+        if n != n2 or (size != second_size and not is_asked):
             return []
         told = {(g.prefix, (g.rows, g.columns)) for g in grids} | {
             (0, (g.rows, g.columns)) for g in grids
         }
         said = {(p, (h, w)) for p, (h, w) in told if p + h * w == n and prefix in (None, p)}
         likely = said or _likely_grids(n, size, prefix)
+        if is_asked and not likely:
+            likely = _square_grids(n, prefix)
         return [(bool(said), Reading(axes, p, units, grid)) for p, grid in sorted(likely)]
     grid, grid2 = (one["y"], one["x"]), (two["y"], two["x"])
     reading = Reading(axes, 0, units, grid)
-    if grid2[0] > grid[0] and grid2[1] >= grid[1]:
+    if is_asked:
         return [(True, reading)]
+    if grid2[0] > grid[0] and grid2[1] >= grid[1] and size != second_size:
+        return [(True, reading)] if _grows_as_images(grid, grid2, size, second_size) else []
     # Where it stays as it is, as after adaptive pooling: as wide as high, or as the image is.
     is_like_image = abs(grid[0] * size[1] - grid[1] * size[0]) < max(size)
-    return [(False, reading)] if grid == grid2 and (grid[0] == grid[1] or is_like_image) else []
+    is_likely = grid == grid2 and (grid[0] == grid[1] or is_like_image)
+    if size == second_size:
+        is_said = grid in {(g.rows, g.columns) for g in grids}
+        is_likely = is_likely and (is_said or _has_stride(grid, size))
+    else:
+        # Attention between channels: a large square of each of a few heads.
+        is_likely = is_likely and units >= max(grid)
+    return [(False, reading)] if is_likely else []
+
+
+def _grows_as_images(
+    grid: tuple[int, int], grid2: tuple[int, int], size: tuple[int, int], size2: tuple[int, int]
+) -> bool:
+    """Say whether a grid grows by one stride along both axes, or by as much as the image does.
+
+    Rounding takes or gives one at a time; without padding a grid is smaller than its stride says.
+    Tokens by tokens, as attention has them, grow along both axes as the area does.
+    """
+    grown = grid2[0] - grid[0], grid2[1] - grid[1]
+    if abs(grown[0] / (size2[0] - size[0]) - grown[1] / (size2[1] - size[1])) * LARGER[0] <= 3:
+        return True
+    expected = [n * (s2 / s - 1) for n, s, s2 in zip(grid, size, size2, strict=True)]
+    return all((d - 1) / 2 <= e <= 2 * (d + 1) for d, e in zip(grown, expected, strict=True))
+
+
+def _has_stride(grid: tuple[int, int], size: tuple[int, int]) -> bool:
+    """Say whether steps of some pixels make a grid of an image, give or take one at the border."""
+    return any(
+        abs(size[0] / pixels - grid[0]) <= 1.5 and abs(size[1] / pixels - grid[1]) <= 1.5
+        for pixels in range(1, max(size) + 1)
+    )
 
 
 def _grown_grids(
@@ -229,46 +202,18 @@ def _likely_grids(
     return found
 
 
+def _square_grids(n: int, prefix: int | None) -> set[tuple[int, tuple[int, int]]]:
+    """Return prefixes and square grids that make so many tokens."""
+    sides = range(2, math.isqrt(n) + 1)
+    before = {n - side * side: side for side in sides}
+    return {
+        (p, (side, side))
+        for p, side in before.items()
+        if p == prefix or (prefix is None and p <= MAX_PREFIX)
+    }
+
+
 def _explain(reading: Reading) -> str:
     grid = f"a grid of {reading.grid[0]} × {reading.grid[1]}"
     before = f" after {reading.prefix} tokens" if reading.prefix else ""
     return f"{reading.axes!r}: {reading.units} units on {grid}{before}"
-
-
-def known_grids(model: nn.Module) -> list[Grid]:
-    """Return what a network says of its tokens, as those of timm, torchvision and others do."""
-    grids, prefixes = [], []
-    for module in model.modules():
-        grid = getattr(module, "grid_size", None)
-        image, patch = getattr(module, "image_size", None), getattr(module, "patch_size", None)
-        if not _is_pair(grid) and image and patch:
-            (h, w), (ph, pw) = _pair(image), _pair(patch)
-            grid = (h // ph, w // pw) if ph and pw else None
-        if _is_pair(grid):
-            grids.append(_pair(grid))
-        if isinstance(prefix := getattr(module, "num_prefix_tokens", None), int):
-            prefixes.append(prefix)
-    if not prefixes:
-        tokens = {
-            name.rpartition(".")[2]: value.shape[1]
-            for name, value in model.named_parameters()
-            if name.rpartition(".")[2]
-            in ("class_token", "cls_token", "dist_token", "register_tokens", "reg_token")
-            and value.ndim == 3
-        }
-        prefixes = [sum(tokens.values())]
-    return [Grid(h, w, p) for h, w in dict.fromkeys(grids) for p in dict.fromkeys(prefixes)]
-
-
-def _is_pair(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and all(map(_is_number, value))
-
-
-def _pair(value: object) -> tuple[int, int]:
-    if isinstance(value, tuple | list) and _is_pair(value):
-        return int(value[0]), int(value[1])
-    return (int(value), int(value)) if isinstance(value, int) else (0, 0)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

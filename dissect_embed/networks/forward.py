@@ -15,10 +15,10 @@ from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, current_device, send
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.running import Maps
-from dissect_embed.networks.axes import to_maps
 from dissect_embed.networks.copies import copy_network
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import to_input
+from dissect_embed.networks.maps import fits, to_maps
 from dissect_embed.networks.preparation import PRECISIONS, Network
 from dissect_embed.parallel import available_cores, map_in_threads
 
@@ -77,6 +77,10 @@ def forward_maps(
     here = threading.local()
 
     def keep(layer: str, output: Tensor) -> None:
+        # Of a module's calls the last counts; others may have other shapes.
+        if not fits(output, network.readings[layer]):
+            here.maps.pop(layer, None)
+            return
         maps = to_maps(output, network.readings[layer])
         here.maps[layer] = _to_stored(maps, layer, DTYPES[dtypes[layer]], here.names)
 
@@ -99,6 +103,9 @@ def forward_maps(
         with torch.inference_mode(), current_device(torch.device(network.device)):
             given = to_input(send(images, network.device), network.input)
             model(given.to(PRECISIONS[network.precision]))
+            for layer in dtypes.keys() - here.maps.keys():
+                msg = f"{layer}: puts out another shape on {here.names[0]} than on black images"
+                raise ArtefactError(msg)
             # In the file's order of axes.
             maps = {name: Maps(m.contiguous(), peak) for name, (m, peak) in here.maps.items()}
             if network.device == "mps":  # what adds up of them needs float64, which it lacks

@@ -54,7 +54,9 @@ def to_input(
     deviation. The result lies in memory as channels last, which convolutions on it want.
     """
     if tuple(images.shape[1:3]) != given.size:
-        mode = torchvision.transforms.InterpolationMode[given.interpolation.upper()]
+        # "Nearest" as Pillow has it, by the middles of pixels; torch's own is half a pixel off.
+        name = given.interpolation.upper().replace("NEAREST", "NEAREST_EXACT")
+        mode = torchvision.transforms.InterpolationMode[name]
         resized = v2.functional.resize(images.permute(0, 3, 1, 2), list(given.size), mode)
         images = resized.permute(0, 2, 3, 1)
     if given.channels == 1:

@@ -14,12 +14,12 @@ from torch import nn
 
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.axes import Reading
 from dissect_embed.networks.copies import copy_network, in_float32, run_on_one_device, unwrap
 from dissect_embed.networks.gaps import check_missing
 from dissect_embed.networks.hooks import parse_layer
 from dissect_embed.networks.inputs import Input, to_input
 from dissect_embed.networks.layers import resolve_layers
+from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.proof import (
     Difference,
     Outputs,

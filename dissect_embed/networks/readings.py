@@ -10,17 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.axes import (
-    FEWER,
-    IMAGES,
-    LARGER,
-    Reading,
-    UnreadableError,
-    find_reading,
-    known_grids,
-)
+from dissect_embed.networks.axes import FEWER, IMAGES, LARGER, UnreadableError, find_reading
+from dissect_embed.networks.grids import Grid, known_grids
 from dissect_embed.networks.hooks import describe, matches, probe
 from dissect_embed.networks.inputs import Input, blank
+from dissect_embed.networks.maps import Reading
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +49,7 @@ def read_layers(
         counted = dict(calls)
         second, second_size = run_larger(model, given, outputs)
     grids = known_grids(model)
+    seen: list[Grid] = []
     readings = {}
     for layer, name in zip(layers, bare, strict=True):
         if layer not in first:
@@ -65,10 +60,14 @@ def read_layers(
             )
             raise ModelError(msg)
         asked = next((value for name, value in axes.items() if matches(name, layer)), None)
+        shapes = first[layer], second[layer], given, second_size[layer]
         try:
-            readings[layer] = read_shapes(
-                first[layer], second[layer], given, second_size[layer], grids, asked, prefix_tokens
-            )
+            try:
+                readings[layer] = read_shapes(*shapes, grids, asked, prefix_tokens)
+            except UnreadableError:
+                # Where it fits two grids, other layers may tell which one the network has.
+                seen = seen or grids_seen(read_shapes_of_all(model, given)[0])
+                readings[layer] = read_shapes(*shapes, [*grids, *seen], asked, prefix_tokens)
         except UnreadableError as error:
             msg = (
                 f"model.layers: the output of {layer!r} for {IMAGES} images is {first[layer]}, "
@@ -111,6 +110,74 @@ def read_shapes(
     return find_reading(
         first, second, given.size, second_size, grids=grids, axes=axes, prefix=prefix
     )
+
+
+def read_shapes_of_all(model: nn.Module, given: Input) -> tuple[dict[str, Reading], dict[str, int]]:
+    """Return how all layers are read that can be, in the order in which they finish in a pass.
+
+    Returns
+    -------
+    The readings, and how often each layer runs in a pass.
+
+    Raises
+    ------
+    ModelError
+        If the network does not run on such images.
+    """
+    calls: dict[str, int] = {}
+    outputs: dict[str, Any] = {}
+
+    def store(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            for layer, part in _parts(name, output):
+                calls[layer] = calls.get(layer, 0) + 1
+                outputs.pop(layer, None)  # in the order of the last calls
+                outputs[layer] = shape_or_text(part)
+
+        return hook
+
+    handles = [m.register_forward_hook(store(n)) for n, m in model.named_modules() if n]
+    try:
+        first = dict(run_or_explain(model, given, outputs))
+        n_calls = dict(calls)
+        second, sizes = run_larger(model, given, outputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+    def read(grids: Sequence[Grid]) -> dict[str, Reading]:
+        readings = {}
+        for layer, shape in first.items():
+            try:
+                readings[layer] = read_shapes(shape, second.get(layer), given, sizes[layer], grids)
+            except (UnreadableError, KeyError):
+                continue
+        return readings
+
+    grids = known_grids(model)
+    readings = read(grids)
+    if len(readings) < len(first):
+        readings = read([*grids, *grids_seen(readings)])
+    return readings, n_calls
+
+
+def grids_seen(readings: Mapping[str, Reading]) -> list[Grid]:
+    """Return the grids that layers have."""
+    return list(dict.fromkeys(Grid(*r.grid, r.prefix) for r in readings.values()))
+
+
+def _parts(name: str, output: Any) -> list[tuple[str, Any]]:
+    if isinstance(output, Mapping):
+        inner = [
+            (f"{name}[{key}]" if isinstance(key, int) else f'{name}["{key}"]', value)
+            for key, value in output.items()
+            if isinstance(key, int | str)
+        ]
+    elif isinstance(output, tuple | list):
+        inner = [(f"{name}[{n}]", value) for n, value in enumerate(output)]
+    else:
+        return [(name, output)]
+    return [part for name, value in inner for part in _parts(name, value)]
 
 
 def shape_or_text(output: Any) -> tuple[int, ...] | str:

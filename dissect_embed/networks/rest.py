@@ -17,10 +17,10 @@ from torch import Tensor, fx, nn
 
 from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.axes import Reading, to_maps
 from dissect_embed.networks.copies import copy_network, run_on_one_device, unwrap
 from dissect_embed.networks.hooks import change, count_calls, describe, parse_layer, probe
 from dissect_embed.networks.inputs import Input, to_input
+from dissect_embed.networks.maps import Reading, to_maps
 from dissect_embed.networks.preparation import BOUNDS, Network, prepare_network
 from dissect_embed.networks.proof import noise
 

@@ -61,7 +61,7 @@ def construct(
             model = make(**options)
         except ModelError:
             raise
-        except Exception as error:  # whatever the network's own code raises
+        except (Exception, SystemExit) as error:  # whatever the network's own code raises
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             msg = (
                 f"model.name: {name}({given}) failed ({type(error).__name__}: {error}); what it is "
@@ -93,7 +93,7 @@ def import_function(name: str, setting: str) -> Callable[..., Any]:
         sys.path.append(str(Path.cwd()))
     try:
         found = getattr(importlib.import_module(module), function)
-    except Exception as error:  # whatever the module's own code raises
+    except (Exception, SystemExit) as error:  # whatever the module's own code raises
         what = str(error) if isinstance(error, ImportError | AttributeError) else repr(error)
         msg = (
             f"{setting}: cannot import {name!r} ({what}); expected 'package.module:function', of a "

@@ -214,6 +214,19 @@ class Remembers(nn.Module):
         return self.conv(x * self.n)
 
 
+class OtherShapes(nn.Module):
+    """One module for tokens, then for maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.drop = nn.Conv2d(3, 4, 3, 2, 1), nn.Dropout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        tokens = self.drop(x.flatten(2))
+        return self.drop(tokens.view_as(x) + 1)
+
+
 class NoParameters(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -259,6 +272,7 @@ ODD: dict[str, tuple[Callable[[], nn.Module], list[str], bool]] = {
     "two heads": (Heads, ['heads["out"]', 'heads["aux"][0]'], True),
     "sparse autoencoder": (SparseAutoencoder, ["block", "encoder"], True),
     "tokens first": (TokensFirst, ["block", "turn"], True),
+    "calls of other shapes": (OtherShapes, ["drop", "drop#1"], True),
     "no parameters": (NoParameters, ["pool"], True),
     "parallel": (
         lambda: nn.DataParallel(torchvision.models.resnet18()), ["module.layer1"], True,

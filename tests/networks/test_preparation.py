@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
-from dissect_embed.errors import ModelError
+from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.networks import preparation, speedups
-from dissect_embed.networks.axes import to_maps
 from dissect_embed.networks.forward import forward_maps
 from dissect_embed.networks.hooks import take_part
+from dissect_embed.networks.maps import to_maps
 from dissect_embed.networks.preparation import Network, prepare_network
 
 N = 12
@@ -155,6 +155,24 @@ def test_passes_share_no_tree_of_modules_but_their_weights(data):
     trees = len({module for module, _ in seen}) / n_convolutions
     assert 1 <= trees <= 3
     assert len({pointer for _, pointer in seen}) == n_convolutions
+
+
+class Halves(nn.Module):
+    """Puts out smaller maps where an image is not black."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.pool(x if x.mean() < -1 else x[:, :, ::2])
+
+
+def test_maps_of_another_size_on_an_image_are_an_error(data):
+    network = prepare(Halves(), ["pool"], data)
+    message = r"^pool: puts out another shape on 0\.jpg than on black images$"
+    with pytest.raises(ArtefactError, match=message):
+        run(network, data, 1)
 
 
 @pytest.mark.parametrize("make", [Draws, Remembers])

@@ -8,8 +8,8 @@ from given import input_of
 from torch import nn
 
 from dissect_embed.errors import ModelError
-from dissect_embed.networks.axes import Reading, from_maps, to_maps
 from dissect_embed.networks.inputs import to_input
+from dissect_embed.networks.maps import Reading, from_maps, to_maps
 from dissect_embed.networks.rest import cut_tail, layer_output, prepare_rest, run_sets
 
 GIVEN = input_of(32, 32)
