@@ -36,6 +36,7 @@ for command in (
     data.fetch,
     data.dataset,
     data.check,
+    data.describe,
     activations.train,
     dissection.labels,
     activations.activations,
