@@ -60,7 +60,8 @@ def test_what_is_printed_and_written(tiny, told, tmp_path, capsys):
     folder = tmp_path / "told"
     write_description(folder, load_broden(tiny), told)
     assert json.loads((folder / "describe.json").read_text("utf-8")) == told
-    assert Image.open(folder / "contact.jpg").size[0] > 400
+    with Image.open(folder / "contact.jpg") as sheet:
+        assert sheet.size[0] > 400
     page = (folder / "index.html").read_text("utf-8")
     assert "sky" in page
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # it loads nothing
