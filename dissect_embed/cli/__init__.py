@@ -38,6 +38,7 @@ for command in (
     data.dataset,
     data.check,
     importing.import_,
+    data.describe,
     activations.train,
     dissection.labels,
     activations.activations,

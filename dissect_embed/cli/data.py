@@ -80,6 +80,32 @@ def dataset(
     logging.info("%s: %d images, %d concepts", output, len(data.rows), len(data.concepts))
 
 
+def describe(
+    dataset: Annotated[Path, typer.Argument(help="Folder with index.csv.")],
+    split: Split = "all",
+    subset: Chosen = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="A folder for describe.json, contact.jpg and index.html."
+        ),
+    ] = None,
+    threads: Threads = None,
+    log: Log = None,
+) -> None:
+    """Show what a data set holds: splits, sources, strata, concepts and how much they cover."""
+    from dissect_embed.datasets.describing import describe_dataset, write_description
+    from dissect_embed.inspection.datasets import show_dataset
+
+    log_to(log)
+    data = read_dataset(dataset, split, subset)
+    told = describe_dataset(data, threads)
+    show_dataset(told)
+    if output is not None:
+        write_description(output, data, told)
+        logging.info("%s: describe.json, contact.jpg, index.html", output)
+
+
 def check(
     dataset: Annotated[Path, typer.Argument(help="Folder with index.csv.")],
     subset: Chosen = "",
