@@ -159,6 +159,8 @@ def _grows_as_images(
     Tokens by tokens, as attention has them, grow along both axes as the area does.
     """
     grown = grid2[0] - grid[0], grid2[1] - grid[1]
+    if grown[1] > grown[0] + 1:  # x before y: images grow more along y
+        return False
     if abs(grown[0] / (size2[0] - size[0]) - grown[1] / (size2[1] - size[1])) * LARGER[0] <= 3:
         return True
     expected = [n * (s2 / s - 1) for n, s, s2 in zip(grid, size, size2, strict=True)]

@@ -232,3 +232,12 @@ class Says(nn.Module):
 )
 def test_known_grids_by_hand(network, expected):
     assert known_grids(network) == expected
+
+
+@pytest.mark.parametrize("size", [(32, 32), (24, 48)])
+def test_maps_that_lie_on_their_side_are_refused(size):
+    """(image, unit, x, y): images grow more along y, these along x."""
+    larger = size[0] + LARGER[0], size[1] + LARGER[1]
+    shapes = [(3, 4, size[1] // 2, size[0] // 2), (2, 4, larger[1] // 2, larger[0] // 2)]
+    with pytest.raises(UnreadableError, match="grows otherwise than the image"):
+        find_reading(*shapes, size, larger)
