@@ -172,6 +172,12 @@ def _prepare(
         raise ModelError(msg)
     if precision == "float32":
         return prepared
+    if not prepared.can_share:
+        msg = (
+            f"activations.precision: {name} cannot be copied, so it runs as it stands; choose "
+            f"float32 instead of {precision}"
+        )
+        raise ModelError(msg)
     prepared = _in_precision(prepared, precision)
     if why := _is_unlike(prepared, pictures, expected, BOUNDS[precision]):
         msg = (
@@ -226,7 +232,7 @@ def _speed_up(model: nn.Module, modules: Sequence[str], device: str, precision: 
 
 def _in_precision(network: Network, precision: str) -> Network:
     model = network.model.to(PRECISIONS[precision])
-    if network.device == "cpu" and network.can_share:
+    if network.device == "cpu":
         pack_convolutions(model)
     return network._replace(model=model, precision=precision)
 

@@ -171,6 +171,13 @@ def test_a_network_that_cannot_be_copied_runs_one_pass_at_a_time(data, caplog):
     assert run(network, data)["conv"].shape == (N, 4, 30, 30)
 
 
+def test_a_network_that_cannot_be_copied_keeps_its_precision():
+    model = seeded(Locked)
+    with pytest.raises(ModelError, match=r"^activations\.precision: Locked cannot be copied, so"):
+        prepare(model, "conv", precision="bfloat16")
+    assert model.conv.weight.dtype == torch.float32
+
+
 class Gradients(nn.Module):
     """Takes gradients within a pass."""
 
