@@ -260,6 +260,8 @@ def _is_unlike(
             for found, right in zip(side_by_side, expected, strict=True):
                 if change := differs(found, right, bound):
                     return change._replace(what="side by side")
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # whatever a network's code raises where a part is not what it was
         return Difference(f"{type(error).__name__}: {error}".splitlines()[0], float("nan"), "")
     return None
