@@ -35,9 +35,9 @@ from dissect_embed.device import arithmetic, choose_device
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
 from dissect_embed.memory import keep_freed_memory
-from dissect_embed.networks.forward import PRECISIONS
 from dissect_embed.networks.inputs import find_input, to_input
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.preparation import PRECISIONS
 from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
 from dissect_embed.parallel import map_in_threads
 
