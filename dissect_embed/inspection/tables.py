@@ -73,8 +73,9 @@ def settings(config: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, s
         return
     if plain:
         yield name, describe({k: v for k, v in plain.items() if v is not None})
-    for key in config.keys() - plain.keys():
-        yield from settings(config[key], f"{name}.{key}")
+    for key, value in config.items():
+        if key not in plain:
+            yield from settings(value, f"{name}.{key}")
 
 
 def describe(value: object) -> str:
