@@ -41,7 +41,7 @@ from dissect_embed.mathematics.ablation import (
     right_classes,
     right_concepts,
 )
-from dissect_embed.mathematics.controls import Control
+from dissect_embed.mathematics.controls import Control, control_of
 from dissect_embed.mathematics.null import q_values
 from dissect_embed.networks.answers import Batches, answer, find_batches, mean_activations
 from dissect_embed.networks.inputs import Input
@@ -229,8 +229,7 @@ def _ablate(
     ]
     null = np.array([changes.total_drop for changes in beside])
     value = together.total_drop
-    p = float((1 + (null >= value).sum()) / (1 + len(null)))
-    of_top = Control(value, float(null.mean()), float(null.std(ddof=1)), p)
+    of_top = control_of(value, null)
     names = " ".join(map(str, top))
     statistics: Rows = [[layer, "", "together", "drawn", names, *_numbers(of_top)]]
     share = 100 * float(single[0].before.sum() / single[0].images.sum())
@@ -245,12 +244,11 @@ def _ablate(
         if alike is None:
             statistics.append([layer, similarity, "nearest", "shuffled", "", *[""] * 5])
             continue
-        mean, sd = float(alike.null.mean()), float(alike.null.std(ddof=1))
-        numbers = _numbers(Control(alike.value, mean, sd, alike.p))
-        statistics.append([layer, similarity, "nearest", "shuffled", "", *numbers])
+        control = control_of(alike.value, alike.null)
+        statistics.append([layer, similarity, "nearest", "shuffled", "", *_numbers(control)])
         note += (
             f"; losses by class of nearest units ({similarity}): r {alike.value:.2f}, of any two "
-            f"{mean:.2f} (p {alike.p:.3f})"
+            f"{control.null_mean:.2f} (p {control.p:.3f})"
         )
     return Ablated(rows, statistics, note)
 

@@ -56,10 +56,7 @@ class Labels:
     @cached_property
     def presence(self) -> Bool[np.ndarray, "image category"]:
         """Which categories are labelled in each image."""
-        found = np.zeros((len(self.size), len(self.categories)), dtype=bool)
-        image = np.repeat(np.arange(len(self.size)), np.diff(self._member_offset))
-        found[image, self.concept_category[self._member_concept]] = True
-        return found
+        return self._presence(self.concept_category[self._member_concept], len(self.categories))
 
     def attest(self, image: int) -> tuple[int, bytes, bytes]:
         """Return what tells the labels of one image from others, among files of equal concepts."""
@@ -70,9 +67,14 @@ class Labels:
     @cached_property
     def concept_presence(self) -> Bool[np.ndarray, "image concept"]:
         """Which concepts are labelled in each image."""
-        found = np.zeros((len(self.size), len(self.names)), dtype=bool)
+        return self._presence(self._member_concept, len(self.names))
+
+    def _presence(
+        self, column: Int[np.ndarray, " pair"], n_columns: int
+    ) -> Bool[np.ndarray, "image column"]:
+        found = np.zeros((len(self.size), n_columns), dtype=bool)
         image = np.repeat(np.arange(len(self.size)), np.diff(self._member_offset))
-        found[image, self._member_concept] = True
+        found[image, column] = True
         return found
 
     def regions(self, image: int) -> Regions:

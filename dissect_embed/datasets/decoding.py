@@ -32,7 +32,7 @@ def decode_image(
     source: Path | io.BytesIO,
     where: Path | str,
     *,
-    background: Sequence[int] | None = None,
+    background: Sequence[int] = (),
     orientation: Orientation = "refuse",
 ) -> UInt8[np.ndarray, "y x 3"]:
     """Return the pixels of an image.
@@ -42,7 +42,7 @@ def decode_image(
     where
         The file, named in errors.
     background
-        Red, green, blue, 0 to 255, behind what is transparent.
+        Red, green, blue, 0 to 255, behind what is transparent; none: nothing may be.
     orientation
         What becomes of a picture that its EXIF data says is turned: ``apply`` turns it as viewers
         do, ``ignore`` takes it as it is stored.
@@ -76,7 +76,7 @@ def decode_image(
 
 
 def _to_rgb(
-    image: Image.Image, where: Path | str, background: Sequence[int] | None
+    image: Image.Image, where: Path | str, background: Sequence[int]
 ) -> UInt8[np.ndarray, "y x 3"]:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         gray = np.asarray(image).astype(np.uint32)
@@ -85,7 +85,7 @@ def _to_rgb(
         over = np.asarray(image.convert("RGBA"))
         if over[..., 3].min() == 255:
             return np.ascontiguousarray(over[..., :3])
-        if background is None:
+        if not background:
             msg = (
                 f"{where}: partly transparent; save it on a ground of some colour, or say which "
                 "lies behind it, as in dataset.background: [255, 255, 255]"

@@ -7,7 +7,6 @@ eq. 1 of [HAN22], see ``prior``). After that the teacher is not needed any more.
 import tempfile
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +24,12 @@ from dissect_embed.distillation.training.augmentation import normalise
 from dissect_embed.embedding import constant_target, train_layers
 from dissect_embed.mathematics.similarities import Sums, guess_magnitude, similarity_sums
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.networks.copies import copy_network
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import Input
 from dissect_embed.networks.maps import to_maps
 from dissect_embed.networks.models import hash_weights
 from dissect_embed.networks.readings import read_layers
+from dissect_embed.networks.trees import tree_a_thread
 from dissect_embed.parallel import available_cores, map_in_threads
 
 # Images from which the strength of units is guessed, to add up their products exactly.
@@ -152,12 +151,8 @@ def add_up_images(
         here.sums[layer] = similarity_sums(to_maps(output, readings[layer]), magnitudes[layer])
 
     def run(start: int) -> dict[str, Sums]:
-        # Each thread's own, for what a network keeps on itself between two steps of a pass.
-        if not hasattr(here, "model"):
-            here.model = copy_network(network, share=True)
-            stack.enter_context(probe(here.model, layers, keep))
         here.sums = {}
-        look(here.model, start, start + BATCH)
+        look(tree(), start, start + BATCH)
         return dict(here.sums)
 
     with probe(network, layers) as outputs, arithmetic("float32"):
@@ -170,7 +165,7 @@ def add_up_images(
     n_images = len(data.images)
     n_threads = (n_threads or available_cores()) if device == "cpu" else 1
     with (
-        ExitStack() as stack,
+        tree_a_thread(network, layers, keep) as tree,
         arithmetic("float32"),
         tqdm(total=n_images, desc="similarity", unit=" images", disable=None) as bar,
     ):

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from jaxtyping import Bool
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from dissect_embed.artefacts.files import atomic_path
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_image, read_regions
+from dissect_embed.figures.pages import reproducible_style
 
 COLUMNS, PER_CATEGORY = 6, 4
 # Images that are looked through for each concept.
@@ -36,7 +36,7 @@ def write_contact_sheet(
     chosen = _choose(told)
     examples = _find_examples(dataset, chosen, seed)
     shown = [c for c in chosen if examples[c]]
-    with mpl.rc_context({"svg.hashsalt": "contact", "font.size": 8}):
+    with reproducible_style():
         figure = Figure(figsize=(1.5 * COLUMNS + 1.6, 1.5 * max(len(shown), 1)))
         axes = figure.subplots(max(len(shown), 1), COLUMNS, squeeze=False)
         for ax in axes.flat:
@@ -51,7 +51,9 @@ def write_contact_sheet(
                     ax.contour(np.asarray(large), [0.5], colors=[OUTLINE], linewidths=0.7)
             # Names are text, not mathematics.
             label = f"{name.name}\n{name.category}".replace("$", r"\$")
-            row[0].text(-0.08, 0.5, label, transform=row[0].transAxes, ha="right", va="center")
+            row[0].text(
+                -0.08, 0.5, label, transform=row[0].transAxes, ha="right", va="center", size=8
+            )
         figure.subplots_adjust(0.14, 0.01, 0.99, 0.99, 0.03, 0.05)
         with atomic_path(path) as part:
             figure.savefig(part, format="jpeg", dpi=110, pil_kwargs={"quality": 88})

@@ -11,6 +11,7 @@ import scipy.stats
 import torch
 from jaxtyping import Bool, Float, Int
 
+from dissect_embed.mathematics.controls import control_of
 from dissect_embed.mathematics.neighbours import nearest_units
 
 
@@ -138,7 +139,7 @@ class Agreement(NamedTuple):
     @property
     def p(self) -> float:
         """The share of draws that reach the value, itself counted in."""
-        return float((1 + (self.null >= self.value).sum()) / (1 + len(self.null)))
+        return control_of(self.value, self.null).p
 
 
 def compare_nearest(

@@ -2,23 +2,22 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, current_device, send
 from dissect_embed.errors import ArtefactError, ModelError
 from dissect_embed.mathematics.running import Maps
-from dissect_embed.networks.copies import copy_network
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.maps import fits, to_maps
 from dissect_embed.networks.preparation import Network
+from dissect_embed.networks.trees import tree_a_thread
 from dissect_embed.parallel import available_cores, map_in_threads
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
@@ -83,17 +82,6 @@ def forward_maps(
         maps = to_maps(output, network.readings[layer])
         here.maps[layer] = _to_stored(maps, layer, DTYPES[dtypes[layer]], here.names)
 
-    def tree() -> nn.Module:
-        # Each thread's own, for what a network keeps on itself between two steps of a pass.
-        if not hasattr(here, "model"):
-            here.model = (
-                copy_network(network.model, share=True)
-                if network.can_share
-                else network.model.eval()
-            )
-            stack.enter_context(probe(here.model, list(dtypes), keep))
-        return here.model  # type: ignore[no-any-return]
-
     def run(start: int) -> Result:
         model = tree()
         rows = [dataset.rows[n] for n in numbers[start : start + network.batch_size]]
@@ -119,7 +107,8 @@ def forward_maps(
     cores = n_threads or available_cores()
     workers = min(cores, MAX_PASSES) if network.can_share else 1
     starts = range(0, len(numbers), network.batch_size)
-    with ExitStack() as stack, arithmetic(network.precision):
+    trees = tree_a_thread(network.model, list(dtypes), keep, can_share=network.can_share)
+    with trees as tree, arithmetic(network.precision):
         yield from map_in_threads(
             run, starts, n_threads=workers, torch_threads=max(1, cores // workers)
         )

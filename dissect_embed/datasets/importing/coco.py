@@ -83,7 +83,7 @@ def import_coco(
         where = f"{source}: image {order[n]}"
         size = read_field(where, image, "height", int), read_field(where, image, "width", int)
         pixels = decode_image(
-            path, path, background=settings.background or None, orientation=settings.orientation
+            path, path, background=settings.background, orientation=settings.orientation
         )
         check_size(pixels, size, path, where)
         masks: dict[int, Bool[np.ndarray, "y x"]] = {}

@@ -80,7 +80,7 @@ def import_labelme(
         # labelme turns pictures upright before it shows them.
         pixels = decode_image(
             annotation.image or _embedded(annotation.path), where,
-            background=settings.background or None, orientation="apply",
+            background=settings.background, orientation="apply",
         )  # fmt: skip
         if annotation.size:
             check_size(pixels, annotation.size, where, annotation.path)

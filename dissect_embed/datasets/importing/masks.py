@@ -148,7 +148,7 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     def read(n: int) -> Labelled:
         image, mask = images[names[n]], masks[names[n]]
         pixels = decode_image(
-            image, image, background=settings.background or None, orientation=settings.orientation
+            image, image, background=settings.background, orientation=settings.orientation
         )
         label = code.decode(mask)
         check_size(pixels, label.shape, image, mask)
