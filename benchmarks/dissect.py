@@ -28,7 +28,7 @@ from rich.table import Table
 
 from dissect_embed.activations import write_activations
 from dissect_embed.chance import write_chance
-from dissect_embed.config import Activations, Model, ModelInput
+from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.device import arithmetic, choose_device
@@ -38,6 +38,7 @@ from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.inputs import find_input, to_input
 from dissect_embed.networks.models import build_model
 from dissect_embed.networks.preparation import PRECISIONS
+from dissect_embed.networks.settings import Model, ModelInput
 from dissect_embed.networks.speedups import activate_in_place, fold_batch_norm
 from dissect_embed.parallel import map_in_threads
 

@@ -18,7 +18,6 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dissect_embed.config import ModelInput
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.mathematics.cosines import similarity_sum
@@ -27,6 +26,7 @@ from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import find_input, to_input
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.settings import ModelInput
 from dissect_embed.networks.speedups import fold_batch_norm
 from dissect_embed.parallel import map_in_threads, one_torch_thread
 

@@ -31,7 +31,6 @@ from recording import Record, describe_device
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
-from dissect_embed.config import ModelInput
 from dissect_embed.datasets.broden import Broden, load_broden
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.networks.forward import forward_maps
@@ -39,6 +38,7 @@ from dissect_embed.networks.inputs import Input, find_input
 from dissect_embed.networks.layers import list_layers
 from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.preparation import Network, prepare_network
+from dissect_embed.networks.settings import ModelInput
 from dissect_embed.networks.sources import construct
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/networks"))

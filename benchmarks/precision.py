@@ -23,12 +23,13 @@ from rich.table import Table
 from dissect_embed.activations import write_activations
 from dissect_embed.artefacts.profiles import open_profiles
 from dissect_embed.artefacts.similarity import open_similarity
-from dissect_embed.config import Activations, Model
+from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.device import choose_device
 from dissect_embed.dissection import write_profiles
 from dissect_embed.labels import write_labels
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.settings import Model
 from dissect_embed.similarity import write_similarity
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")

@@ -23,7 +23,7 @@ from dissect_embed.artefacts.disk import check_disk_space, format_bytes, sync_ea
 from dissect_embed.artefacts.files import create_artefact
 from dissect_embed.artefacts.layout import activation_bytes, compression_options, create_layers
 from dissect_embed.artefacts.shards import shard_span
-from dissect_embed.config import Activations, Model
+from dissect_embed.config import Activations
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.mathematics.running import Maps
 from dissect_embed.mathematics.similarities import SimilaritySums, guess_magnitude
@@ -33,6 +33,7 @@ from dissect_embed.networks.inputs import find_input
 from dissect_embed.networks.layers import check_axes
 from dissect_embed.networks.models import hash_weights
 from dissect_embed.networks.preparation import Network, prepare_network
+from dissect_embed.networks.settings import Model
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,6 @@ from dissect_embed.config import (
     Chance,
     Dissection,
     Embedding,
-    Model,
-    ModelInput,
 )
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.settings import Subset
@@ -27,6 +25,7 @@ from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.inputs import find_input
 from dissect_embed.networks.layers import check_axes
 from dissect_embed.networks.preparation import prepare_network
+from dissect_embed.networks.settings import Model, ModelInput
 from dissect_embed.relations import write_relations
 from dissect_embed.run import Run
 from dissect_embed.scoring import write_scores

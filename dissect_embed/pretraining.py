@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dissect_embed.artefacts.files import atomic_path
-from dissect_embed.config import Model
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_all_regions, read_image
@@ -27,6 +26,7 @@ from dissect_embed.device import choose_device
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.inputs import Input, find_input, made_up, takes, to_input
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.settings import Model
 from dissect_embed.parallel import batched_map
 
 logger = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from typing import Any
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from dissect_embed.config import Model, ModelInput
 from dissect_embed.networks.inputs import Input, to_input
+from dissect_embed.networks.settings import Model, ModelInput
 
 IMAGENET = ModelInput(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 

@@ -30,7 +30,8 @@ from dissect_embed.cli.options import (
     read_yaml,
     setting,
 )
-from dissect_embed.config import Activations, Model, ModelInput
+from dissect_embed.config import Activations
+from dissect_embed.networks.settings import Model, ModelInput
 
 
 def train(

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dissect_embed.cli.options import Arguments, Given, read_yaml
-from dissect_embed.config import Model, ModelInput
+from dissect_embed.networks.settings import Model, ModelInput
 
 
 def layers(

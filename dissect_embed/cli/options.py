@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from dissect_embed.config import Model
 from dissect_embed.datasets.settings import Dataset, Subset
 from dissect_embed.errors import ConfigError, ModelError
+from dissect_embed.networks.settings import Model
 from dissect_embed.settings import Section
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 from torch import nn
 
-from dissect_embed.config import Model
 from dissect_embed.errors import ModelError
 from dissect_embed.inspection.tables import describe, open_console, pairs, table
 from dissect_embed.networks.hooks import matches
@@ -12,6 +11,7 @@ from dissect_embed.networks.inputs import Input, UnknownColoursError, find_input
 from dissect_embed.networks.layers import list_layers
 from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.settings import Model
 
 
 def show_layers(settings: Model, pattern: str | None = None) -> None:

@@ -9,9 +9,9 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from dissect_embed.config import ModelInput
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.copies import copy_network
+from dissect_embed.networks.settings import ModelInput
 
 EXAMPLE = "input: {mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}"
 # Gray as Pillow has it (ITU-R 601-2): red, green and blue in 65,536ths.

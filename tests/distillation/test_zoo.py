@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dissect_embed.config import ModelInput
 from dissect_embed.distillation import zoo
 from dissect_embed.distillation.zoo import NETWORKS, build_network, map_shapes, pair_maps
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.hooks import probe
 from dissect_embed.networks.inputs import find_input
 from dissect_embed.networks.models import build_model
+from dissect_embed.networks.settings import ModelInput
 
 # Parameters; megaflops of one image, a multiply-add counted as two, of convolutions and the linear
 # layer; units@grid of f0, f1, …

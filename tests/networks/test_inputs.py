@@ -7,7 +7,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from dissect_embed.config import ModelInput
 from dissect_embed.errors import ModelError
 from dissect_embed.networks.inputs import (
     Input,
@@ -17,6 +16,7 @@ from dissect_embed.networks.inputs import (
     takes,
     to_input,
 )
+from dissect_embed.networks.settings import ModelInput
 
 PLAIN = Input((2, 3), (0.0,) * 3, (1.0,) * 3, (0.0, 1.0), 3, "bilinear")
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -11,12 +11,12 @@ import torchvision
 from given import input_of
 from torch import Tensor, nn
 
-from dissect_embed.config import Model, ModelInput
 from dissect_embed.errors import ModelError
 from dissect_embed.inspection.networks import show_layers
 from dissect_embed.networks.layers import list_layers, resolve_layers
 from dissect_embed.networks.maps import Reading
 from dissect_embed.networks.readings import read_layers
+from dissect_embed.networks.settings import Model, ModelInput
 
 
 def ends(model: nn.Module, height: int = 64, width: int = 96) -> list[str]:
