@@ -41,6 +41,7 @@ KINDS = {
     "pairs": Kind(3, "relations"),
     "overlap": Kind(1, "relations"),
     "compare": Kind(1, "compare"),
+    "compositions": Kind(1, "compositions"),
     "importance": Kind(1, "ablate"),
     "ablation": Kind(1, "ablate"),
     # Others

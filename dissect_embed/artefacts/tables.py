@@ -47,6 +47,10 @@ COLUMNS = {
         "run", "other", "layer", "other_layer", "similarity", "category", "statistic", "null",
         "value", "null_mean", "null_sd", "excess", "p",
     ),
+    "compositions": (
+        "layer", "unit", "formula", "length", "iou", "gain", "concept", "concept_iou",
+        "sampled_gain", "null_mean", "excess", "p", "q",
+    ),
     "importance": (
         "layer", "k", "unit", "class", "images", "before", "after", "drop", "lost", "gained", "p",
         "q",
@@ -60,7 +64,7 @@ COLUMNS = {
 TEXTS = (
     "layer", "similarity", "method", "statistic", "null", "class", "units",
     "label", "neighbour_label", "first_label", "second_label", "target_label",
-    "run", "other", "other_layer", "category",
+    "run", "other", "other_layer", "category", "formula", "concept",
 )  # fmt: skip
 # Those of units.csv, and for each category more.
 UNIT_COLUMNS = (

@@ -47,6 +47,7 @@ for command in (
     dissection.chance,
     activations.gather,
     dissection.units,
+    dissection.compositions,
     embedding.similarity,
     embedding.embed,
     embedding.score,

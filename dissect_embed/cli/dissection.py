@@ -15,6 +15,7 @@ from dissect_embed.cli.options import (
     Device,
     Expect,
     Log,
+    Moved,
     Name,
     Network,
     Out,
@@ -151,4 +152,28 @@ def units(
     log_to(log)
     output = output or run / "units.csv"
     write_units(Folder(run), output)
+    logging.info("%s: done", output)
+
+
+def compositions(
+    run: RunFolder,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default RUN/compositions.csv.")
+    ] = None,
+    dataset: Moved = None,
+    expect: Expect = [],  # noqa: B006
+    device: Device = "auto",
+    threads: Threads = None,
+    log: Log = None,
+) -> None:
+    """Find the formula of concepts (AND, OR, AND NOT) that each unit overlaps best."""
+    from dissect_embed.compositions import write_compositions
+    from dissect_embed.run import Run
+
+    log_to(log)
+    output = output or run / "compositions.csv"
+    write_compositions(
+        Run(run), output,
+        dataset=dataset, expected=read_expected(expect), device=device, n_threads=threads,
+    )  # fmt: skip
     logging.info("%s: done", output)

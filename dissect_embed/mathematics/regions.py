@@ -88,6 +88,26 @@ class LabelBatch:
         self.presence = torch.from_numpy(presence).to(device)
 
 
+def count_regions(
+    firing: FiringPixels, labels: LabelBatch
+) -> tuple[Int[Tensor, " found"], Int[Tensor, " found"], Int[Tensor, " found"]]:
+    """Count the pixels of masks in each region, for a batch of images.
+
+    Returns
+    -------
+    The map (an index of ``firing.unit``), the region, counted through the regions of the whole
+    batch, and the pixels, of each pair that has any.
+    """
+    n_regions = labels.n_regions
+    row = firing.map * n_regions
+    pixels = torch.bincount(
+        take(labels.region, firing.pixel) + row, minlength=len(firing.image) * n_regions
+    )
+    found = flat_nonzero(pixels)
+    which, region = split_index(found, n_regions)
+    return which, region + take(labels.first_region, take(firing.image, which)), take(pixels, found)
+
+
 def count_overlaps(
     firing: FiringPixels, labels: LabelBatch, n_units: int
 ) -> tuple[tuple[Int[Tensor, " found"], Int[Tensor, " found"]], Int[Tensor, "image unit"]]:
@@ -99,12 +119,7 @@ def count_overlaps(
     several times. And the pixels of each mask.
     """
     image, unit, map_, pixel = firing
-    n_regions = labels.n_regions
-    row = map_ * n_regions
-    pixels = torch.bincount(take(labels.region, pixel) + row, minlength=len(image) * n_regions)
-    found = flat_nonzero(pixels)
-    which, region = split_index(found, n_regions)
-    region = region + take(labels.first_region, take(image, which))
+    which, region, pixels = count_regions(firing, labels)
     n_members = take(labels.n_members, region)
     # Behind each other, the members of every region that was found.
     ahead = take(labels.first_member, region) - n_members.cumsum(0) + n_members
@@ -113,7 +128,7 @@ def count_overlaps(
     at = take(labels.member, index) * n_units + take(take(unit, which), origin)
     fired = torch.zeros((len(labels.presence), n_units), dtype=torch.int64, device=pixel.device)
     fired[image, unit] = torch.bincount(map_, minlength=len(image))
-    return (at, take(take(pixels, found), origin)), fired
+    return (at, take(pixels, origin)), fired
 
 
 def add_overlaps(

@@ -1,0 +1,209 @@
+"""Masks, counted a label set; and the places at which units fire, to lay other labels on them."""
+
+import threading
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor
+
+from dissect_embed.mathematics.indexing import take
+from dissect_embed.mathematics.labelsets import LabelSets
+from dissect_embed.mathematics.masks import firing_pixels
+from dissect_embed.mathematics.pairings import LabelledImages
+from dissect_embed.mathematics.regions import LabelBatch, count_regions
+from dissect_embed.mathematics.running import Maps, Running
+
+
+class Pixels(NamedTuple):
+    """Pixels of masks and of all images, by what is labelled there."""
+
+    masks: csr_array  # (unit, set)
+    all: Int[np.ndarray, " set"]
+    first: csr_array  # (set, concept), 1 where it holds: what formulas begin with
+    more: csr_array  # (set, concept): what they go on with
+    kind: Int[np.ndarray, " set"]  # a row of labelled
+    labelled: Bool[np.ndarray, "kind category"]
+    first_category: Int[np.ndarray, " concept"]  # columns of labelled
+    more_category: Int[np.ndarray, " concept"]
+
+
+class Fired(NamedTuple):
+    """The places at which units fire."""
+
+    unit: Int[np.ndarray, " fired"]  # counted through all layers
+    image: Int[np.ndarray, " fired"]
+    place: Int[np.ndarray, " fired"]
+
+
+class MaskSets(Running):
+    """The pixels of every unit's mask a label set, and the places at which it fires.
+
+    Parameters
+    ----------
+    thresholds
+        Those of each layer's units; units are counted through the layers, in this order.
+    """
+
+    def __init__(
+        self,
+        labels: LabelledImages,
+        sets: LabelSets,
+        places: Float[np.ndarray, "place 2"],
+        thresholds: Mapping[str, Float[np.ndarray, " unit"]],
+        device: str,
+    ) -> None:
+        self._labels, self._sets, self._places, self._device = labels, sets, places, device
+        self._limits = {k: torch.from_numpy(t).to(device) for k, t in thresholds.items()}
+        self._of_region = torch.from_numpy(sets.of_region).to(device)
+        self.n_units = sum(map(len, thresholds.values()))
+        self._counts: list[tuple[Tensor, Tensor]] = []
+        self._fired: list[tuple[Tensor, ...]] = []
+        self._lock = threading.Lock()
+
+    def add(self, start: int, batch: Mapping[str, Maps]) -> None:
+        """Count a batch of images; several threads may call it at once."""
+        n = len(next(iter(batch.values())).peak)
+        images = np.arange(start, start + n)
+        sizes = self._labels.size[images]
+        counts, fired = [], []
+        # Label maps of one size go together; almost always that is the whole batch.
+        for size in np.unique(sizes, axis=0):
+            chosen = np.flatnonzero((sizes == size).all(axis=1))
+            labels = LabelBatch(
+                [self._labels.regions(i) for i in images[chosen].tolist()],
+                self._labels.concept_category, len(self._labels.categories), self._device,
+            )  # fmt: skip
+            set_of = self._sets_of(images[chosen], labels)
+            place_of = self._places_of(size)
+            image_of = torch.from_numpy(images[chosen]).to(self._device)
+            first = 0
+            for layer, limit in self._limits.items():
+                maps, peak = (t if len(chosen) == n else t[chosen] for t in batch[layer])
+                for firing in firing_pixels(maps, peak, limit, (int(size[0]), int(size[1]))):
+                    which, region, pixels = count_regions(firing, labels)
+                    unit = take(firing.unit, which) + first
+                    counts.append((unit * len(self._sets.kind) + take(set_of, region), pixels))
+                    # A pixel may stand for several places, where label maps are small.
+                    for place in place_of:
+                        at = take(place, firing.pixel % len(place))
+                        here = at >= 0
+                        map_ = firing.map[here]
+                        fired.append(
+                            (
+                                take(firing.unit, map_) + first,
+                                take(image_of, take(firing.image, map_)),
+                                at[here],
+                            )
+                        )
+                first += len(limit)
+        if counts:
+            merged = _add_equal(*(torch.cat(parts) for parts in zip(*counts, strict=True)))
+            places = tuple(torch.cat(parts).cpu() for parts in zip(*fired, strict=True))
+            with self._lock:
+                self._counts.append(merged)
+                self._fired.append(places)
+
+    def _sets_of(
+        self, images: Int[np.ndarray, " chosen"], labels: LabelBatch
+    ) -> Int[Tensor, " region"]:
+        """Return the label set of each region of a batch."""
+        first = torch.from_numpy(self._sets.first_region[images]).to(self._device)
+        n_regions = len(labels.n_members)
+        index = torch.arange(n_regions, device=self._device)
+        image = torch.searchsorted(labels.first_region, index, right=True) - 1
+        return take(self._of_region, index - take(labels.first_region, image) + take(first, image))
+
+    def _places_of(self, size: Int[np.ndarray, "2"]) -> list[Int[Tensor, " pixel"]]:
+        """Return which place each pixel of a label map is, -1 for none.
+
+        Several tables, where a pixel of a small label map is several places.
+        """
+        y, x = (self._places * size).astype(np.int64).T
+        pixel = y * size[1] + x
+        turn = np.zeros(len(pixel), dtype=np.int64)
+        order = np.argsort(pixel, kind="stable")
+        new = np.concatenate([[True], np.diff(pixel[order]) > 0])
+        start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+        turn[order] = np.arange(len(order)) - start
+        found = np.full((int(turn.max()) + 1, int(size.prod())), -1, dtype=np.int64)
+        found[turn, pixel] = np.arange(len(pixel))
+        return [torch.from_numpy(row).to(self._device) for row in found]
+
+    @property
+    def masks(self) -> csr_array:
+        """The pixels of masks, (unit, set)."""
+        n_sets = len(self._sets.kind)
+        if not self._counts:
+            return csr_array((self.n_units, n_sets), dtype=np.int64)
+        key, pixels = _add_equal(*(torch.cat(parts) for parts in zip(*self._counts, strict=True)))
+        unit, of = np.divmod(key.numpy(), n_sets)
+        return coo_array((pixels.numpy(), (unit, of)), (self.n_units, n_sets)).tocsr()
+
+    @property
+    def fired(self) -> Fired:
+        """The places at which units fire."""
+        if not self._fired:
+            return Fired(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+        unit, image, place = (torch.cat(p).numpy() for p in zip(*self._fired, strict=True))
+        return Fired(unit, image, place)
+
+
+def _add_equal(
+    key: Int[Tensor, " found"], pixels: Int[Tensor, " found"]
+) -> tuple[Int[Tensor, " distinct"], Int[Tensor, " distinct"]]:
+    distinct, index = key.unique(return_inverse=True)
+    total = torch.zeros(len(distinct), dtype=torch.int64, device=key.device)
+    return distinct.cpu(), total.index_add_(0, index, pixels).cpu()
+
+
+def own_labels(
+    sets: LabelSets, masks: csr_array, concept_category: Int[np.ndarray, " concept"]
+) -> Pixels:
+    """Return pixels for formulas of each image's own labels."""
+    return Pixels(
+        masks, sets.pixels, sets.concepts, sets.concepts, sets.kind, sets.labelled,
+        concept_category, concept_category,
+    )  # fmt: skip
+
+
+def lay_on(
+    sets: LabelSets,
+    at: Int[np.ndarray, "image place"],
+    fired: Fired,
+    n_units: int,
+    concept_category: Int[np.ndarray, " concept"],
+    partner: Int[np.ndarray, " image"],
+) -> Pixels:
+    """Return pixels for formulas that begin with an image's own labels and go on with another's.
+
+    Parameters
+    ----------
+    at
+        The label set of some places of every image.
+    fired
+        The places at which units fire.
+    partner
+        The image whose labels lie on each besides its own.
+    """
+    n_sets = len(sets.kind)
+    pair, index, count = np.unique(
+        at * n_sets + at[partner], return_inverse=True, return_counts=True
+    )
+    own, other = np.divmod(pair, n_sets)
+    n_kinds = len(sets.labelled)
+    kinds, kind = np.unique(sets.kind[own] * n_kinds + sets.kind[other], return_inverse=True)
+    labelled = np.concatenate([sets.labelled[kinds // n_kinds], sets.labelled[kinds % n_kinds]], 1)
+    shape = n_units, len(pair)
+    held = index.reshape(at.shape)[fired.image, fired.place]
+    one = np.ones(len(held), dtype=np.int64)
+    masks = coo_array((one, (fired.unit, held)), shape).tocsr()
+    masks.sum_duplicates()
+    first, more = sets.concepts[own], sets.concepts[other]
+    n_categories = sets.labelled.shape[1]
+    return Pixels(
+        masks, count, first, more, kind, labelled, concept_category, concept_category + n_categories
+    )
