@@ -113,6 +113,7 @@ rule all:
         f"{RESULTS}/scores.csv",
         f"{RESULTS}/controls.csv",
         f"{RESULTS}/units.csv",
+        f"{RESULTS}/compositions.csv",
         f"{RESULTS}/relations.csv",
         f"{RESULTS}/vectors.npz",
         f"{RESULTS}/atlas/index.html",

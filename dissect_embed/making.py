@@ -9,6 +9,7 @@ from torch import nn
 
 from dissect_embed.activations import write_activations
 from dissect_embed.chance import write_chance
+from dissect_embed.compositions import write_compositions
 from dissect_embed.config import (
     Activations,
     Chance,
@@ -138,6 +139,7 @@ def dissect(
     )  # fmt: skip
     run = Run(folder, network)
     write_units(run, folder / "units.csv")
+    write_compositions(run, folder / "compositions.csv", device=device, n_threads=n_threads)
     write_scores(run, folder / "scores.csv", folder / "controls.csv", n_threads=n_threads)
     write_relations(
         run, folder / "relations.csv", folder / "pairs.csv", folder / "overlap.csv",

@@ -130,3 +130,34 @@ rule units:
         version=VERSIONS["units"],
     shell:
         "dissect-embed units {params.run:q} --output {output.csv:q} --log {log:q}"
+
+
+rule compositions:
+    input:
+        dataset=f"{RESULTS}/dataset.json" if AGAIN else [],
+        activations=f"{RESULTS}/activations.h5",
+        labels=f"{RESULTS}/labels.h5",
+        profiles=f"{RESULTS}/profiles.h5",
+        chance=f"{RESULTS}/chance.h5",
+        weights=WEIGHTS if AGAIN else [],
+    output:
+        csv=f"{RESULTS}/compositions.csv",
+        json=f"{RESULTS}/compositions.csv.json",
+    log:
+        f"{RESULTS}/logs/compositions.log",
+    benchmark:
+        f"{RESULTS}/logs/compositions.benchmark.tsv"
+    conda:
+        "../environment.yml"
+    threads: 16
+    params:
+        run=subpath(input.profiles, parent=True),
+        root=DATASET["root"],
+        state=lambda wildcards: (
+            network_state(MODEL["name"], MODEL["weights"]) if AGAIN else []
+        ),
+        expect=EXPECT,
+        version=VERSIONS["compositions"],
+    shell:
+        "dissect-embed compositions {params.run:q} --dataset {params.root:q} {params.expect:q} "
+        "--threads {threads} --output {output.csv:q} --log {log:q}"

@@ -29,6 +29,7 @@ def stages(tiny: Path, run: Path) -> dict[str, list[str]]:
         "profiles.h5": ["dissect", maps, labels],
         "chance.h5": ["chance", maps, labels, profiles],
         "units.csv": ["units", f"{run}"],
+        "compositions.csv": ["compositions", f"{run}"],
         "similarity.h5": ["similarity", maps],
         "embedding.h5": embed,
         "scores.csv": ["score", f"{run}"],

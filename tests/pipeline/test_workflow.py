@@ -26,7 +26,7 @@ SETTINGS = (
 )
 AFTER_EMBED = {"embed", "score", "figure4", "relations", "figure2", "figure3", "export"}
 AFTER_EMBED |= {"atlas", "report"}
-AFTER_DISSECT = {"dissect", "chance", "detectors", "units", *AFTER_EMBED}
+AFTER_DISSECT = {"dissect", "chance", "compositions", "detectors", "units", *AFTER_EMBED}
 AFTER_ACTIVATIONS = {"similarity", *AFTER_DISSECT}
 
 
@@ -75,8 +75,8 @@ def test_a_run_makes_every_file_of_the_contract(run):
     files = {str(p.relative_to(run / "results/tiny")) for p in (run / "results/tiny").rglob("*")}
     assert files >= {
         "dataset.json", "labels.h5", "activations.h5", "profiles.h5", "chance.h5", "units.csv",
-        "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json", "controls.csv",
-        "figures/figure4.svg", "figures/figure4.png",
+        "compositions.csv", "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json",
+        "controls.csv", "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
         "overlap.csv", "overlap.csv.json",
         "vectors.npz", "projector/projector_config.pbtxt", "projector/layer2.sprite.png",
@@ -101,7 +101,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ("dissection={quantile: 0.01}",), AFTER_DISSECT),
         ((), ("dissection={detector_iou: 0.1}",), {"detectors", "atlas", "report"}),
         ((), ("chance={seed: 1}",),
-         {"chance", "units", "detectors", "score", "figure4", "atlas", "report"}),
+         {"chance", "compositions", "units", "detectors", "score", "figure4", "atlas", "report"}),
         ((), ("run=other",), {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}),
         ((), ("figure2={seed: 1}",), {"figure2", "report"}),
         (("results/other/profiles.h5",), ("run=other",),
@@ -120,7 +120,8 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     folder = run / "results/sharded/activations"
     in_the_way = folder / "shard-2-of-2.h5.part"
     in_the_way.mkdir(parents=True)
-    command = ("results/sharded/units.csv", "--cores", "2", "--keep-going")
+    tables = [f"results/sharded/{name}.csv" for name in ("units", "compositions")]
+    command = (*tables, "--cores", "2", "--keep-going")
     printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
     assert printed.endswith("exit 1"), printed
     assert "shard-2-of-2.h5.part" in printed
@@ -129,17 +130,16 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
     assert printed.endswith("exit 0"), printed
     assert "logs/activations/shard-1-of-2.log" not in printed
-    plain = (run / "results/tiny/units.csv").read_bytes()
-    assert (run / "results/sharded/units.csv").read_bytes() == plain
+    for table in tables:
+        plain = run / table.replace("sharded", "tiny")
+        assert (run / table).read_bytes() == plain.read_bytes()
     planned_now = planned(run, "results/sharded/scores.csv", change=SHARDED)
     assert planned_now == {"similarity", "gather", "embed", "score"}
 
 
 def test_streaming_gives_the_same_table(run):
     change = ("run=streamed", 'activations={"batch_size": 2, "cache": "none"}')
-    printed = snakemake(
-        run, "results/streamed/units.csv", "--cores", "2", settings=SETTINGS + change
-    )
+    printed = snakemake(run, *tables, "--cores", "2", settings=SETTINGS + change)
     assert printed.endswith("exit 0"), printed
     plain = (run / "results/tiny/units.csv").read_bytes()
     assert (run / "results/streamed/units.csv").read_bytes() == plain
