@@ -1,10 +1,10 @@
 """The formula of concepts that each unit overlaps best, beside chance: ``compositions.csv``.
 
-What a search among thousands of formulas finds overlaps more than any single concept, also where
-nothing is to be found. So the same search is made with formulas that begin with concepts of the
-image itself and go on with those of another (the draws of ``chance.h5``): what it gains then, the
-search alone gains. (The labels of one image go together: the sky is blue anyhow. So its own
-labels make fewer different formulas than those of two images, and p is rather too high.)
+The best of thousands of formulas has a higher IoU than any single concept, also where there is
+nothing to be found. So what is found stands beside two things. The search is made again with masks
+on the labels of other images (the draws of ``chance.h5``): that IoU the search finds by chance. And
+formulas are found on one half of the images and looked at on the other: what they gain there over
+the best single concept no search has added.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations
@@ -23,9 +23,12 @@ from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
-from dissect_embed.mathematics.formulas import Formulas, search_formulas
+from dissect_embed.mathematics.formula_counts import TotalCounts
+from dissect_embed.mathematics.formula_search import search_formulas
+from dissect_embed.mathematics.formulas import Formulas, gain_elsewhere
+from dissect_embed.mathematics.halves import second_half
 from dissect_embed.mathematics.labelsets import draw_places, join_images, read_image
-from dissect_embed.mathematics.masksets import MaskSets, lay_on, own_labels
+from dissect_embed.mathematics.masksets import MaskSets, lay_on
 from dissect_embed.mathematics.null import draw_partners, p_values, q_values
 from dissect_embed.networks.replay import Replay, add_up, prepare_replay
 from dissect_embed.parallel import map_in_threads
@@ -41,8 +44,9 @@ class Found(NamedTuple):
     """The formulas of all units, through all layers."""
 
     formulas: Formulas
-    sampled: Float[np.ndarray, " unit"]  # the gain on the pixels that draws are compared on
-    draws: Float[np.ndarray, "draw unit"]  # that with labels of other images; none without a p
+    held_out: Float[np.ndarray, " unit"]  # the gain on the half where they were not looked for
+    sampled: Float[np.ndarray, " unit"]  # the IoU on the pixels that draws are compared on
+    draws: Float[np.ndarray, "draw unit"]  # that on labels of other images; none without a p
 
 
 def write_compositions(
@@ -109,26 +113,38 @@ def find_compositions(
         lambda image: read_image(labels.regions(image), places), images, n_threads=n_threads
     )
     bar = tqdm(read, "label sets", len(images), unit=" images", disable=None)
-    sets, at = join_images(list(bar), labels.presence, len(labels.names))
+    second = second_half(len(images))
+    sets, at = join_images(list(bar), labels.presence, second, len(labels.names))
     thresholds = {layer: profiles[layer].threshold for layer in source.layers}
-    counted = MaskSets(labels, sets, places, thresholds, device)
+    counted = MaskSets(labels, sets, places, second, thresholds, device)
     add_up(counted, source, source.layers, replay, device, n_threads, desc="masks")
-    category = labels.concept_category
-    pixels = own_labels(sets, counted.masks, category)
-    _check_counts(profiles, source.layers, (pixels.masks @ sets.concepts).toarray())
+    category, halves = labels.concept_category, counted.halves
+    masks = halves[0].masks + halves[1].masks
+    _check_counts(profiles, source.layers, (masks @ sets.concepts).toarray())
+    of_places = np.bincount(at.ravel(), minlength=len(sets.kind))
+    total = TotalCounts(sets, category, of_places)
     fired = counted.fired
 
-    def gain_of(partner: np.ndarray) -> Float[np.ndarray, " unit"]:
-        return search_formulas(lay_on(sets, at, fired, counted.n_units, category, partner)).gain
+    def iou_of(partner: Int[np.ndarray, " image"]) -> Float[np.ndarray, " unit"]:
+        return search_formulas(total, lay_on(at, sets, fired, counted.n_units, partner)).iou
 
     n_draws = 0 if chance.no_p else drawn["draws"]
     # The first is the truth.
     partners = [np.arange(len(images)), *draw_partners(chance.stratum, n_draws, drawn["seed"])]
-    searched = map_in_threads(gain_of, partners, n_threads=n_threads)
+    searched = map_in_threads(iou_of, partners, n_threads=n_threads)
     sampled, *draws = tqdm(searched, "formulas", len(partners), unit=" draws", disable=None)
+    parts = [TotalCounts(sets, category, half.all) for half in halves]
+    elsewhere = [
+        gain_elsewhere(
+            parts[other], halves[other].masks, search_formulas(parts[n], halves[n].masks)
+        )
+        for n, other in ((0, 1), (1, 0))
+    ]
+    whole = TotalCounts(sets, category, sets.pixels.sum(axis=0))
     return Found(
-        search_formulas(pixels), sampled, np.array(draws).reshape(len(draws), counted.n_units)
-    )
+        search_formulas(whole, masks), np.mean(elsewhere, axis=0), sampled,
+        np.array(draws).reshape(len(draws), counted.n_units),
+    )  # fmt: skip
 
 
 def _check_counts(profiles: Profiles, layers: list[str], both: np.ndarray) -> None:
@@ -154,20 +170,22 @@ def list_rows(found: Found, profiles: Profiles) -> Rows:
         units = slice(first, first + len(of_layer))
         concept, concept_iou = of_layer.best
         alive = of_layer.activation.any(axis=1)
-        sampled = np.where(alive, found.sampled[units], np.nan)
+        held_out, sampled = (
+            np.where(alive, values[units], np.nan) for values in (found.held_out, found.sampled)
+        )
         p = q = mean = np.full(len(sampled), np.nan)
         if len(found.draws):
             p = p_values(sampled, found.draws[:, units])
             q, mean = q_values(p), found.draws[:, units].mean(axis=0)
         for unit, index in enumerate(range(units.start, units.stop)):
             best = concept[unit]
-            numbers = (formulas.iou[index], formulas.gain[index])
-            tests = (sampled[unit], mean[unit], sampled[unit] - mean[unit], p[unit], q[unit])
+            excess = sampled[unit] - mean[unit]
+            tests = (held_out[unit], sampled[unit], mean[unit], excess, p[unit], q[unit])
             rows.append(
                 [
                     layer, unit, formulas.text(index, names), int(formulas.length[index]),
-                    *(repr(float(number)) for number in numbers),
-                    names[best] if best >= 0 else "", repr(float(concept_iou[unit])),
+                    repr(float(formulas.iou[index])), names[best] if best >= 0 else "",
+                    repr(float(concept_iou[unit])), repr(float(formulas.gain[index])),
                     *("" if np.isnan(number) else f"{number:.4f}" for number in tests),
                 ]
             )  # fmt: skip

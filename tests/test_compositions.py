@@ -39,7 +39,7 @@ def test_the_table_has_every_unit_beside_its_best_concept(folder):
         # All categories are labelled in all images but one.
         assert float(row["gain"]) <= float(row["iou"]) - float(row["concept_iou"]) + 1e-12
         if row["p"]:
-            excess = float(row["sampled_gain"]) - float(row["null_mean"])
+            excess = float(row["sampled"]) - float(row["null_mean"])
             assert float(row["excess"]) == pytest.approx(excess, abs=2e-4)
             assert 1 / 101 <= float(row["p"]) + 1e-4 <= float(row["q"]) + 2e-4
 
@@ -118,5 +118,5 @@ def test_without_partners_there_is_no_p(folder, monkeypatch):
     assert found.draws.shape == (0, 12)
     with (folder / "compositions.csv").open() as file:
         before = list(csv.reader(file))[1:]
-    assert [list(map(str, row[:8])) for row in rows] == [row[:8] for row in before]
+    assert [list(map(str, row[:10])) for row in rows] == [row[:10] for row in before]
     assert {tuple(row[-4:]) for row in rows} == {("",) * 4}

@@ -48,8 +48,8 @@ COLUMNS = {
         "value", "null_mean", "null_sd", "excess", "p",
     ),
     "compositions": (
-        "layer", "unit", "formula", "length", "iou", "gain", "concept", "concept_iou",
-        "sampled_gain", "null_mean", "excess", "p", "q",
+        "layer", "unit", "formula", "length", "iou", "concept", "concept_iou", "gain", "held_out",
+        "sampled", "null_mean", "excess", "p", "q",
     ),
     "importance": (
         "layer", "k", "unit", "class", "images", "before", "after", "drop", "lost", "gained", "p",

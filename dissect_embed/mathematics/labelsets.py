@@ -21,7 +21,7 @@ class LabelSets(NamedTuple):
     concepts: csr_array  # (set, concept), 1 where the concept holds
     kind: Int[np.ndarray, " set"]  # what is labelled in the image: a row of ``labelled``
     labelled: Bool[np.ndarray, "kind category"]
-    pixels: Int[np.ndarray, " set"]  # over all images
+    pixels: Int[np.ndarray, "2 set"]  # over the images of either half
     of_region: Int[np.ndarray, " region"]  # the set of every region, of one image after the other
     first_region: Int[np.ndarray, " image"]
 
@@ -54,7 +54,10 @@ def read_image(labels: Regions, places: Float[np.ndarray, "place 2"]) -> Read:
 
 
 def join_images(
-    read: Sequence[Read], presence: Bool[np.ndarray, "image category"], n_concepts: int
+    read: Sequence[Read],
+    presence: Bool[np.ndarray, "image category"],
+    second: Bool[np.ndarray, " image"],
+    n_concepts: int,
 ) -> tuple[LabelSets, Int[np.ndarray, "image place"]]:
     """Return the label sets of all images, and the set of each image's places.
 
@@ -64,6 +67,8 @@ def join_images(
         Of every image (``read_image``).
     presence
         Which categories are labelled in it.
+    second
+        Which images are of the second half.
     """
     labelled, kind = np.unique(presence, axis=0, return_inverse=True)
     kind = kind.ravel()
@@ -77,9 +82,10 @@ def join_images(
     index = np.concatenate([[0], np.cumsum([len(c) for c in concepts])])
     column = np.concatenate(concepts)
     found = np.concatenate(of_region)
-    pixels = np.zeros(len(number), dtype=np.int64)
-    np.add.at(pixels, found, np.concatenate([image.pixels for image in read]))
     n_regions = np.array([len(image.members) for image in read])
+    pixels = np.zeros((2, len(number)), dtype=np.int64)
+    half = np.repeat(second.astype(np.int64), n_regions)
+    np.add.at(pixels, (half, found), np.concatenate([image.pixels for image in read]))
     return (
         LabelSets(
             csr_array(

@@ -19,16 +19,10 @@ from dissect_embed.mathematics.running import Maps, Running
 
 
 class Pixels(NamedTuple):
-    """Pixels of masks and of all images, by what is labelled there."""
+    """Pixels of masks and of all images, label set by label set."""
 
     masks: csr_array  # (unit, set)
     all: Int[np.ndarray, " set"]
-    first: csr_array  # (set, concept), 1 where it holds: what formulas begin with
-    more: csr_array  # (set, concept): what they go on with
-    kind: Int[np.ndarray, " set"]  # a row of labelled
-    labelled: Bool[np.ndarray, "kind category"]
-    first_category: Int[np.ndarray, " concept"]  # columns of labelled
-    more_category: Int[np.ndarray, " concept"]
 
 
 class Fired(NamedTuple):
@@ -44,6 +38,8 @@ class MaskSets(Running):
 
     Parameters
     ----------
+    second
+        Which images are of the second half.
     thresholds
         Those of each layer's units; units are counted through the layers, in this order.
     """
@@ -53,10 +49,12 @@ class MaskSets(Running):
         labels: LabelledImages,
         sets: LabelSets,
         places: Float[np.ndarray, "place 2"],
+        second: Bool[np.ndarray, " image"],
         thresholds: Mapping[str, Float[np.ndarray, " unit"]],
         device: str,
     ) -> None:
         self._labels, self._sets, self._places, self._device = labels, sets, places, device
+        self._second = torch.from_numpy(second.astype(np.int64)).to(device)
         self._limits = {k: torch.from_numpy(t).to(device) for k, t in thresholds.items()}
         self._of_region = torch.from_numpy(sets.of_region).to(device)
         self.n_units = sum(map(len, thresholds.values()))
@@ -85,8 +83,9 @@ class MaskSets(Running):
                 maps, peak = (t if len(chosen) == n else t[chosen] for t in batch[layer])
                 for firing in firing_pixels(maps, peak, limit, (int(size[0]), int(size[1]))):
                     which, region, pixels = count_regions(firing, labels)
-                    unit = take(firing.unit, which) + first
-                    counts.append((unit * len(self._sets.kind) + take(set_of, region), pixels))
+                    half = take(self._second, take(image_of, take(firing.image, which)))
+                    row = take(firing.unit, which) + first + half * self.n_units
+                    counts.append((row * len(self._sets.kind) + take(set_of, region), pixels))
                     # A pixel may stand for several places, where label maps are small.
                     for place in place_of:
                         at = take(place, firing.pixel % len(place))
@@ -134,14 +133,16 @@ class MaskSets(Running):
         return [torch.from_numpy(row).to(self._device) for row in found]
 
     @property
-    def masks(self) -> csr_array:
-        """The pixels of masks, (unit, set)."""
+    def halves(self) -> tuple[Pixels, Pixels]:
+        """The pixels of masks on the images of either half, (unit, set)."""
         n_sets = len(self._sets.kind)
-        if not self._counts:
-            return csr_array((self.n_units, n_sets), dtype=np.int64)
-        key, pixels = _add_equal(*(torch.cat(parts) for parts in zip(*self._counts, strict=True)))
-        unit, of = np.divmod(key.numpy(), n_sets)
-        return coo_array((pixels.numpy(), (unit, of)), (self.n_units, n_sets)).tocsr()
+        masks = csr_array((2 * self.n_units, n_sets), dtype=np.int64)
+        if self._counts:
+            counts = (torch.cat(parts) for parts in zip(*self._counts, strict=True))
+            key, pixels = (values.numpy() for values in _add_equal(*counts))
+            masks = coo_array((pixels, np.divmod(key, n_sets)), masks.shape).tocsr()
+        first, second = self._sets.pixels
+        return Pixels(masks[: self.n_units], first), Pixels(masks[self.n_units :], second)
 
     @property
     def fired(self) -> Fired:
@@ -160,50 +161,24 @@ def _add_equal(
     return distinct.cpu(), total.index_add_(0, index, pixels).cpu()
 
 
-def own_labels(
-    sets: LabelSets, masks: csr_array, concept_category: Int[np.ndarray, " concept"]
-) -> Pixels:
-    """Return pixels for formulas of each image's own labels."""
-    return Pixels(
-        masks, sets.pixels, sets.concepts, sets.concepts, sets.kind, sets.labelled,
-        concept_category, concept_category,
-    )  # fmt: skip
-
-
 def lay_on(
-    sets: LabelSets,
     at: Int[np.ndarray, "image place"],
+    sets: LabelSets,
     fired: Fired,
     n_units: int,
-    concept_category: Int[np.ndarray, " concept"],
     partner: Int[np.ndarray, " image"],
-) -> Pixels:
-    """Return pixels for formulas that begin with an image's own labels and go on with another's.
+) -> csr_array:
+    """Return the places of masks that are laid on the labels of other images, (unit, set).
 
     Parameters
     ----------
     at
-        The label set of some places of every image.
+        The label set of each image's places.
     fired
         The places at which units fire.
     partner
-        The image whose labels lie on each besides its own.
+        The image whose labels each image's masks are laid on; each image's once.
     """
-    n_sets = len(sets.kind)
-    pair, index, count = np.unique(
-        at * n_sets + at[partner], return_inverse=True, return_counts=True
-    )
-    own, other = np.divmod(pair, n_sets)
-    n_kinds = len(sets.labelled)
-    kinds, kind = np.unique(sets.kind[own] * n_kinds + sets.kind[other], return_inverse=True)
-    labelled = np.concatenate([sets.labelled[kinds // n_kinds], sets.labelled[kinds % n_kinds]], 1)
-    shape = n_units, len(pair)
-    held = index.reshape(at.shape)[fired.image, fired.place]
+    held = at[partner[fired.image], fired.place]
     one = np.ones(len(held), dtype=np.int64)
-    masks = coo_array((one, (fired.unit, held)), shape).tocsr()
-    masks.sum_duplicates()
-    first, more = sets.concepts[own], sets.concepts[other]
-    n_categories = sets.labelled.shape[1]
-    return Pixels(
-        masks, count, first, more, kind, labelled, concept_category, concept_category + n_categories
-    )
+    return coo_array((one, (fired.unit, held)), (n_units, len(sets.kind))).tocsr()

@@ -7,10 +7,12 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from dissect_embed.mathematics.formulas import OPERATORS, Formulas, search_formulas
+from dissect_embed.mathematics.formula_counts import Domains, TotalCounts
+from dissect_embed.mathematics.formula_search import search_formulas
+from dissect_embed.mathematics.formulas import OPERATORS, Formulas, gain_elsewhere
 from dissect_embed.mathematics.labelsets import draw_places, join_images, read_image
 from dissect_embed.mathematics.masks import firing_pixels
-from dissect_embed.mathematics.masksets import MaskSets, lay_on, own_labels
+from dissect_embed.mathematics.masksets import MaskSets, lay_on
 from dissect_embed.mathematics.null import draw_partners, p_values
 from dissect_embed.mathematics.pairings import Pairings
 from dissect_embed.mathematics.regions import Regions
@@ -46,46 +48,41 @@ def some_data(rng, sizes=((6, 5),) * 6, *, hide=True):
     return Labelled(held, [0, 0, 1, 2, 2])
 
 
-def count(data, masks, places=None):
-    """Return pixels, label sets and what is known of places, of masks (image, unit, y, x)."""
+def count(data, masks, places=None, second=None):
+    """Return what is counted of masks (unit, y, x), an image each, and of places."""
     places = np.array([[0.5, 0.5]]) if places is None else places
+    second = np.zeros(len(masks), dtype=bool) if second is None else second
     read = [read_image(data.regions(n), places) for n in range(len(data.held))]
-    sets, at = join_images(read, data.presence, len(data.names))
+    sets, at = join_images(read, data.presence, second, len(data.names))
     limits = {"a": np.full(masks[0].shape[0], 0.5, dtype=np.float32)}
-    counted = MaskSets(data, sets, places, limits, "cpu")
+    counted = MaskSets(data, sets, places, second, limits, "cpu")
     for n, mask in enumerate(masks):
         maps = torch.from_numpy(mask[None].astype(np.float32))
         counted.add(n, {"a": Maps(maps, maps.amax(dim=(2, 3)))})
-    return own_labels(sets, counted.masks, data.concept_category), sets, at, counted.fired
+    return counted, sets, at
+
+
+def search(data, masks, *beam):
+    """Return the best formulas, over all images."""
+    counted, sets, _ = count(data, masks)
+    half = counted.halves[0]
+    return search_formulas(TotalCounts(sets, data.concept_category, half.all), half.masks, *beam)
 
 
 class Slow:
-    """Formulas pixel by pixel; truth is known where all their categories are labelled.
+    """Formulas pixel by pixel; truth is known where all their categories are labelled."""
 
-    Parameters
-    ----------
-    first, more
-        Images whose concepts formulas begin and go on with.
-    """
-
-    def __init__(self, first, more, masks):
-        self.first, self.more = first, more
+    def __init__(self, data, masks):
+        self.data = data
         self.mask = [m.reshape(len(m), -1) for m in masks]
 
-    def iou(self, unit, concepts, operators, within=()):
+    def iou(self, unit, concepts, operators, within=(), images=None):
         both = union = 0
-        for n, mask in enumerate(self.mask):
-            sources = [self.first] + [self.more] * (len(concepts) - 1)
-            shown = [
-                source.presence[n][source.concept_category[c]]
-                for source, c in zip(sources, concepts, strict=True)
-            ]
-            shown += [source.presence[n][source.concept_category[c]] for source, c in within]
-            if not all(shown):
+        for n in range(len(self.mask)) if images is None else images:
+            mask, category = self.mask[n], self.data.concept_category
+            if not all(self.data.presence[n][category[c]] for c in (*concepts, *within)):
                 continue
-            value, *others = (
-                source.held[n][c].ravel() for source, c in zip(sources, concepts, strict=True)
-            )
+            value, *others = (self.data.held[n][c].ravel() for c in concepts)
             for operator, other in zip(operators, others, strict=True):
                 value = [value & other, value | other, value & ~other][operator]
             both += (value & mask[unit]).sum()
@@ -94,16 +91,14 @@ class Slow:
 
     def gain(self, unit, concepts, operators, beam):
         """Return the IoU less the best of a single concept, there or on all images."""
-        n_concepts = len(self.first.names)
-        alone = [self.iou(unit, (c,), ()) for c in range(n_concepts)]
+        alone = [self.iou(unit, (c,), ()) for c in range(len(self.data.names))]
         best = np.argsort(-np.array(alone), kind="stable")[:beam]
-        there = [(self.first, concepts[0]), *((self.more, c) for c in concepts[1:])]
-        base = max([alone[best[0]]] + [self.iou(unit, (c,), (), there) for c in best.tolist()])
+        base = max([alone[best[0]]] + [self.iou(unit, (c,), (), concepts) for c in best.tolist()])
         return self.iou(unit, concepts, operators) - base
 
     def best_gain(self, unit):
         """Return the highest gain of all formulas that there are."""
-        n, found = len(self.first.names), [0.0]
+        n, found = len(self.data.names), [0.0]
         for concepts in itertools.product(range(n), repeat=2):
             found += [self.gain(unit, concepts, (o,), ALL) for o in range(3)]
         for concepts in itertools.product(range(n), repeat=3):
@@ -124,9 +119,7 @@ def test_all_formulas_are_found_as_by_looking_at_every_pixel():
     rng = np.random.default_rng(0)
     data = some_data(rng)
     masks = [rng.random((3, 6, 5)) < 0.2 for _ in data.held]
-    pixels, *_ = count(data, masks)
-    found = search_formulas(pixels, ALL)
-    slow = Slow(data, data, masks)
+    found, slow = search(data, masks, ALL), Slow(data, masks)
     for unit in range(3):
         assert found.gain[unit] == pytest.approx(slow.best_gain(unit), abs=1e-12)
         assert found.gain[unit] == pytest.approx(slow.gain(unit, *formula(found, unit), ALL))
@@ -138,23 +131,22 @@ def test_what_a_narrow_beam_finds_is_what_it_says(beam):
     rng = np.random.default_rng(1)
     data = some_data(rng, ((6, 5), (6, 5), (9, 4), (6, 5), (9, 4)))
     masks = [rng.random((8, *size)) < 0.2 for size in data.size]
-    pixels, *_ = count(data, masks)
-    found, slow = search_formulas(pixels, beam), Slow(data, data, masks)
+    found, slow = search(data, masks, beam), Slow(data, masks)
     for unit in range(8):
         concepts, operators = formula(found, unit)
         assert found.iou[unit] == pytest.approx(slow.iou(unit, concepts, operators))
         assert found.gain[unit] == pytest.approx(slow.gain(unit, concepts, operators, beam))
-    assert (found.gain <= search_formulas(pixels, ALL).gain + 1e-12).all()
+    assert (found.gain <= search(data, masks, ALL).gain + 1e-12).all()
 
 
 def test_units_that_are_gone_through_in_parts_are_the_same(monkeypatch):
     rng = np.random.default_rng(2)
     data = some_data(rng)
-    pixels, *_ = count(data, [rng.random((9, 6, 5)) < 0.2 for _ in data.held])
-    whole = search_formulas(pixels)
+    masks = [rng.random((9, 6, 5)) < 0.2 for _ in data.held]
+    whole = search(data, masks)
     for limit in ("CANDIDATES", "CACHED"):
-        monkeypatch.setattr(f"dissect_embed.mathematics.formulas.{limit}", 60)
-        for a, b in zip(whole, search_formulas(pixels), strict=True):
+        monkeypatch.setattr(f"dissect_embed.mathematics.formula_search.{limit}", 60)
+        for a, b in zip(whole, search(data, masks), strict=True):
             np.testing.assert_array_equal(a, b)
 
 
@@ -165,8 +157,7 @@ def test_a_formula_by_hand():
     sky = np.zeros((2, 4), dtype=bool)
     data = Labelled([np.stack([tree, red, sky])], [0, 1, 0])
     mask = np.array([[[1, 1, 1, 1], [0, 0, 0, 0]]], dtype=bool)
-    pixels, *_ = count(data, [mask])
-    found = search_formulas(pixels)
+    found = search(data, [mask])
     assert found.text(0, ["tree", "red", "sky"]) == "tree AND NOT red"
     assert (found.iou[0], found.gain[0], found.length[0]) == (1.0, 0.5, 2)
 
@@ -174,7 +165,7 @@ def test_a_formula_by_hand():
 def test_formulas_in_words():
     names = ["tree", "sky", "red"]
     none = np.full((1, 3), -1), np.full((1, 2), -1)
-    numbers = np.zeros(1), np.zeros(1)
+    numbers = np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64)
     assert Formulas(*none, *numbers).text(0, names) == ""
     one = Formulas(np.array([[1, -1, -1]]), none[1], *numbers)
     assert (one.text(0, names), one.length.tolist()) == ("sky", [1])
@@ -193,8 +184,7 @@ def test_a_unit_that_overlaps_nothing_has_no_formula():
         mask[0] = False
         # Fires where nothing is labelled.
         mask[1] &= ~data.held[n].any(axis=0)
-    pixels, *_ = count(data, masks)
-    found = search_formulas(pixels)
+    found = search(data, masks)
     assert [found.text(unit, data.names) for unit in range(2)] == ["", ""]
     assert found.gain.tolist() == found.iou.tolist() == [0, 0]
 
@@ -209,17 +199,27 @@ def test_masks_are_counted_as_the_dissection_counts_them():
     limits = {k: np.full(s[0], 0.7, dtype=np.float32) for k, s in layers.items()}
     places = draw_places(5, 5 * 20, seed=0)
     read = [read_image(data.regions(n), places) for n in range(5)]
-    sets, at = join_images(read, data.presence, 5)
-    counted, true = MaskSets(data, sets, places, limits, "cpu"), Pairings(data, limits, 0, "cpu")
+    second = np.array([False, True, False, True, True])
+    sets, at = join_images(read, data.presence, second, 5)
+    counted = MaskSets(data, sets, places, second, limits, "cpu")
+    true, of_second = (Pairings(data, limits, 0, "cpu") for _ in range(2))
     for start, stop in ((3, 5), (0, 3)):
         batch = {
             k: Maps(m[start:stop], m[start:stop].amax(dim=(2, 3)).float()) for k, m in maps.items()
         }
         counted.add(start, batch)
         true.add(start, batch)
-    both = np.concatenate([true.counts[k].intersection for k in layers])
-    np.testing.assert_array_equal((counted.masks @ sets.concepts).toarray(), both)
-    np.testing.assert_array_equal(sets.pixels @ sets.concepts, true.pixels)
+        for n in np.flatnonzero(second[start:stop]).tolist():
+            image = {k: Maps(*(t[n : n + 1] for t in of)) for k, of in batch.items()}
+            of_second.add(start + n, image)
+    both, later = (
+        np.concatenate([of.counts[k].intersection for k in layers]) for of in (true, of_second)
+    )
+    halves = counted.halves
+    for half, expected in zip(halves, (both - later, later), strict=True):
+        np.testing.assert_array_equal((half.masks @ sets.concepts).toarray(), expected)
+    pixels = [half.all @ sets.concepts for half in halves]
+    np.testing.assert_array_equal(pixels, [true.pixels - of_second.pixels, of_second.pixels])
     fired = {tuple(row) for row in np.stack(counted.fired, axis=1).tolist()}
     expected = set()
     for n, size in enumerate(sizes):
@@ -246,35 +246,58 @@ def test_places_lie_in_the_squares_of_a_grid():
     assert len(draw_places(100_000, 10, seed=0)) == 1
 
 
-def test_formulas_that_go_on_with_the_labels_of_another_image():
+EVERY = np.array([[(y + 0.5) / 6, (x + 0.5) / 5] for y in range(6) for x in range(5)])
+
+
+def test_masks_on_the_labels_of_other_images():
+    """As if these images had the other labels; on their own, masks are what they are."""
     rng = np.random.default_rng(5)
-    data = some_data(rng, hide=False)
+    data = some_data(rng)
     masks = [rng.random((3, 6, 5)) < 0.2 for _ in data.held]
-    every = np.array([[(y + 0.5) / 6, (x + 0.5) / 5] for y in range(6) for x in range(5)])
-    pixels, sets, at, fired = count(data, masks, every)
-    own = lay_on(sets, at, fired, 3, data.concept_category, np.arange(6))
-    for a, b in zip(search_formulas(own), search_formulas(pixels), strict=True):
-        np.testing.assert_array_equal(a, b)
+    counted, sets, at = count(data, masks, EVERY)
+    own = lay_on(at, sets, counted.fired, 3, np.arange(6))
+    np.testing.assert_array_equal(own.toarray(), counted.halves[0].masks.toarray())
     partner = np.array([2, 0, 1, 4, 3, 5])
+    laid = lay_on(at, sets, counted.fired, 3, partner)
     other = Labelled([data.held[n] for n in partner], data.concept_category)
-    found = search_formulas(lay_on(sets, at, fired, 3, data.concept_category, partner), ALL)
-    slow = Slow(data, other, masks)
-    for unit in range(3):
-        assert found.gain[unit] == pytest.approx(slow.best_gain(unit), abs=1e-12)
+    total = TotalCounts(sets, data.concept_category, np.bincount(at.ravel()))
+    np.testing.assert_array_equal(total.pixels, counted.halves[0].all)
+    for a, b in zip(search_formulas(total, laid, ALL), search(other, masks, ALL), strict=True):
+        np.testing.assert_allclose(a, b)
 
 
-def draws_of(data, masks, n_draws):
-    """Return the gain of each unit, and those with labels of other images."""
-    every = np.array([[(y + 0.5) / 12, (x + 0.5) / 12] for y in range(12) for x in range(12)])
-    _, sets, at, fired = count(data, masks, every)
-    stratum = np.zeros(len(data.held), dtype=np.int64)
-    partners = [np.arange(len(data.held)), *draw_partners(stratum, n_draws, seed=0)]
-    n_units = len(masks[0])
-    gains = [
-        search_formulas(lay_on(sets, at, fired, n_units, data.concept_category, p)).gain
-        for p in partners
-    ]
-    return gains[0], np.array(gains[1:])
+def test_what_formulas_gain_on_other_images():
+    rng = np.random.default_rng(6)
+    data = some_data(rng, ((6, 5),) * 8)
+    masks = [rng.random((20, 6, 5)) < 0.2 for _ in data.held]
+    for mask in masks:
+        mask[0] = False
+    second = np.arange(8) % 2 == 1
+    counted, sets, _ = count(data, masks, second=second)
+    first, other = counted.halves
+    category = data.concept_category
+    found = search_formulas(TotalCounts(sets, category, first.all), first.masks)
+    gain = gain_elsewhere(TotalCounts(sets, category, other.all), other.masks, found)
+    slow, images = Slow(data, masks), np.flatnonzero(second).tolist()
+    assert gain[0] == 0
+    for unit in range(1, 20):
+        concepts, operators = formula(found, unit)
+        single = (int(found.single[unit]),)
+        base = max(slow.iou(unit, single, (), w, images) for w in ((), concepts))
+        iou = slow.iou(unit, concepts, operators, (), images)
+        assert gain[unit] == pytest.approx(iou - base, abs=1e-12)
+    # Units that fire at random gain where formulas are looked for, and nothing elsewhere.
+    assert found.gain[1:].min() > 0 > gain[1:].mean()
+
+
+def test_what_is_labelled_together():
+    """Kinds of images: with a; with a and b; with all three."""
+    labelled = np.array([[1, 0, 0], [1, 1, 0], [1, 1, 1]], dtype=bool)
+    domains = Domains(labelled)
+    assert domains.kinds[domains.of_category].tolist() == labelled.T.tolist()
+    assert domains.kinds[domains.narrow[0]].tolist() == labelled.T.tolist()
+    assert domains.kinds[domains.narrow[1, 0]].tolist() == [False, True, True]
+    assert len(domains.kinds) == 3
 
 
 def blobs(rng, n, size=12):
@@ -286,21 +309,27 @@ def blobs(rng, n, size=12):
     return held
 
 
-def test_a_unit_of_two_concepts_stands_out_and_one_of_a_single_concept_does_not():
-    """Units that fire on half of the pixels of ``c0 AND c1``, and on half of those of ``c0``."""
-    rng = np.random.default_rng(6)
+def test_units_that_know_nothing_are_as_good_as_chance_and_one_that_knows_stands_out():
+    rng = np.random.default_rng(7)
     data = Labelled([blobs(rng, 6) for _ in range(40)], [0, 0, 0, 1, 1, 1])
     masks = []
     for held in data.held:
-        noise = rng.random((40, 12, 12)) < 0.5
-        noise[:20] &= held[0] & held[1]
-        noise[20:] &= held[0]
-        masks.append(noise)
-    gain, draws = draws_of(data, masks, 49)
-    p = p_values(gain, draws)
-    assert (p[:20] == 1 / 50).all()
-    assert (p[20:] <= 0.1).mean() <= 0.25
-    assert p[20:].mean() > 0.3
+        # Of what an image shows nothing; each fires in a place of its own, on some images.
+        fires = np.stack([blobs(rng, 1)[0] for _ in range(60)])
+        fires[:10] = (rng.random((10, 12, 12)) < 0.3) & held[0] & ~held[4]
+        masks.append(fires)
+    places = np.array([[(y + 0.5) / 12, (x + 0.5) / 12] for y in range(12) for x in range(12)])
+    counted, sets, at = count(data, masks, places)
+    total = TotalCounts(sets, data.concept_category, np.bincount(at.ravel()))
+    partners = [np.arange(40), *draw_partners(np.zeros(40, dtype=np.int64), 49, seed=0)]
+    iou, *draws = (
+        search_formulas(total, lay_on(at, sets, counted.fired, 60, partner)).iou
+        for partner in partners
+    )
+    p = p_values(iou, np.array(draws))
+    assert (p[:10] == 1 / 50).all()
+    assert (p[10:] <= 0.1).mean() <= 0.2
+    assert 0.35 < p[10:].mean() < 0.65
 
 
 def test_label_sets_are_told_apart_by_what_is_labelled_in_the_image():
@@ -308,10 +337,10 @@ def test_label_sets_are_told_apart_by_what_is_labelled_in_the_image():
     one = np.array([[[1, 0]], [[0, 1]]], dtype=bool)
     two = np.array([[[1, 0]], [[0, 0]]], dtype=bool)
     data = Labelled([one, two], [0, 1])
-    _, sets, *_ = count(data, [np.zeros((1, 1, 2), dtype=bool)] * 2)
+    _, sets, _ = count(data, [np.zeros((1, 1, 2), dtype=bool)] * 2)
     assert len(sets.kind) == 4
     assert isinstance(sets.concepts, csr_array)
-    assert sets.pixels.tolist() == [1, 1, 1, 1]
+    assert sets.pixels.tolist() == [[1, 1, 1, 1], [0, 0, 0, 0]]
     alike = Labelled([one, one], [0, 1])
-    _, sets, *_ = count(alike, [np.zeros((1, 1, 2), dtype=bool)] * 2)
-    assert sets.pixels.tolist() == [2, 2]
+    _, sets, _ = count(alike, [np.zeros((1, 1, 2), dtype=bool)] * 2)
+    assert sets.pixels.tolist() == [[2, 2], [0, 0]]

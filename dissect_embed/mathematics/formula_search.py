@@ -1,0 +1,221 @@
+"""The formula of concepts that each unit overlaps best, by a beam search.
+
+As in [MU20] (Mu and Andreas, Compositional Explanations of Neurons, NeurIPS 2020): the best single
+concepts of a unit are each joined with every concept by every operator, the best of these again.
+Masks were counted a label set before (``labelsets``), so a step is a product of sparse matrices of
+whole numbers (``formula_counts``). The best are those of highest gain (``formulas``).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.sparse import csr_array
+
+from dissect_embed.mathematics.formula_counts import Counts, MaskCounts, TotalCounts
+from dissect_embed.mathematics.formulas import OPERATORS, Formulas
+
+# Formulas of each length that are kept and extended. With twice as many ([MU20]) formulas gain 3 %
+# more, and 10 % more with labels of other images (benchmarks/README.md).
+BEAM = 5
+# Candidates of the units that are gone through together: tables of 130 MB, some of them at a time.
+CANDIDATES = 16_000_000
+# And of those that are compared at once: so many stay in a processor's cache.
+CACHED = 100_000
+
+
+class _Beam(NamedTuple):
+    """The best formulas of one length of some units."""
+
+    concepts: Int[np.ndarray, "unit beam 3"]
+    operators: Int[np.ndarray, "unit beam 2"]
+    domain: Int[np.ndarray, "unit beam"]  # where they are decided
+    iou: Float[np.ndarray, "unit beam"]
+    gain: Float[np.ndarray, "unit beam"]
+
+
+class _Candidates(NamedTuple):
+    """Formulas, each extended by each concept by each operator."""
+
+    both: Int[np.ndarray, "unit beam concept operator"]  # pixels within masks
+    union: Int[np.ndarray, "unit beam concept operator"]
+    iou: Float[np.ndarray, "unit beam concept operator"]
+    gain: Float[np.ndarray, "unit beam concept operator"]
+
+
+def search_formulas(total: TotalCounts, masks: csr_array, beam: int = BEAM) -> Formulas:
+    """Return the formula of up to three concepts that gains most, for each unit.
+
+    Parameters
+    ----------
+    total
+        The pixels of all images.
+    masks
+        Those of masks, (unit, set) (``masksets``).
+    beam
+        How many formulas of each length are kept and extended.
+    """
+    step = max(1, CANDIDATES // (beam * len(total.category)))
+    parts = []
+    for start in range(0, masks.shape[0], step):
+        of_some = MaskCounts(total, masks[start : start + step])
+        singles = _find_singles(total, of_some, beam)
+        pairs = _extend(total, of_some, singles, singles, beam)
+        triples = _extend(total, of_some, pairs, singles, beam)
+        parts.append(_highest([singles, pairs, triples]))
+    return Formulas(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _highest(beams: Sequence[_Beam]) -> Formulas:
+    """Return the formula of highest gain of each unit; of equals the shorter."""
+    joined = _Beam(*(np.concatenate(arrays, axis=1) for arrays in zip(*beams, strict=True)))
+    top = joined.gain.argmax(axis=1)
+    at = np.arange(len(top)), top
+    iou = joined.iou[at]
+    # A unit that overlaps no concept has none.
+    concepts = np.where(iou[:, None] > 0, joined.concepts[at], -1)
+    single = beams[0].concepts[:, 0, 0]
+    return Formulas(concepts, joined.operators[at], iou, joined.gain[at], single)
+
+
+def _find_singles(total: TotalCounts, masks: MaskCounts, beam: int) -> _Beam:
+    """Return each unit's best single concepts."""
+    both = masks.concept
+    labelled = total.sets.labelled[:, total.category].astype(np.int64)
+    iou = _divide(both, masks.kind @ labelled + total.kind.sum(axis=1) - both)
+    concept = np.argsort(-iou, axis=1, kind="stable")[:, :beam]
+    iou = np.take_along_axis(iou, concept, axis=1)
+    none = np.full((*concept.shape, 2), -1)
+    concepts = np.concatenate([concept[..., None], none], axis=2)
+    domain = total.domains.of_category[total.category[concept]]
+    return _Beam(concepts, none, domain, iou, iou - iou[:, :1])
+
+
+def _extend(total: TotalCounts, masks: MaskCounts, best: _Beam, singles: _Beam, beam: int) -> _Beam:
+    """Return the best formulas that are one concept longer."""
+    formulas = best.concepts, best.operators[..., 0], best.domain
+    mine, whole = masks.of_formulas(*formulas), total.of_formulas(*formulas)
+    into = total.domains.narrow[best.domain]  # (unit, beam, category)
+    base = _best_single(total, masks, singles, into)
+    parts = []
+    step = max(1, CACHED // mine[0][0].size)
+    for start in range(0, len(into), step):
+        some = slice(start, start + step)
+        part = _Beam(*(array[some] for array in best))
+        found = _compare(
+            total, masks, some, part.domain, into[some], base[some],
+            (mine[0][some], mine[1][some]), (whole[0][some], whole[1][some]),
+        )  # fmt: skip
+        parts.append(_choose(part, found, into[some][..., total.category], beam))
+    return _Beam(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def _compare(
+    total: TotalCounts,
+    masks: MaskCounts,
+    some: slice,
+    domain: Int[np.ndarray, "unit beam"],
+    into: Int[np.ndarray, "unit beam category"],
+    base: Float[np.ndarray, "unit beam category"],
+    mine: Counts,
+    whole: Counts,
+) -> _Candidates:
+    """Return what formulas come to when they are extended by each concept.
+
+    ``f OR c`` has the pixels of both, each where the other is decided, less those in common;
+    ``f AND NOT c`` those of f where c is decided, less those in common.
+
+    Parameters
+    ----------
+    some
+        Which units.
+    domain, into
+        Where formulas are decided, and where they are when a category is added.
+    base
+        The best IoU of a single concept there.
+    mine, whole
+        The pixels of formulas in common with each concept, and in each kind of image: within masks,
+        and over all images.
+    """
+    inside = total.domains.kinds[into].astype(np.int64)  # (unit, beam, category, kind)
+    mask, mine_there, whole_there, base = (
+        values[..., total.category]
+        for values in (
+            np.einsum("uk,ubgk->ubg", masks.kind[some], inside),
+            np.einsum("ubk,ubgk->ubg", mine[1], inside),
+            np.einsum("ubk,ubgk->ubg", whole[1], inside),
+            base,
+        )
+    )
+    mine_of, whole_of = np.empty_like(mine[0]), np.empty_like(whole[0])
+    for number in np.unique(domain).tolist():
+        chosen = domain == number
+        mine_of[chosen] = masks.within(number)[some][np.nonzero(chosen)[0]]
+        whole_of[chosen] = total.within(number)
+    shape = (*mine[0].shape, len(OPERATORS))
+    both, union = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
+    for n, (of_mask, of_all) in enumerate(
+        (
+            (mine[0], whole[0]),
+            (mine_there + mine_of - mine[0], whole_there + whole_of - whole[0]),
+            (mine_there - mine[0], whole_there - whole[0]),
+        )
+    ):
+        both[..., n] = of_mask
+        union[..., n] = mask + of_all - of_mask
+    iou = _divide(both, union)
+    return _Candidates(both, union, iou, iou - base[..., None])
+
+
+def _best_single(
+    total: TotalCounts,
+    masks: MaskCounts,
+    singles: _Beam,
+    domain: Int[np.ndarray, "unit beam category"],
+) -> Float[np.ndarray, "unit beam category"]:
+    """Return the best IoU of a unit's single concepts, on all images or in a domain."""
+    concept = singles.concepts[..., 0]
+    _, kind = masks.of_formulas(singles.concepts, singles.operators[..., 0], singles.domain)
+    labelled = total.sets.labelled.T[total.category[concept]]  # (unit, slot, kind)
+    best = np.broadcast_to(singles.iou[:, :1, None], domain.shape).copy()
+    for number in np.unique(domain).tolist():
+        inside = (labelled & total.domains.kinds[number]).astype(np.int64)
+        both = (kind * inside).sum(axis=2)
+        mask = (masks.kind[:, None] * inside).sum(axis=2)
+        whole = (total.kind[concept] * inside).sum(axis=2)
+        there = _divide(both, mask + whole - both).max(axis=1)
+        best = np.where(domain == number, np.maximum(best, there[:, None, None]), best)
+    return best
+
+
+def _choose(
+    best: _Beam, found: _Candidates, domain: Int[np.ndarray, "unit beam concept"], n_beam: int
+) -> _Beam:
+    """Return the candidates of highest gain, of those that count alike one."""
+    n_units = len(best.domain)
+    flat = found.gain.reshape(n_units, -1)
+    few = min(flat.shape[1], 6 * n_beam)
+    order = np.sort(np.argpartition(-flat, few - 1, axis=1)[:, :few], axis=1)
+    value = np.take_along_axis(flat, order, axis=1)
+    order = np.take_along_axis(order, np.argsort(-value, axis=1, kind="stable"), axis=1)
+    # Formulas that mean the same lie side by side: a AND b, b AND a.
+    alike = np.zeros(order.shape, dtype=bool)
+    alike[:, 1:] = True
+    for counts in (found.both, found.union):
+        of_order = np.take_along_axis(counts.reshape(n_units, -1), order, axis=1)
+        alike[:, 1:] &= of_order[:, 1:] == of_order[:, :-1]
+    kept = np.take_along_axis(order, np.argsort(alike, axis=1, kind="stable")[:, :n_beam], axis=1)
+    slot, concept, operator = np.unravel_index(kept, found.gain.shape[1:])
+    unit = np.arange(n_units)[:, None]
+    concepts, operators = best.concepts[unit, slot], best.operators[unit, slot]
+    length = 1 + (best.operators[0, 0] >= 0).sum()  # the same of all
+    concepts[..., length], operators[..., length - 1] = concept, operator
+    at = unit, slot, concept, operator
+    return _Beam(concepts, operators, domain[at[:3]], found.iou[at], found.gain[at])
+
+
+def _divide(
+    both: Int[np.ndarray, "*any"], union: Int[np.ndarray, "*any"]
+) -> Float[np.ndarray, "*any"]:
+    return np.asarray(np.divide(both, union, out=np.zeros(both.shape), where=union > 0))
