@@ -115,7 +115,7 @@ def test_a_change_reruns_what_it_must_and_nothing_else(run, arguments, change, e
 SHARDED = ("run=sharded", "shards=2", 'activations={"batch_size": 2}')
 
 
-def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
+def test_shards_give_the_same_tables_and_one_that_failed_is_made_again(run):
     """A shard fails while the other goes on; the next run makes what is missing alone."""
     folder = run / "results/sharded/activations"
     in_the_way = folder / "shard-2-of-2.h5.part"
@@ -137,12 +137,14 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     assert planned_now == {"similarity", "gather", "embed", "score"}
 
 
-def test_streaming_gives_the_same_table(run):
+def test_streaming_gives_the_same_tables(run):
     change = ("run=streamed", 'activations={"batch_size": 2, "cache": "none"}')
+    tables = [f"results/streamed/{name}.csv" for name in ("units", "compositions")]
     printed = snakemake(run, *tables, "--cores", "2", settings=SETTINGS + change)
     assert printed.endswith("exit 0"), printed
-    plain = (run / "results/tiny/units.csv").read_bytes()
-    assert (run / "results/streamed/units.csv").read_bytes() == plain
+    for table in tables:
+        plain = run / table.replace("streamed", "tiny")
+        assert (run / table).read_bytes() == plain.read_bytes()
 
 
 @pytest.mark.parametrize(
