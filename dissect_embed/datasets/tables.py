@@ -81,7 +81,6 @@ def write_tables(
     root: Path,
     entries: Sequence[Entry],
     concepts: Mapping[str, Mapping[str, int]],
-    label_pixels: int,
     synonyms: Mapping[str, str] | None = None,
 ) -> None:
     """Write index.csv, label.csv, category.csv and a c_*.csv for each category.
@@ -92,22 +91,23 @@ def write_tables(
     ----------
     concepts
         Of each category the numbers by name. A name has one number, whatever its categories.
-    label_pixels
-        Of a label map.
     synonyms
         Other names of concepts, joined by ``;``.
     """
     frequency: Counter[tuple[str, int]] = Counter()
-    covered: Counter[tuple[str, int]] = Counter()
+    # By the pixels of a label map, so that shares are divided once.
+    covered: dict[int, Counter[tuple[str, int]]] = {}
     images_with: Counter[int] = Counter()
     for entry in entries:
         frequency.update(entry.pixels.keys())
-        covered.update(entry.pixels)
+        area = int(entry.row["sh"]) * int(entry.row["sw"])
+        covered.setdefault(area, Counter()).update(entry.pixels)
         images_with.update({number for _, number in entry.pixels})
 
-    def coverage(pixels: int) -> str:
+    def coverage(keys: Sequence[tuple[str, int]]) -> str:
+        counted = {area: sum(pixels[key] for key in keys) for area, pixels in covered.items()}
         # Fixed notation: Broden's readers do not take exponents for numbers.
-        return f"{pixels / label_pixels:.6f}"
+        return f"{sum(n / area for area, n in sorted(counted.items())):.6f}"
 
     header = list(entries[0].row)
     _write_table(root / "index.csv", header, ([e.row[key] for key in header] for e in entries))
@@ -116,7 +116,7 @@ def write_tables(
     for name, number in {n: k for names in concepts.values() for n, k in names.items()}.items():
         categories = [category for category, names in concepts.items() if name in names]
         share = ";".join(f"{c}({frequency[c, number]})" for c in categories)
-        total = coverage(sum(covered[c, number] for c in categories))
+        total = coverage([(c, number) for c in categories])
         syns = (synonyms or {}).get(name, "")
         rows.append((number, name, share, images_with[number], total, syns))
     label_header = ("number", "name", "category", "frequency", "coverage", "syns")
@@ -131,7 +131,7 @@ def write_tables(
             root / f"c_{category}.csv",
             ("code", "number", "name", "frequency", "coverage"),
             (
-                (code, n, name, frequency[category, n], coverage(covered[category, n]))
+                (code, n, name, frequency[category, n], coverage([(category, n)]))
                 for code, (name, n) in enumerate(names.items(), start=1)
             ),
         )

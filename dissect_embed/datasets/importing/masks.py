@@ -5,7 +5,7 @@ have them. Image and mask have the same path below their folders, but for how th
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,8 +70,9 @@ def import_masks(
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
     code = _Code(
-        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number
-    )
+        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number,
+        {"first": first, "ignore": sorted(ignore)},
+    )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
 
@@ -102,7 +103,7 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}",
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {},
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -117,6 +118,7 @@ class _Code(NamedTuple):
     what: str  # a value is, for people
     ignoring: str  # how a value is said to mean unlabelled
     show: Callable[[int], object]  # a value, for people
+    said: Mapping[str, object]  # what else was said of the class list
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -139,7 +141,6 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     check_replaceable(root)
     images, masks = _pair_files(pairs)
     names = sorted(images)
-    _check_masks([masks[name] for name in names], code, n_threads)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
     place = {name: n for n, name in enumerate(classes, start=1)}
     values = np.array(sorted(code.names))
@@ -154,8 +155,16 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         check_size(pixels, label.shape, image, mask)
         return Labelled(pixels, [said[np.searchsorted(values, label)]])
 
-    note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
-    write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+    note = {
+        "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
+        "endings": [pairs.image_ending, pairs.mask_ending], **code.said,
+    }  # fmt: skip
+    files = [code.path, *(file[name] for name in names for file in (images, masks))]
+    in_order = [masks[name] for name in names]
+    source = Source(
+        names, classes, read, note, files, lambda: _check_masks(in_order, code, n_threads)
+    )
+    write_dataset(root, source, settings, n_threads)
     return len(names)
 
 
