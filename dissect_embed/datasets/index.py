@@ -125,12 +125,23 @@ def read_index(root: Path, categories: tuple[str, ...], fail: Fail = refuse) -> 
         if not row["image"]:
             fail(f"{path}:{line}: image is empty; name a file below images/")
             continue
-        cells = [e.strip() for c in categories for e in row[c].split(";") if e.strip()]
-        entries = tuple(int(e) if e.isascii() and e.isdigit() else e for e in cells)
-        # 0 is unlabelled, here as in the label maps.
-        entries = tuple(e for e in entries if e != 0)
+        entries = tuple(entry for c in categories for entry in split_cell(row[c]))
         rows[line] = ImageRow(row["image"], row["split"], (ih, iw), (sh, sw), entries)
     return rows
+
+
+def split_cell(cell: str) -> list[int | str]:
+    """Return what a cell of a category holds: whole-image numbers, and names of label PNGs.
+
+    Examples
+    --------
+    >>> split_cell("a/0_part_1.png; 7;0")
+    ['a/0_part_1.png', 7]
+    """
+    entries = [entry.strip() for entry in cell.split(";")]
+    numbered = [int(e) if e.isascii() and e.isdigit() else e for e in entries if e]
+    # 0 is unlabelled, here as in the label maps.
+    return [entry for entry in numbered if entry != 0]
 
 
 def check_entries(

@@ -1,8 +1,8 @@
 """Make a data set image by image, so that what was killed goes on where it stopped.
 
-While ``DIR`` is made its images lie in ``DIR.part``, and ``DIR.part.jsonl`` has a line that says what
-it is made of, and a line for each image whose files are written. The same command finds them there
-and makes the others; where anything that matters is another, it begins anew.
+While ``DIR`` is made its images lie in ``DIR.part``, and ``DIR.part.jsonl`` has a line that says
+what it is made of, and a line for each image whose files are written. The same command finds them
+there and makes the others; where anything that matters is another, it begins anew.
 """
 
 import errno
