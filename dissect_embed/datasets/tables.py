@@ -1,6 +1,8 @@
 """Read and write the CSV tables of a data set; what is wrong is named by file and line."""
 
 import csv
+import io
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,30 +26,54 @@ def read_table(
     if not path.is_file():
         fail(f"{path}: missing; a data set in Broden's format has this table")
         return
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
-        try:
-            header = next(reader, [])
-            lacking = [name for name in required if name not in header]
-            for name in lacking:
-                fail(f"{path}:1: no column {name!r}; the header is {','.join(header)!r}")
-            if lacking:
-                return
-            for cells in reader:
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    fail(
-                        f"{path}:{reader.line_num}: {len(cells)} cells, the header has "
-                        f"{len(header)}; a name with a comma must be in double quotes"
-                    )
-                    continue
-                yield reader.line_num, dict(zip(header, cells, strict=True))
-        except (UnicodeDecodeError, csv.Error) as error:
-            fail(
-                f"{path}: cannot be read after line {reader.line_num} ({error}); "
-                "save it as CSV in UTF-8, with every double quote closed"
-            )
+    text = _read_text(path, fail)
+    if text is None:
+        return
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        lacking = [name for name in required if name not in header]
+        parted = next((mark for mark in ";\t" if mark in "".join(header)), "")
+        if lacking and parted:
+            fail(f"{path}:1: its cells are parted by {parted!r}; save it as CSV with commas")
+            return
+        for name in lacking:
+            fail(f"{path}:1: no column {name!r}; the header is {','.join(header)!r}")
+        if lacking:
+            return
+        for cells in reader:
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                fail(
+                    f"{path}:{reader.line_num}: {len(cells)} cells, the header has "
+                    f"{len(header)}; a name with a comma must be in double quotes"
+                )
+                continue
+            yield reader.line_num, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        fail(
+            f"{path}: cannot be read after line {reader.line_num} ({error}); "
+            "save it as CSV in UTF-8, with every double quote closed"
+        )
+
+
+def _read_text(path: Path, fail: Fail) -> str | None:
+    content = path.read_bytes()
+    if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        fail(f"{path}: is in UTF-16; save it as CSV in UTF-8")
+        return None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before, after = error.object[: error.start], error.object[error.start :]
+        start, *_ = after.splitlines()
+        line = (before.rpartition(b"\n")[2] + start).decode("latin-1")
+        fail(
+            f"{path}:{before.count(10) + 1}: is not in UTF-8 (read as Latin-1: {line[:60]!r}); "
+            "save it as CSV in UTF-8"
+        )
+        return None
 
 
 def read_number(

@@ -4,6 +4,7 @@ Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid; 
 have them. Image and mask have the same path below their folders, but for how their names end.
 """
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -213,7 +214,8 @@ def _find(
             or any(part.startswith(".") for part in file.split("/"))
         ):
             continue
-        name = file[: -len(ending)]
+        # macOS may have stored the accents of one of the two otherwise.
+        name = unicodedata.normalize("NFC", file[: -len(ending)])
         if name in found:
             msg = (
                 f"{folder}: {found[name].name} and {Path(file).name} have one name but for the "
