@@ -14,14 +14,20 @@ NOTE = "made-by-dissect-embed.json"
 JUNK = {".ds_store", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
-def check_replaceable(root: Path) -> None:
-    """Check that nothing of the user's own lies at ``root``.
+def check_replaceable(root: Path, *sources: Path) -> None:
+    """Check that nothing of the user's own lies at ``root``, nor what it is to be made of.
 
     Raises
     ------
     DatasetError
-        If it is a file, or a folder that is neither empty nor made by this package.
+        If it is a file, or a folder that is neither empty nor made by this package; if it holds a
+        source or lies within one.
     """
+    made = root.resolve()
+    for source in map(Path.resolve, sources):
+        if made == source or made in source.parents or source in made.parents:
+            msg = f"{root}: lies within {source} or holds it; name a folder beside it (--output)"
+            raise DatasetError(msg)
     if not root.exists() or (root / NOTE).is_file():
         return
     if not root.is_dir() or any(root.iterdir()):

@@ -68,8 +68,7 @@ def merge_datasets(
     DiskSpaceError
         If it will not fit on the disk, or this runs full.
     """
-    check_replaceable(root)
-    _check_apart(root, sources)
+    check_replaceable(root, *sources.values())
     data = {name: load_broden(folder) for name, folder in sources.items()}
     _check_sizes(data)
     categories = list(dict.fromkeys(c for source in data.values() for c in source.categories))
@@ -127,15 +126,6 @@ def name_sources(folders: Sequence[str]) -> dict[str, Path]:
             raise ConfigError(msg)
         sources[name] = Path(folder)
     return sources
-
-
-def _check_apart(root: Path, sources: Mapping[str, Path]) -> None:
-    made = root.resolve()
-    for folder in sources.values():
-        source = folder.resolve()
-        if made == source or made in source.parents or source in made.parents:
-            msg = f"{root}: lies within {folder} or holds it; name a folder of its own (--output)"
-            raise DatasetError(msg)
 
 
 def _check_sizes(data: Mapping[str, Broden]) -> None:

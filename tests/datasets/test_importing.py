@@ -278,6 +278,18 @@ def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
     assert (out / "mine.txt").read_text() == "mine"
 
 
+def test_a_data_set_is_not_made_within_its_source(tmp_path, pairs, labelme, coco):
+    """An import that goes on, or is made again, would find its own images there."""
+    message = r"lies within .* or holds it; name a folder beside it"
+    for place in (pairs.images / "out", pairs.masks, tmp_path):
+        with pytest.raises(DatasetError, match=message):
+            import_masks(place, pairs, tmp_path / "classes.csv", SMALL)
+    with pytest.raises(DatasetError, match=message):
+        import_labelme(labelme / "out", labelme, SMALL)
+    with pytest.raises(DatasetError, match=message):
+        import_coco(coco[0] / "out", *coco, SMALL)
+
+
 def test_names_that_will_not_do(tmp_path, pairs):
     def refused(message: str, **settings: str) -> None:
         made = Import(size=8, **settings)
@@ -445,7 +457,7 @@ def coco_document() -> dict:
 
 @pytest.fixture
 def coco(tmp_path):
-    (tmp_path / "images").mkdir()
+    (tmp_path / "images").mkdir(exist_ok=True)
     for name in "abc":
         Image.new("RGB", (8, 8), RED).save(tmp_path / f"images/{name}.jpg")
     (tmp_path / "instances.json").write_text(json.dumps(coco_document()))

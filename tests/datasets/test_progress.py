@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,29 @@ def test_a_disk_that_runs_full(tmp_path, whole, number):
         reader.make(out)
     Reader(tmp_path).make(out)
     assert content(out) == whole
+
+
+class ShortWriter(FileIO):
+    """A file on a disk that takes the first bytes of a line and says nothing, once."""
+
+    full = True
+
+    def write(self, data: bytes) -> int:
+        if self.full and data.startswith(b"[4,"):
+            self.full = False
+            return super().write(data[:20])
+        return super().write(data)
+
+
+def test_a_record_that_a_full_disk_cut_short(tmp_path, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dissect_embed.datasets.progress.FileIO", ShortWriter)
+        with pytest.raises(DiskSpaceError, match="out: the disk ran full"):
+            Reader(tmp_path).make(tmp_path / "out")
+    again = Reader(tmp_path)
+    again.make(tmp_path / "out")
+    assert again.read_places == [4, 5, 6, 7, 8, 9]
+    assert content(tmp_path / "out") == whole
 
 
 def test_two_at_once_are_refused(tmp_path, whole):

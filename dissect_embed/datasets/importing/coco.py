@@ -47,7 +47,7 @@ def import_coco(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, images)
     document = read_document(annotations)
     source = str(annotations)
     categories = _by_id(source, document, "categories")

@@ -64,7 +64,7 @@ def import_labelme(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, folder)
     files = [f for f in sorted(list_files(folder)) if f.lower().endswith(".json")]
     if not files:
         msg = f"{folder}: no .json file in it; name the folder in which labelme saved"

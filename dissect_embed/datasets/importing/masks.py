@@ -139,7 +139,7 @@ def _join(colour: tuple[int, int, int]) -> int:
 
 
 def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None) -> int:
-    check_replaceable(root)
+    check_replaceable(root, pairs.images, pairs.masks)
     images, masks = _pair_files(pairs)
     names = sorted(images)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
