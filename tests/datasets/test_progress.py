@@ -241,4 +241,10 @@ def test_a_merge_goes_on(tmp_path, whole, caplog):
     assert "out.part: goes on after the 8 images" in caplog.text
     merged, out = content(tmp_path / "merged"), content(tmp_path / "out")
     assert merged == out
+    label.write_bytes(b"x" * len(kept[0]))
+    with pytest.raises(DatasetError, match=r"8_object.png: cannot be decoded"):
+        merge_datasets(tmp_path / "out", {"one": source, "two": source}, n_threads=1)
+    label.write_bytes(kept[0])
+    merge_datasets(tmp_path / "out", {"one": source, "two": source})
+    assert "out.part: begun with other files; begins anew" in caplog.text
     assert json.loads(out["made-by-dissect-embed.json"])["sources"][0]["note"]["images"] == N
