@@ -62,8 +62,8 @@ def keep_progress(root: Path, made_of: Mapping[str, object]) -> Iterator[Progres
         if not done:
             shutil.rmtree(part, ignore_errors=True)
             record.truncate(0)
-        (part / "images").mkdir(parents=True, exist_ok=True)
         try:
+            (part / "images").mkdir(parents=True, exist_ok=True)
             if not done:
                 _write_line(record, made_of)
             else:
@@ -151,18 +151,26 @@ def _read_done(part: Path, record: FileIO, made_of: Mapping[str, object]) -> dic
         record.truncate(record.tell() - len(torn))
     if not lines:
         return {}
-    before, now = json.loads(lines[0]), json.loads(json.dumps(made_of))
-    if changed := sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k)):
+    now = json.loads(json.dumps(made_of))
+    try:
+        before, *images = map(json.loads, lines)
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        entries = {
+            place: (n_bytes, Entry(row, {(category, number): n for category, number, n in pixels}))
+            for place, n_bytes, row, pixels in images
+        }
+    except (ValueError, TypeError, AttributeError):
+        logging.info("%s: its record is damaged; begins anew", part)
+        return {}
+    if changed:
         logging.info("%s: begun with other %s; begins anew", part, ", ".join(changed))
         return {}
-    done = {}
-    for line in lines[1:]:
-        place, n_bytes, row, pixels = json.loads(line)
-        entry = Entry(row, {(category, number): n for category, number, n in pixels})
-        # After a power cut a file may be empty or gone that was written before the record was.
-        if _count_bytes(part, entry) == n_bytes:
-            done[place] = entry
-    return done
+    # After a power cut a file may be empty or gone that was written before the record was.
+    return {
+        place: entry
+        for place, (n_bytes, entry) in entries.items()
+        if _count_bytes(part, entry) == n_bytes
+    }
 
 
 def _count_bytes(part: Path, entry: Entry) -> int | None:

@@ -16,7 +16,7 @@ from dissect_embed.datasets.decoding import write_label_png
 from dissect_embed.datasets.describing import describe_dataset
 from dissect_embed.datasets.folders import NOTE
 from dissect_embed.datasets.merging import merge_datasets, name_sources
-from dissect_embed.errors import ConfigError, DatasetError
+from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
 
 SIZE = (4, 6)  # of label maps
 
@@ -280,6 +280,31 @@ def test_a_concept_must_cover_most_where_its_source_says(tmp_path, one):
     (one / "c_material.csv").write_text(text + "7,cat,material,1,9\n")
     with pytest.raises(DatasetError, match=r"'cat' covers most in 'object' .* but in 'material'"):
         merge(tmp_path, one)
+
+
+def test_a_concept_of_one_source_may_stand_in_two_of_its_categories(tmp_path, one, two):
+    """As in Broden: its category is that in which it covers most."""
+    text = (one / "c_material.csv").read_text()
+    (one / "c_material.csv").write_text(text + "7,cat,material,1,0.1\n")
+    few = np.zeros(SIZE, np.int64)
+    few[0, 0], few[0, 1] = 7, 9
+    write_label_png(one / "images/x/2_material_0.png", few)
+    out = merge(tmp_path, one, two)
+    assert check_dataset(out) == []
+    with (out / "label.csv").open(newline="") as file:
+        label = {row["name"]: row for row in csv.DictReader(file)}
+    assert label["cat"]["category"] == "object(4);material(1)"
+    assert label["cat"]["frequency"] == "5"
+    with (out / "c_material.csv").open(newline="") as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["cat", "wet"]
+
+
+def test_no_room(tmp_path, one, monkeypatch):
+    usage = type("Usage", (), {"free": 100})
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage)
+    with pytest.raises(DiskSpaceError, match=r"out: needs [\d,]+ bytes, 100 are free"):
+        merge(tmp_path, one)
+    assert not list(tmp_path.glob("out*"))
 
 
 def test_names_of_sources(tmp_path):

@@ -98,7 +98,7 @@ def test_a_record_cut_short_and_files_lost_in_a_power_cut(tmp_path, whole):
     assert content(out) == whole
 
 
-@pytest.mark.parametrize("change", ["file", "settings", "version", "record"])
+@pytest.mark.parametrize("change", ["file", "settings", "version", "torn", "zeros"])
 def test_it_begins_anew_when_anything_differs(tmp_path, change, monkeypatch, caplog):
     caplog.set_level("INFO")
     out, settings = tmp_path / "out", SMALL
@@ -111,15 +111,21 @@ def test_it_begins_anew_when_anything_differs(tmp_path, change, monkeypatch, cap
         settings = Import(size=8, label_size=4, seed=1)
     elif change == "version":
         monkeypatch.setattr("dissect_embed.datasets.progress.__version__", "another")
-    else:
+    elif change == "torn":
         (tmp_path / "out.part.jsonl").write_bytes(b"{")
+    else:
+        with (tmp_path / "out.part.jsonl").open("ab") as record:
+            record.write(bytes(50) + b"\n")
     again = Reader(tmp_path)
     again.make(out, settings)
     assert (again.read_places, again.checks) == (list(range(N)), 1)
     assert "a/stray.jpg" not in list_files(out / "images")
-    if change != "record":
-        plural = {"file": "files"}.get(change, change)
-        assert f"out.part: begun with other {plural}; begins anew" in caplog.text
+    told = {
+        "file": "begun with other files; ", "settings": "begun with other settings; ",
+        "version": "begun with other version; ", "zeros": "its record is damaged; ", "torn": "",
+    }  # fmt: skip
+    assert ("begins anew" in caplog.text) == (change != "torn")
+    assert f"out.part: {told[change]}" in caplog.text
 
 
 def test_what_fails_before_the_first_image_leaves_nothing(tmp_path):
