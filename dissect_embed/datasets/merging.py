@@ -71,6 +71,7 @@ def merge_datasets(
     check_replaceable(root, *sources.values())
     data = {name: load_broden(folder) for name, folder in sources.items()}
     _check_sizes(data)
+    _tell_splits(data)
     categories = list(dict.fromkeys(c for source in data.values() for c in source.categories))
     names = name_concepts(data, synonyms)
     numbers = _number_concepts(names, categories)
@@ -139,6 +140,14 @@ def _check_sizes(data: Mapping[str, Broden]) -> None:
                 "import one of them again (--size), or resize it"
             )
             raise DatasetError(msg)
+
+
+def _tell_splits(data: Mapping[str, Broden]) -> None:
+    """Say which splits there are, where sources name them otherwise."""
+    splits = {name: sorted({row.split for row in source.rows}) for name, source in data.items()}
+    if len({tuple(of) for of in splits.values()}) > 1:
+        told = "; ".join(f"{name} has {', '.join(of)}" for name, of in splits.items())
+        logging.info("splits stay as they are called: %s", told)
 
 
 def _number_concepts(names: Names, categories: Sequence[str]) -> dict[str, int]:

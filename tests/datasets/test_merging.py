@@ -206,6 +206,7 @@ def test_what_is_told_of_categories_and_spelling(tmp_path, one, caplog):
     concepts = {1: ("Cat", "object")}
     other = make_source(tmp_path / "other", concepts, [{"object": [numbers(0, [1])]}])
     merge(tmp_path, one, other)
+    assert "splits stay as they are called: one has train, val; other has train" in caplog.text
     assert "object: of its concepts one has 2, other has 1; none is of two of them" in caplog.text
     assert "not merged, though spelt alike: 'cat' (one), 'Cat' (other)" in caplog.text
 
