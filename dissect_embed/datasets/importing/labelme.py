@@ -64,7 +64,7 @@ def import_labelme(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, folder)
     files = [f for f in sorted(list_files(folder)) if f.lower().endswith(".json")]
     if not files:
         msg = f"{folder}: no .json file in it; name the folder in which labelme saved"
@@ -90,7 +90,9 @@ def import_labelme(
     names = [file[: -len(".json")] for file in files]
     note = {"source": str(folder)}
     cut: list[int] = []
-    write_dataset(root, Source(names, dict.fromkeys(labels, ""), read, note), settings, n_threads)
+    read_from = [path for a in found for path in (a.path, a.image) if path is not None]
+    data = Source(names, dict.fromkeys(labels, ""), read, note, read_from)
+    write_dataset(root, data, settings, n_threads)
     if sum(cut):
         logging.info("%s: %d shapes jut out of their image and were cut off", folder, sum(cut))
     return len(names)

@@ -4,8 +4,9 @@ Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid; 
 have them. Image and mask have the same path below their folders, but for how their names end.
 """
 
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,8 +71,9 @@ def import_masks(
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
     code = _Code(
-        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number
-    )
+        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number,
+        {"first": first, "ignore": sorted(ignore)},
+    )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
 
@@ -102,7 +104,7 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}",
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {},
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -117,6 +119,7 @@ class _Code(NamedTuple):
     what: str  # a value is, for people
     ignoring: str  # how a value is said to mean unlabelled
     show: Callable[[int], object]  # a value, for people
+    said: Mapping[str, object]  # what else was said of the class list
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -136,10 +139,9 @@ def _join(colour: tuple[int, int, int]) -> int:
 
 
 def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None) -> int:
-    check_replaceable(root)
+    check_replaceable(root, pairs.images, pairs.masks)
     images, masks = _pair_files(pairs)
     names = sorted(images)
-    _check_masks([masks[name] for name in names], code, n_threads)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
     place = {name: n for n, name in enumerate(classes, start=1)}
     values = np.array(sorted(code.names))
@@ -154,8 +156,16 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         check_size(pixels, label.shape, image, mask)
         return Labelled(pixels, [said[np.searchsorted(values, label)]])
 
-    note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
-    write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+    note = {
+        "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
+        "endings": [pairs.image_ending, pairs.mask_ending], **code.said,
+    }  # fmt: skip
+    files = [code.path, *(file[name] for name in names for file in (images, masks))]
+    in_order = [masks[name] for name in names]
+    source = Source(
+        names, classes, read, note, files, lambda: _check_masks(in_order, code, n_threads)
+    )
+    write_dataset(root, source, settings, n_threads)
     return len(names)
 
 
@@ -204,7 +214,8 @@ def _find(
             or any(part.startswith(".") for part in file.split("/"))
         ):
             continue
-        name = file[: -len(ending)]
+        # macOS may have stored the accents of one of the two otherwise.
+        name = unicodedata.normalize("NFC", file[: -len(ending)])
         if name in found:
             msg = (
                 f"{folder}: {found[name].name} and {Path(file).name} have one name but for the "
