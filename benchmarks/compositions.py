@@ -46,7 +46,7 @@ def main(
         images = range(len(labels.size))
         places = draw_places(len(images), SAMPLED, 0)
         second = second_half(len(images))
-        read = [read_image(labels.regions(image), places) for image in images]
+        read = (read_image(labels.regions(image), places) for image in images)
         sets, at = join_images(read, labels.presence, second, len(labels.names))
         thresholds = {layer: profiles[layer].threshold for layer in source.layers}
         counted = MaskSets(labels, sets, places, second, thresholds, "cpu")

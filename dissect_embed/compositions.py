@@ -114,7 +114,7 @@ def find_compositions(
     )
     bar = tqdm(read, "label sets", len(images), unit=" images", disable=None)
     second = second_half(len(images))
-    sets, at = join_images(list(bar), labels.presence, second, len(labels.names))
+    sets, at = join_images(iter(bar), labels.presence, second, len(labels.names))
     thresholds = {layer: profiles[layer].threshold for layer in source.layers}
     counted = MaskSets(labels, sets, places, second, thresholds, device)
     add_up(counted, source, source.layers, replay, device, n_threads, desc="masks")

@@ -16,8 +16,8 @@ from scipy.sparse import csr_array
 from dissect_embed.mathematics.formula_counts import Counts, MaskCounts, TotalCounts
 from dissect_embed.mathematics.formulas import OPERATORS, Formulas
 
-# Formulas of each length that are kept and extended. With ten, as in [MU20], their IoU is higher, and
-# by chance still more; on other images they gain less (benchmarks/README.md).
+# Formulas of each length that are kept and extended. With ten, as in [MU20], their IoU is higher,
+# and more so by chance; on other images they gain less (benchmarks/README.md).
 BEAM = 5
 # Candidates of the units that are gone through together: tables of 130 MB, some of them at a time.
 CANDIDATES = 16_000_000

@@ -5,7 +5,7 @@ that have it are alike to every formula (``formulas``), so masks are counted a l
 never looked at again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ def read_image(labels: Regions, places: Float[np.ndarray, "place 2"]) -> Read:
 
 
 def join_images(
-    read: Sequence[Read],
+    read: Iterator[Read],
     presence: Bool[np.ndarray, "image category"],
     second: Bool[np.ndarray, " image"],
     n_concepts: int,
@@ -73,26 +73,27 @@ def join_images(
     labelled, kind = np.unique(presence, axis=0, return_inverse=True)
     kind = kind.ravel()
     number: dict[tuple[int, bytes], int] = {}
-    of_region, places = [], []
+    of_region, pixels, places = [], [], []
     for of_image, image in zip(kind.tolist(), read, strict=True):
         sets = np.array([number.setdefault((of_image, m), len(number)) for m in image.members])
         of_region.append(sets)
+        pixels.append(image.pixels)
         places.append(sets[image.at])
     concepts = [np.frombuffer(members, dtype=np.int32) for _, members in number]
     index = np.concatenate([[0], np.cumsum([len(c) for c in concepts])])
     column = np.concatenate(concepts)
     found = np.concatenate(of_region)
-    n_regions = np.array([len(image.members) for image in read])
-    pixels = np.zeros((2, len(number)), dtype=np.int64)
+    n_regions = np.array([len(sets) for sets in of_region])
+    of_halves = np.zeros((2, len(number)), dtype=np.int64)
     half = np.repeat(second.astype(np.int64), n_regions)
-    np.add.at(pixels, (half, found), np.concatenate([image.pixels for image in read]))
+    np.add.at(of_halves, (half, found), np.concatenate(pixels))
     return (
         LabelSets(
             csr_array(
                 (np.ones(len(column), dtype=np.int64), column, index), (len(number), n_concepts)
             ),
             np.array([of_image for of_image, _ in number]),
-            labelled, pixels, found, np.cumsum(n_regions) - n_regions,
+            labelled, of_halves, found, np.cumsum(n_regions) - n_regions,
         ),
         np.stack(places),
     )  # fmt: skip

@@ -17,6 +17,9 @@ from dissect_embed.mathematics.pairings import LabelledImages
 from dissect_embed.mathematics.regions import LabelBatch, count_regions
 from dissect_embed.mathematics.running import Maps, Running
 
+# Counts of batches that are kept before they are added up: some 64 MB.
+ROOM = 4_000_000
+
 
 class Pixels(NamedTuple):
     """Pixels of masks and of all images, label set by label set."""
@@ -59,6 +62,7 @@ class MaskSets(Running):
         self._of_region = torch.from_numpy(sets.of_region).to(device)
         self.n_units = sum(map(len, thresholds.values()))
         self._counts: list[tuple[Tensor, Tensor]] = []
+        self._n_counts, self._room = 0, ROOM
         self._fired: list[tuple[Tensor, ...]] = []
         self._lock = threading.Lock()
 
@@ -105,6 +109,16 @@ class MaskSets(Running):
             with self._lock:
                 self._counts.append(merged)
                 self._fired.append(places)
+                self._n_counts += len(merged[0])
+                if self._n_counts > self._room:
+                    self._merge()
+
+    def _merge(self) -> None:
+        """Add up what was counted, so that memory grows with label sets, not with images."""
+        counts = (torch.cat(parts) for parts in zip(*self._counts, strict=True))
+        self._counts = [_add_equal(*counts)]
+        self._n_counts = len(self._counts[0][0])
+        self._room = ROOM + 2 * self._n_counts
 
     def _sets_of(
         self, images: Int[np.ndarray, " chosen"], labels: LabelBatch
@@ -138,8 +152,8 @@ class MaskSets(Running):
         n_sets = len(self._sets.kind)
         masks = csr_array((2 * self.n_units, n_sets), dtype=np.int64)
         if self._counts:
-            counts = (torch.cat(parts) for parts in zip(*self._counts, strict=True))
-            key, pixels = (values.numpy() for values in _add_equal(*counts))
+            self._merge()
+            key, pixels = (values.numpy() for values in self._counts[0])
             masks = coo_array((pixels, np.divmod(key, n_sets)), masks.shape).tocsr()
         first, second = self._sets.pixels
         return Pixels(masks[: self.n_units], first), Pixels(masks[self.n_units :], second)

@@ -52,7 +52,7 @@ def count(data, masks, places=None, second=None):
     """Return what is counted of masks (unit, y, x), an image each, and of places."""
     places = np.array([[0.5, 0.5]]) if places is None else places
     second = np.zeros(len(masks), dtype=bool) if second is None else second
-    read = [read_image(data.regions(n), places) for n in range(len(data.held))]
+    read = (read_image(data.regions(n), places) for n in range(len(data.held)))
     sets, at = join_images(read, data.presence, second, len(data.names))
     limits = {"a": np.full(masks[0].shape[0], 0.5, dtype=np.float32)}
     counted = MaskSets(data, sets, places, second, limits, "cpu")
@@ -189,8 +189,11 @@ def test_a_unit_that_overlaps_nothing_has_no_formula():
     assert found.gain.tolist() == found.iou.tolist() == [0, 0]
 
 
-def test_masks_are_counted_as_the_dissection_counts_them():
+@pytest.mark.parametrize("room", [None, 3])
+def test_masks_are_counted_as_the_dissection_counts_them(room, monkeypatch):
     """Several layers, sizes and batches, in any order."""
+    if room:
+        monkeypatch.setattr("dissect_embed.mathematics.masksets.ROOM", room)
     rng = np.random.default_rng(4)
     sizes = ((6, 5), (9, 4), (6, 5), (6, 5), (9, 4))
     data = some_data(rng, sizes)
@@ -198,7 +201,7 @@ def test_masks_are_counted_as_the_dissection_counts_them():
     maps = {k: torch.from_numpy(rng.random((5, *s)).astype(np.float16)) for k, s in layers.items()}
     limits = {k: np.full(s[0], 0.7, dtype=np.float32) for k, s in layers.items()}
     places = draw_places(5, 5 * 20, seed=0)
-    read = [read_image(data.regions(n), places) for n in range(5)]
+    read = (read_image(data.regions(n), places) for n in range(5))
     second = np.array([False, True, False, True, True])
     sets, at = join_images(read, data.presence, second, 5)
     counted = MaskSets(data, sets, places, second, limits, "cpu")
