@@ -28,19 +28,12 @@ from dissect_embed.artefacts.profiles import Profiles
 from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.mathematics.auc import (
     FEWEST,
-    Labelled,
-    compute_auc,
-    draw_best,
+    Presence,
+    double_ranks,
     find_alike,
-    find_labelled,
+    find_presence,
 )
-from dissect_embed.mathematics.null import (
-    MAX_ALONE,
-    count_alone,
-    draw_partners,
-    p_values,
-    q_values,
-)
+from dissect_embed.mathematics.null import count_alone, draw_partners, p_values, q_values
 from dissect_embed.mathematics.words import (
     best_margins,
     count_top,
@@ -94,12 +87,17 @@ def write_evidence(run: RunFolder, path: Path, *, words: bool = True) -> None:
         }
         config = profiles.config | {"chance": chance.config["chance"]}
         draws, seed = (int(config["chance"][key]) for key in ("draws", "seed"))
-        labelled = find_labelled(labels.concept_presence, labels.presence, labels.concept_category)
         stratum = find_alike(labels.presence)
-        no_p = _why_no_p(stratum, labelled)
-        partners = draw_partners(stratum, 0 if no_p else draws, seed)
-        used = {"fewest": FEWEST, "no_p": no_p}
-        config["evidence"] = {"pixels": {"no_p": chance.no_p}, "images": used}
+        presence = find_presence(labels.concept_presence, stratum)
+        partners = draw_partners(stratum, draws, seed)
+        config["evidence"] = {
+            "pixels": {"no_p": chance.no_p},
+            "images": {
+                "compared": len(stratum) - count_alone(stratum),
+                "fewest": FEWEST,
+                "concepts": len(presence.concepts),
+            },
+        }
         names, categories = labels.names, [labels.categories[g] for g in labels.concept_category]
         similarity = None
         if words and "words" in run.kinds:
@@ -118,7 +116,7 @@ def write_evidence(run: RunFolder, path: Path, *, words: bool = True) -> None:
             alive = peak.max(axis=0) > peak.min(axis=0)
             found = {
                 "pixels": _by_pixels(profiles, chance, layer),
-                "images": _by_images(peak, alive, labelled, partners, len(names)),
+                "images": _by_images(peak, alive, presence, stratum, partners),
             }
             of = {"pixels": (names, categories), "images": (names, categories)}
             if similarity is not None:
@@ -129,19 +127,6 @@ def write_evidence(run: RunFolder, path: Path, *, words: bool = True) -> None:
     write_artefact_table(path, "evidence", rows, config, made_from)
 
 
-def _why_no_p(stratum: Int[np.ndarray, " image"], labelled: list[Labelled]) -> str:
-    """Return why labels of whole images give no p; empty where they do."""
-    alone = count_alone(stratum)
-    if not labelled:
-        return f"no concept is in {FEWEST} images and lacks in {FEWEST} where it could be"
-    if alone > MAX_ALONE * len(stratum):
-        return (
-            f"{alone:,} of {len(stratum):,} images have labels of categories that no other has, "
-            f"more than one in {1 / MAX_ALONE:.0f}: there are no labels to deal out among them"
-        )
-    return ""
-
-
 def _by_pixels(profiles: Profiles, chance: Chance, layer: str) -> Found:
     best, compared = profiles[layer].best, chance.compare(layer, profiles[layer].iou)
     return Found(best.concept, best.iou, compared.null_mean, compared.p)
@@ -150,21 +135,19 @@ def _by_pixels(profiles: Profiles, chance: Chance, layer: str) -> Found:
 def _by_images(
     peak: Float32[np.ndarray, "image unit"],
     alive: Bool[np.ndarray, " unit"],
-    labelled: list[Labelled],
+    presence: Presence,
+    stratum: Int[np.ndarray, " image"],
     partners: Int[np.ndarray, "draw image"],
-    n_concepts: int,
 ) -> Found:
     none = np.full(len(alive), np.nan)
-    if not labelled:
+    if not len(presence.concepts):
         return Found(np.full(len(alive), -1), none, none, none)
-    ranks = [of.ranks(peak) for of in labelled]
-    auc = compute_auc(ranks, labelled, n_concepts)
-    score = np.where(alive, np.nanmax(auc, axis=1), np.nan)
-    concept = np.where(alive, np.nanargmax(auc, axis=1), -1)
-    if not len(partners):
-        return Found(concept, score, none, none)
+    ranks = double_ranks(peak, stratum)
+    auc = presence.auc(ranks)
+    concept = np.where(alive, presence.concepts[auc.argmax(axis=1)], -1)
+    score = np.where(alive, auc.max(axis=1), np.nan)
     bar = tqdm(partners, "labels of other images", unit=" draws", leave=False, disable=None)
-    null = np.stack([draw_best(ranks, labelled, partner) for partner in bar])
+    null = np.stack([presence.deal(partner).auc(ranks).max(axis=1) for partner in bar])
     return Found(concept, score, np.where(alive, null.mean(axis=0), np.nan), p_values(score, null))
 
 
