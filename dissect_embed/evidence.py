@@ -35,17 +35,12 @@ from dissect_embed.mathematics.auc import (
 )
 from dissect_embed.mathematics.null import count_alone, draw_partners, p_values, q_values
 from dissect_embed.mathematics.words import (
-    best_margins,
     count_top,
-    draw_images,
-    log_likelihood,
-    others_likelihood,
+    find_margins,
+    find_probabilities,
     rank_images,
     score_of,
 )
-
-# Draws of words for each of ``chance.draws``: they cost little, and all units share them.
-MORE_DRAWS = 10
 
 
 class Found(NamedTuple):
@@ -99,17 +94,15 @@ def write_evidence(run: RunFolder, path: Path, *, words: bool = True) -> None:
             },
         }
         names, categories = labels.names, [labels.categories[g] for g in labels.concept_category]
-        similarity = None
+        probability = None
         if words and "words" in run.kinds:
             file = stack.enter_context(run.open_words())
             check_made_from(file.file, "dataset", labels.dataset, str(labels.path))
             made_from["words"] = file.fingerprint
             config["words"] = file.config["words"]
-            similarity = file.similarity
-            n_top = count_top(len(similarity))
-            config["evidence"]["words"] = {"top": n_top, "draws": MORE_DRAWS * draws}
-            drawn = draw_images(len(similarity), n_top, MORE_DRAWS * draws, seed)
-            null = log_likelihood(similarity, drawn)
+            probability = find_probabilities(file.similarity)
+            config["evidence"]["words"] = {"top": count_top(len(probability))}
+            any_image = draw_partners(np.zeros_like(stratum), draws, seed)
         rows: list[tuple[object, ...]] = []
         for layer in tqdm(profiles.layers, "evidence", unit=" layers", disable=None):
             peak = source[layer].peaks
@@ -119,8 +112,8 @@ def write_evidence(run: RunFolder, path: Path, *, words: bool = True) -> None:
                 "images": _by_images(peak, alive, presence, stratum, partners),
             }
             of = {"pixels": (names, categories), "images": (names, categories)}
-            if similarity is not None:
-                found["words"] = _by_words(peak, alive, similarity, null, n_top, seed)
+            if probability is not None:
+                found["words"] = _by_words(peak, alive, probability, any_image, seed)
                 of["words"] = (file.words, [""] * len(file.words))
             for kind, said in found.items():
                 rows += _rows(layer, kind, said, *of[kind])
@@ -154,22 +147,21 @@ def _by_images(
 def _by_words(
     peak: Float32[np.ndarray, "image unit"],
     alive: Bool[np.ndarray, " unit"],
-    similarity: Float32[np.ndarray, "image word"],
-    null: Float[np.ndarray, "draw word"],
-    n_top: int,
+    probability: Float32[np.ndarray, "image word"],
+    partners: Int[np.ndarray, "draw image"],
     seed: int,
 ) -> Found:
     n_units = int(alive.sum())
     concept = np.full(len(alive), -1)
     score, null_mean, p = (np.full(len(alive), np.nan) for _ in range(3))
     if n_units:
-        likelihood = log_likelihood(similarity, rank_images(peak[:, alive], n_top, seed))
-        others = others_likelihood(likelihood)
-        concept[alive] = (likelihood - others).argmax(axis=1)
-        margin = (likelihood - others).max(axis=1)
-        drawn = np.stack([best_margins(null, other) for other in others], axis=1)
-        score[alive], p[alive] = score_of(margin, n_units), p_values(margin, drawn)
-        null_mean[alive] = score_of(drawn, n_units).mean(axis=0)
+        top = rank_images(peak[:, alive], count_top(len(peak)), seed)
+        margin = find_margins(probability, top)
+        concept[alive], best = margin.argmax(axis=1), margin.max(axis=1)
+        bar = tqdm(partners, "words of other images", unit=" draws", leave=False, disable=None)
+        null = np.stack([find_margins(probability, partner[top]).max(axis=1) for partner in bar])
+        score[alive], p[alive] = score_of(best, n_units), p_values(best, null)
+        null_mean[alive] = score_of(null, n_units).mean(axis=0)
     return Found(concept, score, null_mean, p)
 
 

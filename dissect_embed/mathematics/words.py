@@ -4,10 +4,10 @@ CLIP-Dissect (Oikarinen & Weng, CLIP-Dissect: Automatic Description of Neuron Re
 Deep Vision Networks, ICLR 2023, arXiv 2204.10965, section 3.2) with the constants of its published
 code. A joint text-image model says how alike image n and word m are; softmax over the words of ten
 times that is the probability P_nm that m is meant. With B_k the images of unit k's highest
-activations, and q from 0.998 at the first of them down to 0.97 how sure it is that an image belongs
+activations, and s from 0.998 at the first of them down to 0.97 how sure it is that an image belongs
 to them,
 
-    log p(m | k) = sum over n in B_k of log(1 + q_kn (P_nm - 1))
+    log p(m | k) = sum over n in B_k of log(1 + s_kn (P_nm - 1))
     score(k, m) = log p(m | k) - log (mean over units k' of the layer of p(m | k'))
 
 in nats, and a unit's word is that of its highest score. Three things are ours. A unit's activation
@@ -16,20 +16,23 @@ B_k has 100 images as theirs, but at most a tenth of all. And equal peaks, as of
 on most images, come in an order that is drawn, for the order of a data set's images says where
 they come from.
 
-Chance: a unit that knows nothing ranks the images by a draw. Only the order of its top images
-matters, so the null is that of ordered draws of so many images, the same for all units but for
-what the others of its layer say, which stays as it is. So all units share the draws, and as only
-these cost much, there can be many.
+Chance: the words are dealt out anew among the images, for all units at once. (Only the order of a
+unit's top images matters, so one might draw these alone, once for all units. But the score is
+beside the other units, and these look alike or share the images among them: of units that knew
+nothing of words, such draws gave p <= 0.05 for 12 % that had each images of their own, and for none
+that fired alike. With the words dealt out for all at once it was 2 to 7 %.)
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 
 # Of CLIP-Dissect's ``soft_wpmi``; its lam is 1.
 TOP = 100
 SHARPNESS = 10
 SURE = (0.998, 0.97)
 LEAST = 1e-7  # added to each probability
+# Entries that are worked on at a time.
+BLOCK = 1 << 18
 
 
 def count_top(n_images: int) -> int:
@@ -47,40 +50,51 @@ def rank_images(
     peak: Float[np.ndarray, "image unit"], n_top: int, seed: int
 ) -> Int[np.ndarray, "unit top"]:
     """Return the images of each unit's highest peaks, highest first, equal ones as drawn."""
-    drawn = np.random.default_rng([seed, 0]).permutation(len(peak))
+    drawn = np.random.default_rng(seed).permutation(len(peak))
     order = np.argsort(-peak[drawn], axis=0, kind="stable")[:n_top]
     return np.ascontiguousarray(drawn[order].T)
 
 
-def draw_images(n_images: int, n_top: int, n_draws: int, seed: int) -> Int[np.ndarray, "draw top"]:
-    """Return ordered draws of so many images: what a unit that knows nothing has on top."""
-    rng = np.random.default_rng([seed, 1])
-    return np.stack([rng.choice(n_images, n_top, replace=False) for _ in range(n_draws)])
+def find_probabilities(
+    similarity: Float32[np.ndarray, "image word"],
+) -> Float32[np.ndarray, "image word"]:
+    """Return P, how likely each word is meant by each image, from their cosines.
+
+    Examples
+    --------
+    >>> find_probabilities(np.array([[0.5, 0.5]], dtype=np.float32)).tolist()
+    [[0.5, 0.5]]
+    """
+    found = np.empty_like(similarity)
+    step = max(1, BLOCK // similarity.shape[1])
+    for first in range(0, len(similarity), step):
+        raised = SHARPNESS * similarity[first : first + step].astype(np.float64)
+        powers = np.exp(raised - raised.max(axis=1, keepdims=True))
+        found[first : first + step] = powers / powers.sum(axis=1, keepdims=True)
+    return found
 
 
 def log_likelihood(
-    similarity: Float[np.ndarray, "image word"], order: Int[np.ndarray, "unit top"]
+    probability: Float32[np.ndarray, "image word"], top: Int[np.ndarray, "unit top"]
 ) -> Float[np.ndarray, "unit word"]:
-    """Return log p(word | top images), nats.
+    """Return log p(word | unit), nats.
 
     Parameters
     ----------
-    similarity
-        Cosines of images and words.
+    top
+        Each unit's top images, in their order.
     """
-    n_top = order.shape[1]
+    n_top = top.shape[1]
     sure = SURE[0] - np.arange(n_top) / n_top * (SURE[0] - SURE[1])
-    total = np.zeros((len(order), similarity.shape[1]))
-    # Image by image, so that one row of probabilities is needed at a time.
-    places = np.argsort(order.ravel(), kind="stable")
-    images, first = np.unique(order.ravel()[places], return_index=True)
-    for image, chosen in zip(images, np.split(places, first[1:]), strict=True):
-        unit, rank = np.divmod(chosen, n_top)
-        raised = SHARPNESS * similarity[image].astype(np.float64)
-        probability = np.exp(raised - raised.max())
-        probability /= probability.sum()
-        total[unit] += np.log(1 + sure[rank, None] * (probability - 1) + LEAST)
-    return total
+    found = np.empty((len(top), probability.shape[1]))
+    step = max(1, BLOCK // probability.shape[1])
+    for first in range(0, len(top), step):
+        # One logarithm of the product: 100 factors of 0.002 and more do not vanish in float64.
+        product = np.ones((len(top[first : first + step]), probability.shape[1]))
+        for rank, images in enumerate(top[first : first + step].T):
+            product *= sure[rank] * probability[images] + (1 - sure[rank] + LEAST)
+        found[first : first + step] = np.log(product)
+    return found
 
 
 def others_likelihood(
@@ -100,17 +114,19 @@ def others_likelihood(
     return np.asarray(np.logaddexp(before, after))
 
 
-def score_of(margin: Float[np.ndarray, "*any"], n_units: int) -> Float[np.ndarray, "*any"]:
-    """Return the score, nats, of how far log p(word | unit) lies above that of all others.
+def find_margins(
+    probability: Float32[np.ndarray, "image word"], top: Int[np.ndarray, "unit top"]
+) -> Float[np.ndarray, "unit word"]:
+    """Return how far log p(word | unit) lies above the log of the sum of all others', nats."""
+    likelihood = log_likelihood(probability, top)
+    return np.asarray(likelihood - others_likelihood(likelihood))
 
-    score = L - log((e^L + e^others) / C) = log C - log(1 + e^(others - L)): it rises with the
-    margin, but for rounding where it comes near log C.
+
+def score_of(margin: Float[np.ndarray, "*any"], n_units: int) -> Float[np.ndarray, "*any"]:
+    """Return the score, nats, that a margin means in a layer of so many units.
+
+    With L = log p(word | unit) and o the others', score = L - log((e^L + e^o) / C) = log C - log(1
+    + e^(o - L)): it rises with the margin L - o, which still tells words apart where the score
+    rounds to log C.
     """
     return np.asarray(np.log(n_units) - np.logaddexp(0, -margin))
-
-
-def best_margins(
-    likelihood: Float[np.ndarray, "unit word"], others: Float[np.ndarray, " word"]
-) -> Float[np.ndarray, " unit"]:
-    """Return how far each one's best word lies above what the others of a layer say."""
-    return np.asarray((likelihood - others).max(axis=1))
