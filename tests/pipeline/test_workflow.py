@@ -23,10 +23,21 @@ SETTINGS = (
     'dataset={"name": "tiny", "root": "tiny"}',
     'model={"weights": "random", "layers": ["layer1", "layer2"]}',
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
+    'words={"file": "words.txt", "model": "toy_words:joint"}',
 )
+JOINT = """
+import numpy as np
+
+def joint():
+    colours = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1]}
+    return (
+        lambda images: images.mean(axis=(1, 2)) - images.mean(),
+        lambda words: np.array([colours[word] for word in words]),
+    )
+"""
 AFTER_EMBED = {"embed", "score", "figure4", "relations", "figure2", "figure3", "export"}
 AFTER_EMBED |= {"atlas", "report"}
-AFTER_DISSECT = {"dissect", "chance", "detectors", "units", *AFTER_EMBED}
+AFTER_DISSECT = {"dissect", "chance", "detectors", "units", "evidence", *AFTER_EMBED}
 AFTER_ACTIVATIONS = {"similarity", *AFTER_DISSECT}
 
 
@@ -53,6 +64,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, make_tiny) -> Path:
     """Return a folder in which the workflow has run once on six tiny images."""
     folder = tmp_path_factory.mktemp("workflow")
     make_tiny(folder / "tiny")
+    (folder / "words.txt").write_text("red\ngreen\nblue\n")
+    (folder / "toy_words.py").write_text(JOINT)
     for name in ("Snakefile", "pipelines", "environment.yml"):
         (folder / name).symlink_to(ROOT / name)
     printed = snakemake(folder, "--cores", "2")
@@ -75,6 +88,7 @@ def test_a_run_makes_every_file_of_the_contract(run):
     files = {str(p.relative_to(run / "results/tiny")) for p in (run / "results/tiny").rglob("*")}
     assert files >= {
         "dataset.json", "labels.h5", "activations.h5", "profiles.h5", "chance.h5", "units.csv",
+        "words.h5", "evidence.csv", "evidence.csv.json",
         "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json", "controls.csv",
         "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
@@ -101,8 +115,11 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ("dissection={quantile: 0.01}",), AFTER_DISSECT),
         ((), ("dissection={detector_iou: 0.1}",), {"detectors", "atlas", "report"}),
         ((), ("chance={seed: 1}",),
-         {"chance", "units", "detectors", "score", "figure4", "atlas", "report"}),
-        ((), ("run=other",), {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}),
+         {"chance", "units", "evidence", "detectors", "score", "figure4", "atlas", "report"}),
+        ((), ("run=other",), {"dataset", "labels", "words", "activations", *AFTER_ACTIVATIONS}),
+        ((), ('words={"file": "words.txt", "model": "toy_words:joint", "arguments": {"a": 1}}',),
+         {"words", "evidence"}),
+        ((), ('words={"file": "", "model": ""}',), {"evidence"}),
         ((), ("figure2={seed: 1}",), {"figure2", "report"}),
         (("results/other/profiles.h5",), ("run=other",),
          {"dataset", "labels", "activations", "dissect"}),
@@ -120,7 +137,8 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     folder = run / "results/sharded/activations"
     in_the_way = folder / "shard-2-of-2.h5.part"
     in_the_way.mkdir(parents=True)
-    command = ("results/sharded/units.csv", "--cores", "2", "--keep-going")
+    tables = ("results/sharded/units.csv", "results/sharded/evidence.csv")
+    command = (*tables, "--cores", "2", "--keep-going")
     printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
     assert printed.endswith("exit 1"), printed
     assert "shard-2-of-2.h5.part" in printed
@@ -129,20 +147,19 @@ def test_shards_give_the_same_table_and_one_that_failed_is_made_again(run):
     printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
     assert printed.endswith("exit 0"), printed
     assert "logs/activations/shard-1-of-2.log" not in printed
-    plain = (run / "results/tiny/units.csv").read_bytes()
-    assert (run / "results/sharded/units.csv").read_bytes() == plain
+    for table in map(Path, tables):
+        assert (run / table).read_bytes() == (run / "results/tiny" / table.name).read_bytes()
     planned_now = planned(run, "results/sharded/scores.csv", change=SHARDED)
     assert planned_now == {"similarity", "gather", "embed", "score"}
 
 
 def test_streaming_gives_the_same_table(run):
     change = ("run=streamed", 'activations={"batch_size": 2, "cache": "none"}')
-    printed = snakemake(
-        run, "results/streamed/units.csv", "--cores", "2", settings=SETTINGS + change
-    )
+    tables = ("results/streamed/units.csv", "results/streamed/evidence.csv")
+    printed = snakemake(run, *tables, "--cores", "2", settings=SETTINGS + change)
     assert printed.endswith("exit 0"), printed
-    plain = (run / "results/tiny/units.csv").read_bytes()
-    assert (run / "results/streamed/units.csv").read_bytes() == plain
+    for table in map(Path, tables):
+        assert (run / table).read_bytes() == (run / "results/tiny" / table.name).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -212,7 +229,7 @@ def replace_keeping_date(path: Path, content: bytes) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
 
 
-AFTER_DATA = {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}
+AFTER_DATA = {"dataset", "labels", "words", "activations", *AFTER_ACTIVATIONS}
 
 
 @pytest.mark.parametrize(
@@ -236,6 +253,17 @@ def test_a_file_of_the_data_set_that_was_changed_is_seen(copy, name, change):
     else:
         path.write_bytes(content)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize(("name", "added"), [("words.txt", "cyan\n"), ("toy_words.py", "# new\n")])
+def test_other_words_and_another_source_of_their_model_are_seen(copy, name, added):
+    path = copy / name
+    before, stat = path.read_text(), path.stat()
+    path.write_text(before + added)
+    assert planned(copy) == {"words", "evidence"}
+    path.write_text(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert planned(copy) == set()
 
 
 def test_other_weights_under_the_same_path_are_seen(run, tmp_path):
