@@ -103,3 +103,10 @@ def test_of_noise_p_is_uniform_and_a_planted_concept_is_found():
     for level in (0.05, 0.2, 0.5, 0.8):
         assert np.mean(p[40:] <= level) == pytest.approx(level, abs=3.5 * 0.5 / np.sqrt(360))
     assert np.mean(p[40:] <= 0.05) < 0.09
+
+
+def test_images_that_lack_a_concept_count_only_where_others_have_it():
+    present = (np.arange(100) < 30)[:, None]
+    assert find_presence(present, np.zeros(100, dtype=int)).concepts.tolist() == [0]
+    # Of forty images thirty have it; the other sixty have labels of other categories.
+    assert find_presence(present, (np.arange(100) >= 40).astype(int)).concepts.tolist() == []
