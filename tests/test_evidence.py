@@ -263,7 +263,7 @@ def test_a_run_from_python_has_words(made, tmp_path):
         network, made.parent / "tiny", ["1"], tmp_path / "out",
         input=IMAGENET, embedding=de.Embedding(epochs=2, seeds=[0]),
         activations=de.Activations(cache="none"),
-        words=Words(file=str(made.parent / "words.txt"), model="colour_words:joint"),
+        words=de.Words(file=str(made.parent / "words.txt"), model="colour_words:joint"),
     )  # fmt: skip
     assert run.evidence().groupby("kind").size().to_dict() == {
         "images": 5, "pixels": 5, "words": 5
