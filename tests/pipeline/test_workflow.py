@@ -118,8 +118,8 @@ def test_a_run_makes_every_file_of_the_contract(run):
          {"chance", "units", "evidence", "detectors", "score", "figure4", "atlas", "report"}),
         ((), ("run=other",), {"dataset", "labels", "words", "activations", *AFTER_ACTIVATIONS}),
         ((), ('words={"file": "words.txt", "model": "toy_words:joint", "arguments": {"a": 1}}',),
-         {"words", "evidence"}),
-        ((), ('words={"file": "", "model": ""}',), {"evidence"}),
+         {"words", "evidence", "report"}),
+        ((), ('words={"file": "", "model": ""}',), {"evidence", "report"}),
         ((), ("figure2={seed: 1}",), {"figure2", "report"}),
         (("results/other/profiles.h5",), ("run=other",),
          {"dataset", "labels", "activations", "dissect"}),
@@ -223,6 +223,17 @@ def copy(run, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("name", "added"), [("words.txt", "cyan\n"), ("toy_words.py", "# new\n")])
+def test_other_words_and_another_source_of_their_model_are_seen(copy, name, added):
+    path = copy / name
+    before, stat = path.read_text(), path.stat()
+    path.write_text(before + added)
+    assert planned(copy) == {"words", "evidence"}
+    path.write_text(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert planned(copy) == set()
+
+
 def replace_keeping_date(path: Path, content: bytes) -> None:
     before = path.stat()
     path.write_bytes(content)
@@ -253,17 +264,6 @@ def test_a_file_of_the_data_set_that_was_changed_is_seen(copy, name, change):
     else:
         path.write_bytes(content)
         os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-
-
-@pytest.mark.parametrize(("name", "added"), [("words.txt", "cyan\n"), ("toy_words.py", "# new\n")])
-def test_other_words_and_another_source_of_their_model_are_seen(copy, name, added):
-    path = copy / name
-    before, stat = path.read_text(), path.stat()
-    path.write_text(before + added)
-    assert planned(copy) == {"words", "evidence"}
-    path.write_text(before)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert planned(copy) == set()
 
 
 def test_other_weights_under_the_same_path_are_seen(run, tmp_path):
