@@ -97,6 +97,7 @@ REPLAY = (
 include: "pipelines/data.smk"
 include: "pipelines/activations.smk"
 include: "pipelines/dissection.smk"
+include: "pipelines/evidence.smk"
 include: "pipelines/embedding.smk"
 include: "pipelines/ablation.smk"
 include: "pipelines/figures.smk"
@@ -114,6 +115,7 @@ rule all:
         f"{RESULTS}/controls.csv",
         f"{RESULTS}/units.csv",
         f"{RESULTS}/compositions.csv",
+        f"{RESULTS}/evidence.csv",
         f"{RESULTS}/relations.csv",
         f"{RESULTS}/vectors.npz",
         f"{RESULTS}/atlas/index.html",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Dissection,
         Embedding,
         Figure2,
+        Words,
     )
     from dissect_embed.making import dissect
     from dissect_embed.run import Run, open_run
@@ -33,6 +34,7 @@ _PUBLIC = {
     "Embedding": "config",
     "Figure2": "config",
     "Run": "run",
+    "Words": "config",
     "compare": "comparing",
     "dissect": "making",
     "open_run": "run",
@@ -45,6 +47,7 @@ __all__ = [
     "Embedding",
     "Figure2",
     "Run",
+    "Words",
     "compare",
     "dissect",
     "open_run",

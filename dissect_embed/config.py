@@ -122,6 +122,22 @@ class Embedding(Section):
     seeds: Seeds = Field((0, 1, 2), description="Of the random starts; one set of vectors each.")
 
 
+class Words(Section):
+    """What units are labelled with beside the data set's own labels: any words."""
+
+    path: ClassVar[str] = "words"
+
+    file: str = Field("", description="Text file of words, one a line; none named: no words.")
+    model: str = Field(
+        "",
+        description="A joint text-image model: 'open_clip:ARCH/TAG', or 'package.module:function' "
+        "that returns two functions, of images and of words.",
+    )
+    arguments: dict[str, Any] = Field(
+        {}, description="Passed by name to the function that makes the model."
+    )
+
+
 class Ablation(Section):
     """What the network loses without a unit, by class."""
 
@@ -170,6 +186,7 @@ class Config(Section):
     dissection: Dissection = Field(Dissection(), description="What counts as active.")
     chance: Chance = Field(Chance(), description="What chance gives.")
     embedding: Embedding = Field(Embedding(), description="How vectors are learned.")
+    words: Words = Field(Words(), description="Words to label units with.")
     ablation: Ablation = Field(Ablation(), description="What the network loses without a unit.")
     figure2: Figure2 = Field(Figure2(), description="What Figure 2 shows.")
     distillation: Distillation = Field(Distillation(), description="Table 1.")
@@ -195,6 +212,10 @@ def read_config(values: Mapping[str, Any]) -> dict[str, Any]:
     all_cached = cache == "all" or set(cache) == set(layers)
     if config.embedding.target == "minibatch" and not all_cached:
         msg = "embedding.target: 'minibatch' replays the maps: set activations.cache to 'all'"
+        raise ConfigError(msg)
+    if bool(config.words.file) != bool(config.words.model):
+        given, lacking = ("file", "model") if config.words.file else ("model", "file")
+        msg = f"words.{lacking}: words.{given} is named alone; name both or neither"
         raise ConfigError(msg)
     plain: dict[str, Any] = config.model_dump(mode="json")
     return plain

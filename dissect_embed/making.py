@@ -15,12 +15,14 @@ from dissect_embed.config import (
     Chance,
     Dissection,
     Embedding,
+    Words,
 )
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.settings import Subset
 from dissect_embed.dissection import write_profiles
 from dissect_embed.embedding import write_embedding
 from dissect_embed.errors import ArtefactError, ConfigError, ModelError
+from dissect_embed.evidence import write_evidence
 from dissect_embed.labels import write_labels
 from dissect_embed.memory import keep_freed_memory
 from dissect_embed.networks.inputs import find_input
@@ -32,6 +34,7 @@ from dissect_embed.run import Run
 from dissect_embed.scoring import write_scores
 from dissect_embed.similarity import write_similarity
 from dissect_embed.tally import write_units
+from dissect_embed.words import write_words
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ def dissect(
     dissection: Dissection = Dissection(),
     chance: Chance = Chance(),
     embedding: Embedding = Embedding(),
+    words: Words = Words(),
     device: str | None = None,
     n_threads: int | None = None,
 ) -> Run:
@@ -76,7 +80,7 @@ def dissect(
         the network states them, as those of timm do.
     axes, prefix_tokens
         For layers whose order of axes cannot be found out, as in ``model.axes``.
-    activations, dissection, chance, embedding
+    activations, dissection, chance, embedding, words
         Settings, those of a config file.
 
     Raises
@@ -140,6 +144,9 @@ def dissect(
     run = Run(folder, network)
     write_units(run, folder / "units.csv")
     write_compositions(run, folder / "compositions.csv", device=device, n_threads=n_threads)
+    if words.file:
+        write_words(folder / "words.h5", data, words, device=device, n_threads=n_threads)
+    write_evidence(run, folder / "evidence.csv")
     write_scores(run, folder / "scores.csv", folder / "controls.csv", n_threads=n_threads)
     write_relations(
         run, folder / "relations.csv", folder / "pairs.csv", folder / "overlap.csv",

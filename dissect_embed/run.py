@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from dissect_embed.artefacts.folder import RunFolder
-from dissect_embed.artefacts.frames import as_frame, table_frame
-from dissect_embed.artefacts.tables import MeanOverlap, largest_losses, mean_overlaps
+from dissect_embed.artefacts.frames import RunTables, as_frame
+from dissect_embed.artefacts.tables import largest_losses
 from dissect_embed.errors import ArtefactError
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from dissect_embed.figures.gallery import Gallery
 
 
-class Run(RunFolder):
+class Run(RunTables):
     """The files of a run, to be asked; ``open_run`` opens one, and checks them all."""
 
     def __init__(self, folder: Path | str, network: "nn.Module | None" = None) -> None:
@@ -142,37 +141,6 @@ class Run(RunFolder):
         """
         with self.open_embedding() as embedding:
             return embedding.check_similarity(name)
-
-    def scores(self) -> "pd.DataFrame":
-        """Return the scores along training: layer, similarity, method, seed, epoch, kl (nats)."""
-        return table_frame("scores", self.read_table("scores").rows)
-
-    def controls(self) -> "pd.DataFrame":
-        """Return what the scores are compared with: layer, statistic, value, its null, p."""
-        return table_frame("controls", self.read_table("controls").rows)
-
-    def pairs(self) -> "pd.DataFrame":
-        """Return the pairs of units whose vectors add up to a third's, beside what chance gives."""
-        return table_frame("pairs", self.read_table("pairs").rows)
-
-    def importance(self, layer: str | None = None) -> "pd.DataFrame":
-        """Return what the network gets right before and after units are set to their means.
-
-        Columns as in ``importance.csv``: a row a unit and class, and of all classes together an
-        empty one. Of the ``k`` most important together there is no ``unit``.
-        """
-        frame = table_frame("importance", self.read_table("importance").rows)
-        return frame if layer is None else frame[frame["layer"] == self.check_layer(layer)]
-
-    def overlap(self) -> "pd.DataFrame":
-        """Return how far masks overlap on images not learned from, in the mean over units.
-
-        Columns ``layer, similarity, units, nearest, any, best``: the IoU of each with its nearest
-        by vector, with any other, and with the one that overlaps it most, the best choice possible.
-        """
-        means = mean_overlaps(self.read_table("overlap").rows)
-        rows = [(*key, *mean) for key, mean in means.items()]
-        return as_frame(rows, ("layer", "similarity", *MeanOverlap._fields))
 
     def units(self, concept: str | None = None) -> "pd.DataFrame":
         """Return the units and their best concepts; with a concept, those that overlap it.

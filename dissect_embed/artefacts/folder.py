@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dissect_embed.artefacts.embedding import Embedding
     from dissect_embed.artefacts.labels import Labels
     from dissect_embed.artefacts.similarity import Similarity
+    from dissect_embed.artefacts.words import WordSimilarity
 
 # The files of a run: HDF5 files, and tables, which have a JSON beside them.
 FILES = tuple(kind for kind in HDF5_KINDS if kind not in ("classes", "prior", "thresholds"))
@@ -134,6 +135,14 @@ class RunFolder:
         with open_embedding(self.need("embedding")) as file:
             yield file
 
+    @contextmanager
+    def open_words(self) -> Iterator["WordSimilarity"]:
+        """Open ``words.h5``."""
+        from dissect_embed.artefacts.words import open_words
+
+        with open_words(self.need("words")) as file:
+            yield file
+
     def read_table(self, kind: str) -> Table:
         """Read a table: ``units``, or one of those that ``tables.COLUMNS`` names."""
         self.need(kind)
@@ -198,13 +207,15 @@ class RunFolder:
         """
         for kind in self.kinds:
             self.need(kind)
-        of_data = [kind for kind in ("labels", "activations") if kind in self.kinds]
-        if len({self.header(kind)["made_from"].get("dataset") for kind in of_data}) > 1:
-            msg = (
-                f"{self.path('activations')}: made from another data set than "
-                f"{self.path('labels')}; run snakemake again"
-            )
-            raise ArtefactError(msg)
+        of_data = [kind for kind in ("labels", "activations", "words") if kind in self.kinds]
+        origin = {kind: self.header(kind)["made_from"].get("dataset") for kind in of_data}
+        for kind in of_data[1:]:
+            if origin[kind] != origin[of_data[0]]:
+                msg = (
+                    f"{self.path(kind)}: made from another data set than "
+                    f"{self.path(of_data[0])}; run snakemake again"
+                )
+                raise ArtefactError(msg)
 
     def check_layer(self, layer: str) -> str:
         """Return a layer, of which it is known that it was probed."""

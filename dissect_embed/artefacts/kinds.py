@@ -31,10 +31,12 @@ KINDS = {
     "chance": Kind(2, "chance"),
     "similarity": Kind(3, "similarity"),
     "embedding": Kind(3, "embed"),
+    "words": Kind(1, "words"),
     "classes": Kind(2, "classes"),
     "prior": Kind(2, "prior"),
     # Tables, each with a JSON beside it
     "units": Kind(2, "units"),
+    "evidence": Kind(1, "evidence"),
     "scores": Kind(3, "score"),
     "controls": Kind(3, "score"),
     "relations": Kind(3, "relations"),
@@ -58,7 +60,7 @@ KINDS = {
 # Those of KINDS that are HDF5 files.
 HDF5_KINDS = (
     "labels", "activations", "thresholds", "profiles", "chance", "similarity", "embedding",
-    "classes", "prior",
+    "words", "classes", "prior",
 )  # fmt: skip
 # Of several runs, and made by a command alone: a config names one run.
 WITHOUT_RULE = ("compare",)

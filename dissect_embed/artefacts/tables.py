@@ -24,6 +24,9 @@ from dissect_embed.mathematics.controls import Control
 from dissect_embed.mathematics.null import LEVEL
 
 COLUMNS = {
+    "evidence": (
+        "layer", "unit", "kind", "concept", "category", "score", "null_mean", "excess", "p", "q",
+    ),
     "scores": ("layer", "similarity", "method", "seed", "epoch", "kl"),
     "controls": (
         "layer", "similarity", "statistic", "null", "seed", "value",
@@ -64,7 +67,7 @@ COLUMNS = {
 TEXTS = (
     "layer", "similarity", "method", "statistic", "null", "class", "units",
     "label", "neighbour_label", "first_label", "second_label", "target_label",
-    "run", "other", "other_layer", "category", "formula", "concept",
+    "run", "other", "other_layer", "category", "formula", "kind", "concept",
 )  # fmt: skip
 # Those of units.csv, and for each category more.
 UNIT_COLUMNS = (

@@ -172,6 +172,15 @@ def _chance(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[P
         yield f"No p: {chance.no_p}."
 
 
+def _words(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
+    n_images, n_words = file["similarity"].shape
+    cosines, words = read_array(file["similarity"]), read_strings(file["words"])
+    model = read_config(file)["words"]["model"]
+    yield heading(f"Cosines of {n_images:,} images and {n_words:,} words by {model}")
+    yield f"From {number(float(cosines.min()))} to {number(float(cosines.max()))}."
+    yield f"Words: {words[0]} to {words[-1]}."
+
+
 def _classes(file: h5py.File, n_concepts: int, detector_iou: float) -> Iterator[Part]:
     names = read_strings(file["classes"])
     per_class = [np.bincount(read_array(file[f"{split}/labels"])) for split in ("train", "test")]
@@ -205,6 +214,7 @@ OVERVIEWS: dict[str, Callable[[h5py.File, int, float], Iterator[Part]]] = {
     "chance": _chance,
     "similarity": _similarity,
     "embedding": _embedding,
+    "words": _words,
     "classes": _classes,
     "prior": _prior,
 }

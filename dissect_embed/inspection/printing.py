@@ -11,6 +11,7 @@ from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.headers import read_header
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.answers import ANSWERS, Asked
+from dissect_embed.inspection.evidence import show_evidence, show_unit
 from dissect_embed.inspection.files import explain_damage, show_datasets, show_header
 from dissect_embed.inspection.overviews import OVERVIEWS
 from dissect_embed.inspection.tables import Part, heading, open_console, pairs, settings, table
@@ -77,6 +78,8 @@ def _inspect_run(folder: Path, asked: Asked) -> Iterator[Part]:
         yield from _inspect_file(run.need("profiles"), asked)
         if asked.option == "--unit" and "activations" in run.kinds:
             yield from _inspect_file(run.path("activations"), asked)
+        if asked.option == "--unit" and "evidence" in run.kinds:
+            yield from show_unit(run, asked.wanted)
         return
     run.check()
     rows = []
@@ -88,6 +91,8 @@ def _inspect_run(folder: Path, asked: Asked) -> Iterator[Part]:
     yield pairs(settings(run.config))
     if "profiles" in run.kinds:
         yield from _look_inside(run.path("profiles"), "profiles", asked)
+    if "evidence" in run.kinds:
+        yield from show_evidence(run)
 
 
 def _inspect_file(path: Path, asked: Asked) -> Iterator[Part]:

@@ -19,6 +19,7 @@ from dissect_embed.artefacts.labels import ReadLabels, write_label_file
 from dissect_embed.artefacts.profiles import ConceptTable, LayerCounts, write_profile_file
 from dissect_embed.artefacts.similarity import write_targets
 from dissect_embed.artefacts.tables import write_artefact_table
+from dissect_embed.artefacts.words import create_similarity
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.index import Concept, ImageRow
 from dissect_embed.errors import ArtefactError
@@ -93,6 +94,9 @@ def make(tmp_path: Path, write_maps: Callable[..., None]) -> Make:
             write_targets(file, "a", {"image": p, "dataset": p}, 2)
         similarity = fingerprint(path["similarity"])
         write_embedding(path["embedding"], similarity, profiles, value)
+        source = {"dataset": data.fingerprint}
+        with create_artefact(path["words"], "words", CONFIG, source) as file:
+            create_similarity(file, ["0.jpg", "1.jpg"], ["sky", "sea"])[:] = value
         made_from = {"profiles": profiles, "embedding": fingerprint(path["embedding"])}
         rows = [("a", "image", "ours", 3, 0, value)]
         write_artefact_table(folder / "scores.csv", "scores", rows, CONFIG, made_from)
@@ -163,7 +167,8 @@ def test_a_folder_without_files_of_a_run_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "rule"),
     [("labels", "labels"), ("activations", "activations"), ("profiles", "dissect"),
-     ("chance", "chance"), ("similarity", "similarity"), ("embedding", "embed")],
+     ("chance", "chance"), ("similarity", "similarity"), ("embedding", "embed"),
+     ("words", "words")],
 )  # fmt: skip
 def test_a_run_that_is_half_made_names_what_is_missing(make, kind, rule):
     folder = make()

@@ -94,6 +94,7 @@ def made(tmp_path_factory, make_tiny) -> Path:
     [
         ("units", ["units.csv", "units.csv.json"]),
         ("compositions", ["compositions.csv", "compositions.csv.json"]),
+        ("evidence", ["evidence.csv", "evidence.csv.json"]),
         ("score", ["scores.csv", "controls.csv"]),
         ("relations", ["relations.csv", "pairs.csv", "overlap.csv"]),
         ("figure2", ["figures/figure2.svg", "figures/figure2.png"]),

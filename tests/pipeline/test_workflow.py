@@ -23,10 +23,22 @@ SETTINGS = (
     'dataset={"name": "tiny", "root": "tiny"}',
     'model={"weights": "random", "layers": ["layer1", "layer2"]}',
     'embedding={"epochs": 4, "milestones": [2], "steps_per_epoch": 2}',
+    'words={"file": "words.txt", "model": "toy_words:joint"}',
 )
+JOINT = """
+import numpy as np
+
+def joint():
+    colours = {"red": [1, 0, 0], "green": [0, 1, 0], "blue": [0, 0, 1]}
+    return (
+        lambda images: images.mean(axis=(1, 2)) - images.mean(),
+        lambda words: np.array([colours[word] for word in words]),
+    )
+"""
 AFTER_EMBED = {"embed", "score", "figure4", "relations", "figure2", "figure3", "export"}
 AFTER_EMBED |= {"atlas", "report"}
-AFTER_DISSECT = {"dissect", "chance", "compositions", "detectors", "units", *AFTER_EMBED}
+AFTER_DISSECT = {"dissect", "chance", "compositions", "detectors", "units", "evidence"}
+AFTER_DISSECT |= AFTER_EMBED
 AFTER_ACTIVATIONS = {"similarity", *AFTER_DISSECT}
 
 
@@ -53,6 +65,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, make_tiny) -> Path:
     """Return a folder in which the workflow has run once on six tiny images."""
     folder = tmp_path_factory.mktemp("workflow")
     make_tiny(folder / "tiny")
+    (folder / "words.txt").write_text("red\ngreen\nblue\n")
+    (folder / "toy_words.py").write_text(JOINT)
     for name in ("Snakefile", "pipelines", "environment.yml"):
         (folder / name).symlink_to(ROOT / name)
     printed = snakemake(folder, "--cores", "2")
@@ -75,8 +89,9 @@ def test_a_run_makes_every_file_of_the_contract(run):
     files = {str(p.relative_to(run / "results/tiny")) for p in (run / "results/tiny").rglob("*")}
     assert files >= {
         "dataset.json", "labels.h5", "activations.h5", "profiles.h5", "chance.h5", "units.csv",
-        "compositions.csv", "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json",
-        "controls.csv", "figures/figure4.svg", "figures/figure4.png",
+        "compositions.csv", "words.h5", "evidence.csv", "evidence.csv.json",
+        "similarity.h5", "embedding.h5", "scores.csv", "scores.csv.json", "controls.csv",
+        "figures/figure4.svg", "figures/figure4.png",
         "figures/figure2.svg", "figures/figure3.png", "relations.csv", "pairs.csv",
         "overlap.csv", "overlap.csv.json",
         "vectors.npz", "projector/projector_config.pbtxt", "projector/layer2.sprite.png",
@@ -101,8 +116,12 @@ def test_a_run_makes_every_file_of_the_contract(run):
         ((), ("dissection={quantile: 0.01}",), AFTER_DISSECT),
         ((), ("dissection={detector_iou: 0.1}",), {"detectors", "atlas", "report"}),
         ((), ("chance={seed: 1}",),
-         {"chance", "compositions", "units", "detectors", "score", "figure4", "atlas", "report"}),
-        ((), ("run=other",), {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}),
+         {"chance", "compositions", "units", "evidence", "detectors", "score", "figure4", "atlas",
+          "report"}),
+        ((), ("run=other",), {"dataset", "labels", "words", "activations", *AFTER_ACTIVATIONS}),
+        ((), ('words={"file": "words.txt", "model": "toy_words:joint", "arguments": {"a": 1}}',),
+         {"words", "evidence", "report"}),
+        ((), ('words={"file": "", "model": ""}',), {"evidence", "report"}),
         ((), ("figure2={seed: 1}",), {"figure2", "report"}),
         (("results/other/profiles.h5",), ("run=other",),
          {"dataset", "labels", "activations", "dissect"}),
@@ -120,7 +139,7 @@ def test_shards_give_the_same_tables_and_one_that_failed_is_made_again(run):
     folder = run / "results/sharded/activations"
     in_the_way = folder / "shard-2-of-2.h5.part"
     in_the_way.mkdir(parents=True)
-    tables = [f"results/sharded/{name}.csv" for name in ("units", "compositions")]
+    tables = [f"results/sharded/{name}.csv" for name in ("units", "compositions", "evidence")]
     command = (*tables, "--cores", "2", "--keep-going")
     printed = snakemake(run, *command, settings=SETTINGS + SHARDED)
     assert printed.endswith("exit 1"), printed
@@ -139,7 +158,7 @@ def test_shards_give_the_same_tables_and_one_that_failed_is_made_again(run):
 
 def test_streaming_gives_the_same_tables(run):
     change = ("run=streamed", 'activations={"batch_size": 2, "cache": "none"}')
-    tables = [f"results/streamed/{name}.csv" for name in ("units", "compositions")]
+    tables = [f"results/streamed/{name}.csv" for name in ("units", "compositions", "evidence")]
     printed = snakemake(run, *tables, "--cores", "2", settings=SETTINGS + change)
     assert printed.endswith("exit 0"), printed
     for table in tables:
@@ -208,13 +227,24 @@ def copy(run, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(("name", "added"), [("words.txt", "cyan\n"), ("toy_words.py", "# new\n")])
+def test_other_words_and_another_source_of_their_model_are_seen(copy, name, added):
+    path = copy / name
+    before, stat = path.read_text(), path.stat()
+    path.write_text(before + added)
+    assert planned(copy) == {"words", "evidence"}
+    path.write_text(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert planned(copy) == set()
+
+
 def replace_keeping_date(path: Path, content: bytes) -> None:
     before = path.stat()
     path.write_bytes(content)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns - 10**9))
 
 
-AFTER_DATA = {"dataset", "labels", "activations", *AFTER_ACTIVATIONS}
+AFTER_DATA = {"dataset", "labels", "words", "activations", *AFTER_ACTIVATIONS}
 
 
 @pytest.mark.parametrize(
