@@ -17,6 +17,8 @@ FORMATS = {
     "colours": ("the folder of masks", _PAIRS),
     "labelme": ("", ()),
     "coco": ("the JSON file of annotations", ()),
+    "panoptic": ("the JSON file of annotations", ("masks",)),
+    "ade20k": ("", ("skip_unlabelled",)),
 }
 
 
@@ -24,8 +26,10 @@ def import_(
     format: Annotated[
         str,
         typer.Argument(
-            help="masks: numbers in PNGs, as of ADE20K, Cityscapes, VOC; colours: colours in PNGs; "
-            "labelme: its JSON files; coco: polygons and runs in one JSON."
+            help="masks: numbers in PNGs, as of ADE20K's challenge, Cityscapes, VOC; colours: "
+            "colours in PNGs; labelme: its JSON files; coco: polygons and runs in one JSON; "
+            "panoptic: COCO's segments, a JSON and PNGs; ade20k: the whole of it, with parts and "
+            "scenes; folders: a folder a class; table: images and their labels in a CSV."
         ),
     ],
     images: Annotated[
@@ -64,6 +68,12 @@ def import_(
         bool,
         typer.Option("--skip-unlabelled", help="masks, colours: leave out images without a mask."),
     ] = False,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="panoptic: the folder of PNGs, by default that named as the JSON file, beside it."
+        ),
+    ] = None,
     size: int = setting(Import, "size"),
     label_size: int | None = setting(Import, "label_size"),
     val: float | None = setting(Import, "val"),
@@ -76,9 +86,12 @@ def import_(
     log: Log = None,
 ) -> None:
     """Turn labelled images of another format into a data set in Broden's format."""
+    from dissect_embed.datasets.importing.ade20k import import_ade20k
     from dissect_embed.datasets.importing.coco import import_coco
+    from dissect_embed.datasets.importing.files import Pairs
     from dissect_embed.datasets.importing.labelme import import_labelme
-    from dissect_embed.datasets.importing.masks import Pairs, import_colours, import_masks
+    from dissect_embed.datasets.importing.masks import import_colours, import_masks
+    from dissect_embed.datasets.importing.panoptic import import_panoptic
 
     log_to(log)
     settings = Import(
@@ -88,13 +101,19 @@ def import_(
     own: dict[str, Any] = {
         "classes": classes, "first": first, "ignore": tuple(ignore or ()),
         "image_ending": image_ending, "mask_ending": mask_ending,
-        "skip_unlabelled": skip_unlabelled,
+        "skip_unlabelled": skip_unlabelled, "masks": masks,
     }  # fmt: skip
     labels = _check_arguments(format, images, labels, own)
     if format == "labelme":
         n_images = import_labelme(output, images, settings, n_threads=threads)
     elif format == "coco":
         n_images = import_coco(output, images, labels, settings, n_threads=threads)
+    elif format == "panoptic":
+        n_images = import_panoptic(output, images, labels, settings, masks=masks, n_threads=threads)
+    elif format == "ade20k":
+        n_images = import_ade20k(
+            output, images, settings, skip_unlabelled=skip_unlabelled, n_threads=threads
+        )
     else:
         pairs = Pairs(images, labels, image_ending, mask_ending or ".png", skip_unlabelled)
         if format == "masks":
@@ -117,7 +136,7 @@ def _check_arguments(format: str, images: Path, labels: Path | None, own: dict[s
         msg = (
             f"import {format}: name {what} after that of the images"
             if what
-            else f"import {format} {labels}: one folder is enough, that of the JSON files"
+            else f"import {format} {labels}: one folder is enough, that which holds all"
         )
         raise ConfigError(msg)
     for name, value in own.items():

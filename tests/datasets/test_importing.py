@@ -1,15 +1,13 @@
 """Labelled images of other formats: what is imported is what was labelled, pixel by pixel."""
 
 import base64
-import csv
 import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from imported import BLUE, RED, SMALL, labels_of, run, table
 from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
@@ -22,14 +20,12 @@ from dissect_embed.datasets.importing.coco import (
     fill_polygon,
     import_coco,
 )
+from dissect_embed.datasets.importing.files import Pairs
 from dissect_embed.datasets.importing.labelme import import_labelme
-from dissect_embed.datasets.importing.masks import Pairs, import_colours, import_masks
-from dissect_embed.datasets.pixels import read_image, read_label_png, read_regions
+from dissect_embed.datasets.importing.masks import import_colours, import_masks
+from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
-
-SMALL = Import(size=8, label_size=4)
-RED, BLUE = (210, 30, 35), (30, 60, 200)
 
 
 @pytest.fixture
@@ -48,22 +44,6 @@ def pairs(tmp_path):
         Image.fromarray(mask).save(tmp_path / f"masks/{folder}/{n}.png")
     (tmp_path / "classes.csv").write_text("number,name\n1,sky\n2,road\n3,boat\n")
     return Pairs(tmp_path / "images", tmp_path / "masks")
-
-
-def labels_of(root: Path, place: int = 0) -> list[list[str]]:
-    """Return the classes at each pixel of an image's label maps, '+' between several."""
-    data = load_broden(root)
-    regions = read_regions(data, data.rows[place])
-    said: list[list[str]] = [[] for _ in range(regions.n_regions)]
-    for region, concept in zip(regions.member_region, regions.member_concept, strict=True):
-        if data.concepts[concept].category != "color":
-            said[region].append(data.concepts[concept].name)
-    return [["+".join(sorted(said[r])) for r in line] for line in regions.region]
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_masks_are_imported_pixel_by_pixel(tmp_path, pairs):
@@ -548,11 +528,6 @@ def test_compressed_run_lengths():
     text = encode_counts([16, 16, 32])
     mask = decode_segmentation("here", {"size": [8, 8], "counts": text}, (8, 8))
     assert (mask == (np.arange(8) // 2 == 1)).all()
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dissect_embed", "import", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_the_command(tmp_path, pairs):

@@ -1,7 +1,7 @@
 """COCO's JSON of instances: polygons and run lengths of categories."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -10,7 +10,12 @@ from jaxtyping import Bool, Int
 
 from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.folders import check_replaceable
-from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
+from dissect_embed.datasets.importing.documents import (
+    index_by_id,
+    read_document,
+    read_field,
+    read_points,
+)
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -50,27 +55,23 @@ def import_coco(
     check_replaceable(root)
     document = read_document(annotations)
     source = str(annotations)
-    categories = _by_id(source, document, "categories")
-    listed = _by_id(source, document, "images")
+    categories = index_by_id(source, document, "categories")
+    listed = index_by_id(source, document, "images")
     found: dict[Any, list[Any]] = defaultdict(list)
     for n, annotation in enumerate(read_field(source, document, "annotations", list), start=1):
         where = f"{source}: annotation {n}"
+        if isinstance(annotation, dict) and "segments_info" in annotation:
+            msg = (
+                f"{where}: segments, whose pixels are in PNGs: the file is panoptic; import it as "
+                "that ('import panoptic')"
+            )
+            raise DatasetError(msg)
         for key, known in (("image_id", listed), ("category_id", categories)):
             if read_field(where, annotation, key, int) not in known:
                 msg = f"{where}: {key} {annotation[key]} is not in the file; drop the annotation"
                 raise DatasetError(msg)
         found[annotation["image_id"]].append((where, annotation))
-    named = {}
-    for number, image in listed.items():
-        file = read_field(f"{source}: image {number}", image, "file_name", str)
-        named[number] = str(PurePosixPath(file).with_suffix("")), images / file
-    missing = [path for _, path in named.values() if not path.is_file()]
-    if missing:
-        msg = (
-            f"{source}: {len(missing)} of its {len(named)} images are not below {images} (the "
-            f"first: {missing[0].name}); name the folder that holds them"
-        )
-        raise DatasetError(msg)
+    named = find_images(source, listed, images)
     order = sorted(named, key=lambda number: named[number][0])
     names = {
         n: read_field(f"{source}: category {n}", c, "name", str) for n, c in categories.items()
@@ -99,16 +100,28 @@ def import_coco(
     return len(order)
 
 
-def _by_id(source: str, document: Any, key: str) -> dict[int, Any]:
-    """Return the objects of a list by their ``id``."""
-    found: dict[int, Any] = {}
-    for n, item in enumerate(read_field(source, document, key, list), start=1):
-        number = read_field(f"{source}: {key}, number {n}", item, "id", int)
-        if number in found:
-            msg = f"{source}: {key}: id {number} stands there twice; give each its own"
-            raise DatasetError(msg)
-        found[number] = item
-    return found
+def find_images(
+    source: str, listed: Mapping[int, Any], images: Path
+) -> dict[int, tuple[str, Path]]:
+    """Return the name, without its ending, and the file of each image that a JSON file lists.
+
+    Raises
+    ------
+    DatasetError
+        If any is missing.
+    """
+    named = {}
+    for number, image in listed.items():
+        file = read_field(f"{source}: image {number}", image, "file_name", str).replace("\\", "/")
+        named[number] = str(PurePosixPath(file).with_suffix("")), images / file
+    missing = [path for _, path in named.values() if not path.is_file()]
+    if missing:
+        msg = (
+            f"{source}: {len(missing)} of its {len(named)} images are not below {images} (the "
+            f"first: {missing[0].name}); name the folder that holds them"
+        )
+        raise DatasetError(msg)
+    return named
 
 
 def _stack(masks: dict[int, Bool[np.ndarray, "y x"]]) -> list[Int[np.ndarray, "y x"]]:

@@ -14,25 +14,15 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from dissect_embed.datasets.decoding import decode_image, decode_numbers
-from dissect_embed.datasets.examination import SUFFIXES
-from dissect_embed.datasets.folders import check_replaceable, list_files
+from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
+from dissect_embed.datasets.importing.files import Pairs, decode_colours, pair_files
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 from dissect_embed.parallel import map_in_threads
 
 IGNORED = (0, 255)  # mean unlabelled wherever a class list does not name them
-
-
-class Pairs(NamedTuple):
-    """Where images and their masks lie, and which belong together."""
-
-    images: Path
-    masks: Path
-    image_ending: str = ""  # of the files' names, as '_leftImg8bit.png'; empty: any image's
-    mask_ending: str = ".png"
-    skip_unlabelled: bool = False  # leave out images without a mask
 
 
 def import_masks(
@@ -124,10 +114,7 @@ def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
 
 
 def _decode_colours(mask: Path) -> Int[np.ndarray, "y x"]:
-    if mask.suffix.lower() in (".jpg", ".jpeg"):
-        msg = f"{mask}: a mask as JPEG has other colours than were saved; use PNG"
-        raise DatasetError(msg)
-    red, green, blue = decode_image(mask, mask).astype(np.int64).transpose(2, 0, 1)
+    red, green, blue = decode_colours(mask).transpose(2, 0, 1)
     return np.asarray(red << 16 | green << 8 | blue)
 
 
@@ -137,7 +124,7 @@ def _join(colour: tuple[int, int, int]) -> int:
 
 def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None) -> int:
     check_replaceable(root)
-    images, masks = _pair_files(pairs)
+    images, masks = pair_files(pairs)
     names = sorted(images)
     _check_masks([masks[name] for name in names], code, n_threads)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
@@ -157,65 +144,6 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
     write_dataset(root, Source(names, classes, read, note), settings, n_threads)
     return len(names)
-
-
-def _pair_files(pairs: Pairs) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return image and mask of each name.
-
-    Raises
-    ------
-    DatasetError
-        If there are none, or an image without a mask, or a mask without an image.
-    """
-    masks = _find(pairs.masks, (pairs.mask_ending,))
-    endings = (pairs.image_ending,) if pairs.image_ending else SUFFIXES
-    # They may lie in one folder.
-    images = _find(pairs.images, endings, leave_out=frozenset(masks.values()))
-    without = sorted(images.keys() - masks.keys())
-    if len(without) == len(images) or (without and not pairs.skip_unlabelled):
-        msg = (
-            f"{pairs.images}: {len(without)} of {len(images)} images have no mask below "
-            f"{pairs.masks} (the first: {images[without[0]].name}, expected "
-            f"{without[0]}{pairs.mask_ending}); say how names end (--image-ending, --mask-ending), "
-            "or leave them out (--skip-unlabelled)"
-        )
-        raise DatasetError(msg)
-    strays = sorted(masks.keys() - images.keys())
-    if strays:
-        msg = (
-            f"{pairs.masks}: {len(strays)} of {len(masks)} masks have no image below "
-            f"{pairs.images} (the first: {masks[strays[0]].name}); add the images, or take the "
-            "masks out"
-        )
-        raise DatasetError(msg)
-    return {name: images[name] for name in masks}, masks
-
-
-def _find(
-    folder: Path, endings: Sequence[str], leave_out: frozenset[Path] = frozenset()
-) -> dict[str, Path]:
-    """Return the files with one of some endings, by their path below the folder without it."""
-    found: dict[str, Path] = {}
-    for file in sorted(list_files(folder)):
-        ending = next((e for e in endings if file.lower().endswith(e.lower())), None)
-        if (
-            ending is None
-            or folder / file in leave_out
-            or any(part.startswith(".") for part in file.split("/"))
-        ):
-            continue
-        name = file[: -len(ending)]
-        if name in found:
-            msg = (
-                f"{folder}: {found[name].name} and {Path(file).name} have one name but for the "
-                "ending; rename one, or say how names end (--image-ending, --mask-ending)"
-            )
-            raise DatasetError(msg)
-        found[name] = folder / file
-    if not found:
-        msg = f"{folder}: no file that ends in {', '.join(endings)}; name the folder they are in"
-        raise DatasetError(msg)
-    return found
 
 
 def _check_masks(masks: Sequence[Path], code: _Code, n_threads: int | None) -> None:

@@ -1,0 +1,187 @@
+"""The whole of ADE20K: objects, parts and scenes, with all of its classes.
+
+As the release of 2021 has them (https://github.com/CSAILVision/ADE20K): beside ``x.jpg`` lie
+``x_seg.png``, whose pixels are ``red // 10 · 256 + green`` (blue numbers instances), the same of
+parts in ``x_parts_1.png``, of their parts in ``x_parts_2.png`` and so on, and ``x.json``, which
+names the numbers. As in Broden, objects, parts and scenes are three categories, and a scene has
+``-s`` behind its name. The challenge's 150 classes are read as ``masks``.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from tqdm import tqdm
+
+from dissect_embed.datasets.decoding import decode_image
+from dissect_embed.datasets.folders import check_replaceable
+from dissect_embed.datasets.importing.documents import read_document, read_field
+from dissect_embed.datasets.importing.files import Pairs, decode_colours, pair_files
+from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import DatasetError
+from dissect_embed.parallel import map_in_threads
+
+
+class _Note(NamedTuple):
+    """One JSON file."""
+
+    names: dict[int, str]  # of its numbers, with synonyms after commas
+    scene: str
+
+
+def import_ade20k(
+    root: Path,
+    folder: Path,
+    settings: Import = Import(),
+    *,
+    skip_unlabelled: bool = False,
+    n_threads: int | None = None,
+) -> int:
+    """Make a data set in Broden's format of ADE20K with all its classes; return its images.
+
+    A class has the first of its names, or all of them where other classes have the same first.
+
+    Parameters
+    ----------
+    root
+        The folder to make.
+    folder
+        Below which the files are.
+    skip_unlabelled
+        Leave out images without ``_seg.png``.
+
+    Raises
+    ------
+    DatasetError
+        If files are missing, broken or of other sizes, masks have numbers that no JSON file names,
+        or two name one number otherwise.
+    DiskSpaceError
+        If the data set will not fit on the disk.
+    """
+    check_replaceable(root)
+    if settings.category in ("part", "scene"):
+        msg = f"import.category: {settings.category!r} is one of its own here; choose another name"
+        raise DatasetError(msg)
+    hint = "put what is missing beside the rest"
+    images, masks = pair_files(Pairs(folder, folder, ".jpg", "_seg.png", skip_unlabelled, hint))
+    order = sorted(images)
+    notes = _read_notes([masks[name] for name in order], n_threads)
+    names, synonyms = _name_classes(notes)
+    scenes = sorted({f"{note.scene}-s" for note in notes.values()})
+    classes = {**synonyms, **dict.fromkeys(scenes, "")}
+    place = {name: n for n, name in enumerate(classes, start=1)}
+    said = {number: place[name] for number, name in names.items()}
+
+    def read(n: int) -> Labelled:
+        image, mask = images[order[n]], masks[order[n]]
+        pixels = decode_image(
+            image, image, background=settings.background, orientation=settings.orientation
+        )
+        objects = _read_map(mask, said, pixels, image)
+        parts: list[Int[np.ndarray, "y x"]] = []
+        while (file := _beside(mask, f"_parts_{len(parts) + 1}.png")).is_file():
+            part = _read_map(file, said, pixels, image)
+            for above in parts:
+                part[part == above] = 0  # is labelled already
+            parts.append(part)
+        scene = place[f"{notes[mask].scene}-s"]
+        return Labelled(pixels, [objects], {"part": parts, "scene": [scene]})
+
+    write_dataset(root, Source(order, classes, read, {"source": str(folder)}), settings, n_threads)
+    return len(order)
+
+
+def _beside(mask: Path, ending: str) -> Path:
+    return mask.with_name(mask.name[: -len("_seg.png")] + ending)
+
+
+def _read_notes(masks: list[Path], n_threads: int | None) -> dict[Path, _Note]:
+    """Return what the JSON file beside each mask says."""
+    missing = [file for file in (_beside(mask, ".json") for mask in masks) if not file.is_file()]
+    if missing:
+        msg = (
+            f"{missing[0]}: missing, as are {len(missing)} of {len(masks)} JSON files, which name "
+            "the classes; the release of 2016 has none (but _atr.txt): fetch that of 2021"
+        )
+        raise DatasetError(msg)
+    work = map_in_threads(_read_note, masks, n_threads=n_threads)
+    notes = tqdm(work, "read JSON", len(masks), unit=" files", disable=None)
+    return dict(zip(masks, notes, strict=True))
+
+
+def _read_note(mask: Path) -> _Note:
+    path = _beside(mask, ".json")
+    # Some are in UTF-8, some are not.
+    document = read_document(path, "latin-1")
+    annotation = read_field(str(path), document, "annotation", dict)
+    names: dict[int, str] = {}
+    objects = read_field(str(path), annotation, "object", (list, dict))
+    # MATLAB, which wrote them, makes one object of a list of one.
+    for n, said in enumerate([objects] if isinstance(objects, dict) else objects, start=1):
+        where = f"{path}: object {n}"
+        number = read_field(where, said, "name_ndx", int)
+        name = read_field(where, said, "name", str).strip()
+        if names.setdefault(number, name) != name:
+            raise DatasetError(_two_names(str(path), number, name, str(path), names[number]))
+    scene = PurePosixPath(read_field(str(path), annotation, "folder", str)).name
+    return _Note(names, scene)
+
+
+def _name_classes(notes: Mapping[Path, _Note]) -> tuple[dict[int, str], dict[str, str]]:
+    """Return the class of each number, and of each class its other names, joined by ``;``."""
+    whole: dict[int, str] = {}
+    first: dict[int, str] = {}
+    for mask, note in notes.items():
+        where = str(_beside(mask, ".json"))
+        for number, name in note.names.items():
+            if whole.setdefault(number, name) != name:
+                raise DatasetError(_two_names(where, number, name, first[number], whole[number]))
+            first.setdefault(number, where)
+    numbers: dict[str, list[int]] = defaultdict(list)
+    for number, name in sorted(whole.items()):
+        numbers[name.split(",")[0].strip()].append(number)
+    names = {
+        number: name if len(same) == 1 else whole[number]
+        for name, same in numbers.items()
+        for number in same
+    }
+    synonyms = {}
+    for number, name in sorted(names.items()):
+        others = [] if name == whole[number] else whole[number].split(",")[1:]
+        synonyms[name] = ";".join(other.strip() for other in others)
+    return names, synonyms
+
+
+def _two_names(where: str, number: int, name: str, before: str, other: str) -> str:
+    return (
+        f"{where}: number {number} is {name!r}, but {other!r} in {before}; they are of two "
+        "releases, or one was changed: fetch them again"
+    )
+
+
+def _read_map(
+    mask: Path, said: Mapping[int, int], pixels: UInt8[np.ndarray, "y x 3"], image: Path
+) -> Int[np.ndarray, "y x"]:
+    """Return the class of each pixel; 0 where there is none."""
+    red, green, _ = decode_colours(mask).transpose(2, 0, 1)
+    numbers = red // 10 * 256 + green
+    check_size(pixels, numbers.shape, image, mask)
+    counts = np.bincount(numbers.ravel())
+    unknown = [n for n in np.flatnonzero(counts).tolist() if n and n not in said]
+    if unknown:
+        y, x = np.argwhere(numbers == unknown[0])[0].tolist()
+        msg = (
+            f"{mask}: pixel {x}, {y} (column, row): number {unknown[0]} (red // 10 · 256 + green) "
+            f"is in no JSON file, as are {len(unknown)} of its numbers, "
+            f"{int(counts[unknown].sum())} pixels in all; if these masks are the challenge's 150 "
+            "classes, import them as 'masks'"
+        )
+        raise DatasetError(msg)
+    classes = np.zeros(len(counts), dtype=np.int64)
+    for number in np.flatnonzero(counts).tolist():
+        classes[number] = said.get(number, 0)
+    return np.asarray(classes[numbers])
