@@ -19,6 +19,8 @@ FORMATS = {
     "coco": ("the JSON file of annotations", ()),
     "panoptic": ("the JSON file of annotations", ("masks",)),
     "ade20k": ("", ("skip_unlabelled",)),
+    "folders": ("", ()),
+    "table": ("the table of labels", ("skip_unlabelled",)),
 }
 
 
@@ -37,7 +39,7 @@ def import_(
         typer.Argument(help="Folder of images (labelme: of JSON files), also in folders below."),
     ],
     labels: Annotated[
-        Path | None, typer.Argument(help="Folder of masks, or the JSON file of COCO.")
+        Path | None, typer.Argument(help="Folder of masks, the JSON file of COCO, or the table.")
     ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
@@ -66,7 +68,10 @@ def import_(
     ] = "",
     skip_unlabelled: Annotated[
         bool,
-        typer.Option("--skip-unlabelled", help="masks, colours: leave out images without a mask."),
+        typer.Option(
+            "--skip-unlabelled",
+            help="masks, colours, ade20k, table: leave out images without a mask or a row.",
+        ),
     ] = False,
     masks: Annotated[
         Path | None,
@@ -89,6 +94,7 @@ def import_(
     from dissect_embed.datasets.importing.ade20k import import_ade20k
     from dissect_embed.datasets.importing.coco import import_coco
     from dissect_embed.datasets.importing.files import Pairs
+    from dissect_embed.datasets.importing.image_labels import import_folders, import_table
     from dissect_embed.datasets.importing.labelme import import_labelme
     from dissect_embed.datasets.importing.masks import import_colours, import_masks
     from dissect_embed.datasets.importing.panoptic import import_panoptic
@@ -113,6 +119,12 @@ def import_(
     elif format == "ade20k":
         n_images = import_ade20k(
             output, images, settings, skip_unlabelled=skip_unlabelled, n_threads=threads
+        )
+    elif format == "folders":
+        n_images = import_folders(output, images, settings, n_threads=threads)
+    elif format == "table":
+        n_images = import_table(
+            output, images, labels, settings, skip_unlabelled=skip_unlabelled, n_threads=threads
         )
     else:
         pairs = Pairs(images, labels, image_ending, mask_ending or ".png", skip_unlabelled)
