@@ -13,7 +13,7 @@ from dissect_embed.errors import ConfigError
 # Of each format: what its labels are, and the options that are its own.
 _PAIRS = ("classes", "image_ending", "mask_ending", "skip_unlabelled")
 FORMATS = {
-    "masks": ("the folder of masks", ("first", "ignore", *_PAIRS)),
+    "masks": ("the folder of masks", ("first", "ignore", "variable", *_PAIRS)),
     "colours": ("the folder of masks", _PAIRS),
     "labelme": ("", ()),
     "coco": ("the JSON file of annotations", ()),
@@ -79,6 +79,13 @@ def import_(
             help="panoptic: the folder of PNGs, by default that named as the JSON file, beside it."
         ),
     ] = None,
+    variable: Annotated[
+        str,
+        typer.Option(
+            help="masks: what holds the numbers in MATLAB's files (--mask-ending .mat), as "
+            "'GTcls.Segmentation'; not needed where there is one matrix alone."
+        ),
+    ] = "",
     size: int = setting(Import, "size"),
     label_size: int | None = setting(Import, "label_size"),
     val: float | None = setting(Import, "val"),
@@ -108,6 +115,7 @@ def import_(
         "classes": classes, "first": first, "ignore": tuple(ignore or ()),
         "image_ending": image_ending, "mask_ending": mask_ending,
         "skip_unlabelled": skip_unlabelled, "masks": masks,
+        "variable": variable,
     }  # fmt: skip
     labels = _check_arguments(format, images, labels, own)
     if format == "labelme":
@@ -131,7 +139,7 @@ def import_(
         if format == "masks":
             n_images = import_masks(
                 output, pairs, own["classes"], settings,
-                first=first, ignore=own["ignore"], n_threads=threads,
+                first=first, ignore=own["ignore"], variable=variable, n_threads=threads,
             )  # fmt: skip
         else:
             n_images = import_colours(output, pairs, own["classes"], settings, n_threads=threads)

@@ -1,9 +1,11 @@
 """Masks: an image file of labels beside each image, whose pixels are numbers or colours of classes.
 
-Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid; colours as others
-have them. Image and mask have the same path below their folders, but for how their names end.
+Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid, or of MATLAB's
+files; colours as others have them. Image and mask have the same path below their folders, but for
+how their names end.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from dissect_embed.datasets.decoding import decode_image, decode_numbers
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
 from dissect_embed.datasets.importing.files import Pairs, decode_colours, pair_files
+from dissect_embed.datasets.importing.matlab import read_label_map
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -33,6 +36,7 @@ def import_masks(
     *,
     first: int | None = None,
     ignore: Sequence[int] = (),
+    variable: str = "",
     n_threads: int | None = None,
 ) -> int:
     """Make a data set in Broden's format of images and masks of numbers; return its images.
@@ -47,6 +51,8 @@ def import_masks(
         The number of its first line, where it has names alone.
     ignore
         Numbers that mean unlabelled, whatever the class list says.
+    variable
+        In masks whose names end in ``.mat``: what holds the numbers, where it is not clear.
 
     Raises
     ------
@@ -59,8 +65,14 @@ def import_masks(
     names, synonyms = read_numbers(classes, first)
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
+    decode: Callable[[Path], Int[np.ndarray, "y x"]] = _decode_mask
+    if pairs.mask_ending.lower().endswith(".mat"):
+        decode = functools.partial(read_label_map, variable=variable)
+    elif variable:
+        msg = f"--variable {variable}: goes with masks of MATLAB (--mask-ending .mat); leave it out"
+        raise DatasetError(msg)
     code = _Code(
-        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number
+        classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number
     )
     return _import(root, pairs, code, settings, n_threads)
 
