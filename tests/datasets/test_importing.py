@@ -1,7 +1,5 @@
 """Labelled images of other formats: what is imported is what was labelled, pixel by pixel."""
 
-import base64
-import io
 import json
 from pathlib import Path
 
@@ -21,7 +19,6 @@ from dissect_embed.datasets.importing.coco import (
     import_coco,
 )
 from dissect_embed.datasets.importing.files import Pairs
-from dissect_embed.datasets.importing.labelme import import_labelme
 from dissect_embed.datasets.importing.masks import import_colours, import_masks
 from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Import
@@ -309,95 +306,6 @@ def test_colours(tmp_path, pairs):
         (tmp_path / "colours.csv").write_text(text)
         with pytest.raises(DatasetError, match=message):
             import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
-
-
-def save_labelme(path: Path, shapes: list[tuple[str, str, list]], **more: object) -> None:
-    said = [{"label": n, "shape_type": k, "points": p} for n, k, p in shapes]
-    document = {"shapes": said, "imagePath": f"{path.stem}.png", "imageData": None}
-    document |= {"imageHeight": 8, "imageWidth": 8, **more}
-    path.write_text(json.dumps(document, indent=1))
-
-
-@pytest.fixture
-def labelme(tmp_path):
-    """Two pictures of 8 × 8 pixels: one beside its JSON file, one within."""
-    folder = tmp_path / "labelme"
-    folder.mkdir()
-    Image.new("RGB", (8, 8), RED).save(folder / "0.png")
-    shapes = [
-        ("sky", "rectangle", [[-3, 0], [7, 3]]),  # juts out
-        ("road", "polygon", [[0, 4], [7, 4], [7, 7], [0, 7]]),
-        ("sun", "rectangle", [[4, 0], [5, 5]]),  # above both
-    ]
-    save_labelme(folder / "0.json", shapes)
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), BLUE).save(buffer, "PNG")
-    inside = base64.b64encode(buffer.getvalue()).decode()
-    circle = [("sun", "circle", [[4, 4], [4, 7]])]
-    save_labelme(folder / "1.json", circle, imagePath="..\\far\\1.png", imageData=inside)
-    return folder
-
-
-def test_labelme(tmp_path, labelme, caplog):
-    caplog.set_level("INFO")
-    assert import_labelme(tmp_path / "out", labelme, SMALL) == 2
-    assert check_dataset(tmp_path / "out") == []
-    assert labels_of(tmp_path / "out") == [
-        ["sky", "sky", "sun", "sky"],
-        ["sky", "sky", "sun", "sky"],
-        ["road", "road", "sun", "road"],
-        ["road", "road", "road", "road"],
-    ]
-    edge, middle = ["", "sun", "sun", ""], ["sun"] * 4  # of a circle of 7 pixels across
-    assert labels_of(tmp_path / "out", 1) == [edge, middle, middle, edge]
-    data = load_broden(tmp_path / "out")
-    assert np.abs(read_image(data, data.rows[1]).astype(int) - BLUE).max() < 12
-    assert "1 shapes jut out" in caplog.text
-
-
-def test_labelme_pictures_are_upright_and_found_by_windows_paths(tmp_path):
-    """Stored as 6 × 8 pixels lying on the side, shown and drawn on as 8 × 6."""
-    folder = tmp_path / "labelme"
-    (folder / "far").mkdir(parents=True)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (8, 6), RED).save(folder / "far/0.jpg", exif=exif)
-    sky = [("sky", "rectangle", [[0, 0], [5, 3]])]
-    save_labelme(folder / "0.json", sky, imagePath="far\\0.jpg", imageWidth=6)
-    import_labelme(tmp_path / "out", folder, SMALL)
-    assert labels_of(tmp_path / "out") == [["sky"] * 4] * 2 + [[""] * 4] * 2
-
-
-@pytest.mark.parametrize(
-    ("shapes", "more", "message"),
-    [
-        ([("a", "line", [[0, 0], [1, 1]])], {}, r"2.json: shape 1 \('a'\): a line; .*polygon"),
-        ([("a", "polygon", [[0, 0], [1, 1]])], {}, r"2.json: shape 1: 2 points, expected 3"),
-        ([("a", "polygon", [[0, 0], [1, 1], [2, None]])], {}, r"shape 1: 0 points"),
-        ([("a", "rectangle", [[9, 0], [12, 3]])], {}, r"shape 1 \('a'\): lies outside .*8 × 8"),
-        ([(None, "rectangle", [[0, 0], [2, 3]])], {}, r"shape 1: 'label' is missing"),
-        ([("", "rectangle", [[0, 0], [2, 3]])], {}, r"a class without a name"),
-        ([], {"imagePath": "no.png"}, r"2.json: its image 'no.png' is not there"),
-        ([], {"imagePath": "no.png", "imageData": "?"}, r"2.json: imageData is no image"),
-        ([], {"imageHeight": 9}, r"2.json: labels of 9 × 8 pixels, but .*2.png has 8 × 8"),
-        ([], {"shapes": {}}, r"2.json: 'shapes' is '{}', expected list"),
-    ],
-)
-def test_faults_of_labelme(tmp_path, labelme, shapes, more, message):
-    Image.new("RGB", (8, 8)).save(labelme / "2.png")
-    save_labelme(labelme / "2.json", shapes)
-    document = json.loads((labelme / "2.json").read_text())
-    (labelme / "2.json").write_text(json.dumps(document | more))
-    with pytest.raises(DatasetError, match=message):
-        import_labelme(tmp_path / "out", labelme, SMALL)
-    assert not (tmp_path / "out").exists()
-
-
-def test_broken_json_is_named_by_its_line(tmp_path, labelme):
-    text = (labelme / "1.json").read_text()
-    (labelme / "1.json").write_text(text.replace('"label": "sun"', '"label" "sun"'))
-    with pytest.raises(DatasetError, match=r"1.json:4: broken JSON \(Expecting ':' delimiter"):
-        import_labelme(tmp_path / "out", labelme, SMALL)
 
 
 def coco_document() -> dict:
