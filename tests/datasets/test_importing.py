@@ -241,6 +241,21 @@ def test_faults_of_masks(tmp_path, pairs):
     refused(r"0.jpg and 0.png have one name")
 
 
+def test_what_is_to_be_asked_names_the_commands_options(tmp_path, pairs):
+    path = pairs.images / "a/0.png"
+    whole = Image.open(path).convert("RGB")
+    half = whole.convert("RGBA")
+    half.putalpha(100)
+    half.save(path)
+    with pytest.raises(DatasetError, match=r"a/0.png: partly transparent; .* set --background to"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    whole.save(path, exif=exif)
+    with pytest.raises(DatasetError, match=r"a/0.png: stored turned .* set --orientation to"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+
+
 def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
     out = tmp_path / "out"
     usage = type("Usage", (), {"free": 100})

@@ -16,10 +16,9 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import read_document, read_field
-from dissect_embed.datasets.importing.files import Pairs, decode_colours, pair_files
+from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -78,9 +77,7 @@ def import_ade20k(
 
     def read(n: int) -> Labelled:
         image, mask = images[order[n]], masks[order[n]]
-        pixels = decode_image(
-            image, image, background=settings.background, orientation=settings.orientation
-        )
+        pixels = decode_picture(image, settings)
         objects = _read_map(mask, said, pixels, image)
         parts: list[Int[np.ndarray, "y x"]] = []
         while (file := _beside(mask, f"_parts_{len(parts) + 1}.png")).is_file():

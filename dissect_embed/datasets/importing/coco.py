@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
-from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import (
     index_by_id,
@@ -16,6 +15,7 @@ from dissect_embed.datasets.importing.documents import (
     read_field,
     read_points,
 )
+from dissect_embed.datasets.importing.files import decode_picture
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -83,9 +83,7 @@ def import_coco(
         path, image = named[order[n]][1], listed[order[n]]
         where = f"{source}: image {order[n]}"
         size = read_field(where, image, "height", int), read_field(where, image, "width", int)
-        pixels = decode_image(
-            path, path, background=settings.background, orientation=settings.orientation
-        )
+        pixels = decode_picture(path, settings)
         check_size(pixels, size, path, where)
         masks: dict[int, Bool[np.ndarray, "y x"]] = {}
         for place_in_file, annotation in found[order[n]]:

@@ -1,15 +1,16 @@
-"""Find images and the files of their labels, and decode masks whose colours say something."""
+"""Find images and the files of their labels, and decode images, and masks of colours."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 
 from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import list_files
+from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
 
@@ -96,3 +97,17 @@ def decode_colours(mask: Path) -> Int[np.ndarray, "y x 3"]:
         msg = f"{mask}: a mask as JPEG has other colours than were saved; use PNG"
         raise DatasetError(msg)
     return decode_image(mask, mask).astype(np.int64)
+
+
+def decode_picture(image: Path, settings: Import) -> UInt8[np.ndarray, "y x 3"]:
+    """Return the pixels of an image, as the settings of the import say.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be decoded (``decoding.decode_image``).
+    """
+    return decode_image(
+        image, image, background=settings.background, orientation=settings.orientation,
+        setting="--{}",
+    )  # fmt: skip

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.classes import read_rows
-from dissect_embed.datasets.importing.files import find_files
+from dissect_embed.datasets.importing.files import decode_picture, find_files
 from dissect_embed.datasets.importing.writing import SPLITS, Labelled, Source, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -148,9 +147,7 @@ def _import(
 
     def read(n: int) -> Labelled:
         image = found[names[n]]
-        pixels = decode_image(
-            image, image, background=settings.background, orientation=settings.orientation
-        )
+        pixels = decode_picture(image, settings)
         return Labelled(pixels, [place[label] for label in said[names[n]]])
 
     write_dataset(root, Source(names, classes, read, note), settings, n_threads)

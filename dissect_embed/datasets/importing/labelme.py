@@ -102,7 +102,7 @@ def import_labelme(
         # labelme turns pictures upright before it shows them.
         pixels = decode_image(
             annotation.image or _embedded(annotation.path), where,
-            background=settings.background, orientation="apply",
+            background=settings.background, orientation="apply", setting="--{}",
         )  # fmt: skip
         if annotation.size:
             check_size(pixels, annotation.size, where, annotation.path)

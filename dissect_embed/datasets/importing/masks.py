@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import decode_image, decode_numbers
+from dissect_embed.datasets.decoding import decode_numbers
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
-from dissect_embed.datasets.importing.files import Pairs, decode_colours, pair_files
+from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
 from dissect_embed.datasets.importing.matlab import read_label_map
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
@@ -146,9 +146,7 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
 
     def read(n: int) -> Labelled:
         image, mask = images[names[n]], masks[names[n]]
-        pixels = decode_image(
-            image, image, background=settings.background, orientation=settings.orientation
-        )
+        pixels = decode_picture(image, settings)
         label = code.decode(mask)
         check_size(pixels, label.shape, image, mask)
         return Labelled(pixels, [said[np.searchsorted(values, label)]])

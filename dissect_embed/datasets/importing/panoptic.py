@@ -12,11 +12,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.coco import find_images
 from dissect_embed.datasets.importing.documents import index_by_id, read_document, read_field
-from dissect_embed.datasets.importing.files import decode_colours
+from dissect_embed.datasets.importing.files import decode_colours, decode_picture
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -74,9 +73,7 @@ def import_panoptic(
         path, image = named[order[n]][1], listed[order[n]]
         where, file, segments = found[order[n]]
         size = read_field(where, image, "height", int), read_field(where, image, "width", int)
-        pixels = decode_image(
-            path, path, background=settings.background, orientation=settings.orientation
-        )
+        pixels = decode_picture(path, settings)
         check_size(pixels, size, path, f"{source}: image {order[n]}")
         red, green, blue = decode_colours(masks / file).transpose(2, 0, 1)
         check_size(pixels, red.shape, path, masks / file)
