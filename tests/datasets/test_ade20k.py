@@ -145,6 +145,9 @@ def test_faults(tmp_path, ade20k):
         r"its numbers, 3 pixels in all"
     )
     (folder / "a_parts_1.png").write_bytes(whole["a_parts_1.png"])
+    (folder / "a_parts_1.png").write_bytes(whole["a_parts_1.png"][:60])
+    refused(r"a_parts_1.png: cannot be decoded")
+    (folder / "a_parts_1.png").write_bytes(whole["a_parts_1.png"])
     text = whole["a.json"].decode("latin-1")
     (folder / "a.json").write_text(text.replace('"door"', '"gate"'))
     refused(r"b.json: number 774 is 'door', but 'gate' in .*a.json; they are of two releases")

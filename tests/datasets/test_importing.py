@@ -312,6 +312,11 @@ def test_colours(tmp_path, pairs):
         r"10 of 10 masks have it, 320 pixels in all",
     ):
         import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+    for file in pairs.masks.rglob("*.png"):
+        Image.fromarray(mask).save(file.with_suffix(".jpg"))
+    lossy = pairs._replace(mask_ending=".jpg")
+    with pytest.raises(DatasetError, match="a mask as JPEG has other colours than were saved"):
+        import_colours(tmp_path / "out", lossy, tmp_path / "colours.csv", SMALL)
     for text, message in (
         ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
         ("r,g,b,name\n1,2,256,x\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
@@ -391,6 +396,11 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
         (("annotations", 0), {"segmentation": [[0, 0, 1]]}, r"annotation 1: 0 points"),
         (
             ("annotations", 0),
+            {"segmentation": [[0, 0, 4, 0, 4, 8], [9, 0, 12, 0, 12, 8]]},
+            r"annotation 1: a polygon lies outside of its image of 8 × 8 pixels",
+        ),
+        (
+            ("annotations", 0),
             {"segmentation": {"size": [8, 8], "counts": [3]}},
             r"annotation 1: its counts are no run lengths of 64 pixels",
         ),
@@ -412,6 +422,18 @@ def test_faults_of_coco(tmp_path, coco, place, change, message):
     with pytest.raises(DatasetError, match=message):
         import_coco(tmp_path / "out", *coco, SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_json_of_coco(tmp_path, coco):
+    coco[1].write_text(json.dumps(coco_document(), indent=1).replace('"id": 5', '"id" 5'))
+    with pytest.raises(DatasetError, match=r"instances.json:4: broken JSON"):
+        import_coco(tmp_path / "out", *coco, SMALL)
+    coco[1].write_text("[]")
+    with pytest.raises(DatasetError, match=r"instances.json: expected an object .* a list"):
+        import_coco(tmp_path / "out", *coco, SMALL)
+    coco[1].write_bytes(b'{"a": "\xfc"}')
+    with pytest.raises(DatasetError, match=r"instances.json: no JSON in UTF-8"):
+        import_coco(tmp_path / "out", *coco, SMALL)
 
 
 def test_a_polygon_has_the_pixels_whose_centre_is_within():

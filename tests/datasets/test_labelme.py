@@ -46,7 +46,9 @@ def labelme(tmp_path):
 
 def test_labelme(tmp_path, labelme, caplog):
     caplog.set_level("INFO")
+    Image.new("RGB", (8, 8), RED).save(labelme / "not_yet.jpg")
     assert import_labelme(tmp_path / "out", labelme, SMALL) == 2
+    assert "labelme: 1 images have no JSON file and are left out" in caplog.text
     assert check_dataset(tmp_path / "out") == []
     assert labels_of(tmp_path / "out") == [
         ["sky", "sky", "sun", "sky"],

@@ -17,6 +17,7 @@ from dissect_embed.datasets.importing.documents import (
 )
 from dissect_embed.datasets.importing.files import decode_picture
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.index import format_size
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
@@ -174,6 +175,13 @@ def decode_segmentation(where: str, said: Any, size: tuple[int, int]) -> Bool[np
     for polygon in said:
         flat = polygon if isinstance(polygon, list) and len(polygon) % 2 == 0 else []
         points = read_points(where, list(zip(flat[::2], flat[1::2], strict=True)), 3)
+        xs, ys = zip(*points, strict=True)
+        if max(xs) < 0 or max(ys) < 0 or min(xs) > size[1] or min(ys) > size[0]:
+            msg = (
+                f"{where}: a polygon lies outside of its image of {format_size(size)} pixels; drop "
+                "it, or take the image it was drawn on"
+            )
+            raise DatasetError(msg)
         mask |= fill_polygon(points, size)
     return mask
 

@@ -17,7 +17,8 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from dissect_embed.datasets.decoding import decode_image, decode_numbers
-from dissect_embed.datasets.folders import check_replaceable
+from dissect_embed.datasets.examination import SUFFIXES
+from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
 from dissect_embed.datasets.importing.files import find_files
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
@@ -83,15 +84,15 @@ def import_labelme(
     names = sorted(files)
     paths = [files[name] for name in names]
 
-    def look(path: Path) -> tuple[set[str], set[str]]:
-        """Return the labels of shapes, and the flags; the rest is read again when it is needed."""
+    def look(path: Path) -> tuple[set[str], set[str], Path | None]:
+        """Return labels of shapes, flags and image; the rest is read again when it is needed."""
         annotation = _read_file(path)
-        return {shape.label for shape in annotation.shapes}, set(annotation.flags)
+        return {s.label for s in annotation.shapes}, set(annotation.flags), annotation.image
 
     work = map_in_threads(look, paths, n_threads=n_threads)
     found = list(tqdm(work, "read JSON", len(paths), unit=" files", disable=None))
-    drawn = set[str]().union(*(labels for labels, _ in found))
-    labels = (drawn or set[str]().union(*(flags for _, flags in found))).difference(UNLABELLED)
+    drawn = set[str]().union(*(labels for labels, _, _ in found))
+    labels = (drawn or set[str]().union(*(flags for _, flags, _ in found))).difference(UNLABELLED)
     classes = dict.fromkeys(sorted(labels), "")
     number = {label: n for n, label in enumerate(classes, start=1)}
     number |= dict.fromkeys(UNLABELLED, 0)
@@ -111,12 +112,21 @@ def import_labelme(
         cut.append(sum(_juts_out(shape, pixels.shape[:2]) for shape in annotation.shapes))
         return Labelled(pixels, [_draw(annotation.shapes, pixels.shape[:2], number)])
 
+    _tell_unlabelled(folder, paths, [image for _, _, image in found if image])
     note = {"source": str(folder)}
     cut: list[int] = []
     write_dataset(root, Source(names, classes, read, note), settings, n_threads)
     if sum(cut):
         logging.info("%s: %d shapes jut out of their image and were cut off", folder, sum(cut))
     return len(names)
+
+
+def _tell_unlabelled(folder: Path, paths: list[Path], images: list[Path]) -> None:
+    """Say how many images have no JSON file: they are not imported."""
+    known = {path.with_suffix("").resolve() for path in (*paths, *images)}
+    there = [folder / file for file in list_files(folder) if file.lower().endswith(SUFFIXES)]
+    if without := [image for image in there if image.with_suffix("").resolve() not in known]:
+        logging.info("%s: %d images have no JSON file and are left out", folder, len(without))
 
 
 def _read_file(path: Path) -> _Annotation:
