@@ -523,6 +523,12 @@ def test_the_command(tmp_path, pairs):
     [
         (("masks", None, {"classes": None}), "name the folder of masks after that of the images"),
         (("labelme", "labels", {}), "one folder is enough"),
+        (("folders", "labels", {}), "one folder is enough"),
+        (("ade20k", "labels", {}), "one folder is enough"),
+        (("panoptic", None, {}), "name the JSON file of annotations after that of the images"),
+        (("table", None, {}), "name the table of labels after that of the images"),
+        (("coco", "labels", {"masks": Path("x")}), "--masks does not go with this format"),
+        (("colours", "labels", {"variable": "x"}), "--variable does not go with this format"),
         (("masks", "labels", {"classes": None}), r"--classes FILE"),
         (("coco", "labels", {"mask_ending": "x"}), "--mask-ending does not go with this format"),
     ],
