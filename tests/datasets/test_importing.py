@@ -226,6 +226,9 @@ def test_faults_of_masks(tmp_path, pairs):
     for name in ("a/3", "b/9", "b/7"):
         (pairs.masks / f"{name}.png").write_bytes(whole)
     Image.new("L", (12, 9), 1).save(pairs.masks / "b/9.png")
+    for number in (-1, 65536):
+        with pytest.raises(DatasetError, match=rf"--ignore {number}: masks hold numbers of 0 to"):
+            import_masks(out, pairs, classes, SMALL, ignore=[number])
     refused(r"b/9.png: labels of 9 × 12 pixels, but .*images/b/9.png has 8 × 12")
     (pairs.masks / "b/9.png").unlink()
     (pairs.masks / "b/8.png").unlink()

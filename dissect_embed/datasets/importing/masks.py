@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import decode_numbers
+from dissect_embed.datasets.decoding import LARGEST, decode_numbers
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
 from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
@@ -62,6 +62,9 @@ def import_masks(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
+    if outside := [number for number in ignore if not 0 <= number <= LARGEST]:
+        msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
+        raise DatasetError(msg)
     names, synonyms = read_numbers(classes, first)
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
@@ -138,39 +141,49 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     check_replaceable(root)
     images, masks = pair_files(pairs)
     names = sorted(images)
-    _check_masks([masks[name] for name in names], code, n_threads)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
-    place = {name: n for n, name in enumerate(classes, start=1)}
-    values = np.array(sorted(code.names))
-    said = np.array([place.get(code.names[value], 0) for value in values.tolist()])
+    place = {"": 0} | {name: n for n, name in enumerate(classes, start=1)}
+    # The class of each value, and -1 of those that have no meaning, with all above at the end.
+    said = np.full(max(code.names) + 2, -1, dtype=np.int32)
+    said[list(code.names)] = [place[name] for name in code.names.values()]
+
+    def classify(label: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
+        return np.asarray(said[np.minimum(label, len(said) - 1)])
+
+    _check_masks([masks[name] for name in names], code, classify, n_threads)
 
     def read(n: int) -> Labelled:
         image, mask = images[names[n]], masks[names[n]]
         pixels = decode_picture(image, settings)
-        label = code.decode(mask)
+        label = classify(code.decode(mask))
         check_size(pixels, label.shape, image, mask)
-        return Labelled(pixels, [said[np.searchsorted(values, label)]])
+        return Labelled(pixels, [label])
 
     note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
     write_dataset(root, Source(names, classes, read, note), settings, n_threads)
     return len(names)
 
 
-def _check_masks(masks: Sequence[Path], code: _Code, n_threads: int | None) -> None:
-    """Check that masks have no value without a meaning.
+def _check_masks(
+    masks: Sequence[Path],
+    code: _Code,
+    classify: Callable[[Int[np.ndarray, "y x"]], Int[np.ndarray, "y x"]],
+    n_threads: int | None,
+) -> None:
+    """Check that masks have no value without a meaning, before anything is made of them.
 
     Raises
     ------
     DatasetError
         If they have: the one that most of them have, and where it is first.
     """
-    known = np.array(sorted(code.names))
 
     def look(mask: Path) -> list[tuple[int, int, str]]:
         """Return each unknown value, of how many pixels, and the first of them."""
         label = code.decode(mask)
+        lost = classify(label) < 0
         unknown = []
-        for value in np.setdiff1d(np.unique(label), known).tolist():
+        for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
             unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
         return unknown

@@ -55,7 +55,7 @@ def read_label_map(path: Path, variable: str = "") -> Int[np.ndarray, "y x"]:
     if not (numbers.size and 0 <= numbers.min() <= numbers.max() <= LARGEST) or (numbers % 1).any():
         msg = (
             f"{path}: {name} has values of {numbers.min()} to {numbers.max()}; a label map holds "
-            f"whole numbers of 0 to {LARGEST}"
+            f"whole numbers of 0 to {LARGEST}; save what has none, as -1 for unlabelled, as 255"
         )
         raise DatasetError(msg)
     return np.asarray(numbers.astype(np.int64))
