@@ -14,6 +14,7 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.checking import check_dataset
 from dissect_embed.datasets.importing.labelme import import_labelme
 from dissect_embed.datasets.pixels import read_image
+from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
 
@@ -141,10 +142,12 @@ def test_masks_lie_in_their_boxes(tmp_path):
     said = {"shapes": shapes, "imageData": picture(RED), "imageHeight": 8, "imageWidth": 8}
     (tmp_path / "in").mkdir()
     (tmp_path / "in/0.json").write_text(json.dumps(said))
-    import_labelme(tmp_path / "out", tmp_path / "in", SMALL)
-    assert labels_of(tmp_path / "out") == [
-        ["sky", "sky", "", ""], ["sky", "", "", ""], [""] * 4, ["", "", "sea", "sea"],
-    ]  # fmt: skip
+    import_labelme(tmp_path / "out", tmp_path / "in", Import(size=8, label_size=8))
+    expected = np.full((8, 8), "", dtype=object)
+    expected[:4, :4] = "sky"
+    expected[2:4, 2:4] = ""
+    expected[6:, 4:] = "sea"
+    assert labels_of(tmp_path / "out") == expected.tolist()
 
 
 @pytest.mark.parametrize(
