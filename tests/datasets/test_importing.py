@@ -164,6 +164,7 @@ def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
     [
         ("1,sky\n2,road\n", {1: "sky", 2: "road"}),
         ("id\tname\n7\troad, wet\n", {7: "road, wet"}),
+        ("id;name\n7;road, wet\n", {7: "road, wet"}),
         ('name,id,colour\n"road, wet",7,red\n', {7: "road, wet"}),
         ("\ufeff1,car\n2,car\n\n", {1: "car", 2: "car"}),
         ("sky\nroad\n", {1: "sky", 2: "road"}),
@@ -197,10 +198,11 @@ def test_class_lists_of_all_forms(tmp_path, text, expected):
             r"classes:1: 3 cells, expected 2, a number and a name.*double quotes",
         ),
         ("\n", r"classes: empty"),
+        ("1,sky\n2,stra\u00dfe\n", r"classes:2: not in UTF-8 \(byte 0xdf\); save the table as CSV"),
     ],
 )
 def test_class_lists_that_cannot_be_told(tmp_path, text, message):
-    (tmp_path / "classes").write_text(text)
+    (tmp_path / "classes").write_text(text, "latin-1")
     with pytest.raises(DatasetError, match=message):
         read_numbers(tmp_path / "classes")
 

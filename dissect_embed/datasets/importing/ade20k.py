@@ -10,7 +10,6 @@ names the numbers. As in Broden, objects, parts and scenes are three categories,
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -23,13 +22,6 @@ from dissect_embed.datasets.importing.writing import Labelled, Source, check_siz
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 from dissect_embed.parallel import map_in_threads
-
-
-class _Note(NamedTuple):
-    """One JSON file."""
-
-    names: dict[int, str]  # of its numbers, with synonyms after commas
-    scene: str
 
 
 def import_ade20k(
@@ -68,10 +60,9 @@ def import_ade20k(
     hint = "put what is missing beside the rest"
     images, masks = pair_files(Pairs(folder, folder, ".jpg", "_seg.png", skip_unlabelled, hint))
     order = sorted(images)
-    notes = _read_notes([masks[name] for name in order], n_threads)
-    names, synonyms = _name_classes(notes)
-    scenes = sorted({f"{note.scene}-s" for note in notes.values()})
-    classes = {**synonyms, **dict.fromkeys(scenes, "")}
+    whole, scenes = _read_notes([masks[name] for name in order], n_threads)
+    names, synonyms = _name_classes(whole)
+    classes = {**synonyms, **dict.fromkeys(sorted(scenes), "")}
     place = {name: n for n, name in enumerate(classes, start=1)}
     said = {number: place[name] for number, name in names.items()}
 
@@ -85,8 +76,7 @@ def import_ade20k(
             for above in parts:
                 part[part == above] = 0  # is labelled already
             parts.append(part)
-        scene = place[f"{notes[mask].scene}-s"]
-        return Labelled(pixels, [objects], {"part": parts, "scene": [scene]})
+        return Labelled(pixels, [objects], {"part": parts, "scene": [place[scenes[n]]]})
 
     write_dataset(root, Source(order, classes, read, {"source": str(folder)}), settings, n_threads)
     return len(order)
@@ -96,48 +86,50 @@ def _beside(mask: Path, ending: str) -> Path:
     return mask.with_name(mask.name[: -len("_seg.png")] + ending)
 
 
-def _read_notes(masks: list[Path], n_threads: int | None) -> dict[Path, _Note]:
-    """Return what the JSON file beside each mask says."""
-    missing = [file for file in (_beside(mask, ".json") for mask in masks) if not file.is_file()]
+def _read_notes(masks: list[Path], n_threads: int | None) -> tuple[dict[int, str], list[str]]:
+    """Return the names of each number, with commas between them, and the scene of each image."""
+    paths = [_beside(mask, ".json") for mask in masks]
+    missing = [path for path in paths if not path.is_file()]
     if missing:
         msg = (
             f"{missing[0]}: missing, as are {len(missing)} of {len(masks)} JSON files, which name "
             "the classes; the release of 2016 has none (but _atr.txt): fetch that of 2021"
         )
         raise DatasetError(msg)
-    work = map_in_threads(_read_note, masks, n_threads=n_threads)
-    notes = tqdm(work, "read JSON", len(masks), unit=" files", disable=None)
-    return dict(zip(masks, notes, strict=True))
+    whole: dict[int, tuple[str, Path]] = {}
+    scenes = []
+    work = map_in_threads(_read_note, paths, n_threads=n_threads)
+    notes = tqdm(work, "read JSON", len(paths), unit=" files", disable=None)
+    for path, (names, scene) in zip(paths, notes, strict=True):
+        for number, name in sorted(names):
+            other, before = whole.setdefault(number, (name, path))
+            if name != other:
+                msg = (
+                    f"{path}: number {number} is {name!r}, but {other!r} in {before}; they are of "
+                    "two releases, or one was changed: fetch them again"
+                )
+                raise DatasetError(msg)
+        scenes.append(f"{scene}-s")
+    return {number: name for number, (name, _) in whole.items()}, scenes
 
 
-def _read_note(mask: Path) -> _Note:
-    path = _beside(mask, ".json")
+def _read_note(path: Path) -> tuple[set[tuple[int, str]], str]:
+    """Return the numbers and names in a JSON file, and the scene."""
     # Some are in UTF-8, some are not.
     document = read_document(path, "latin-1")
     annotation = read_field(str(path), document, "annotation", dict)
-    names: dict[int, str] = {}
     objects = read_field(str(path), annotation, "object", (list, dict))
+    names = set()
     # MATLAB, which wrote them, makes one object of a list of one.
     for n, said in enumerate([objects] if isinstance(objects, dict) else objects, start=1):
         where = f"{path}: object {n}"
         number = read_field(where, said, "name_ndx", int)
-        name = read_field(where, said, "name", str).strip()
-        if names.setdefault(number, name) != name:
-            raise DatasetError(_two_names(str(path), number, name, str(path), names[number]))
-    scene = PurePosixPath(read_field(str(path), annotation, "folder", str)).name
-    return _Note(names, scene)
+        names.add((number, read_field(where, said, "name", str).strip()))
+    return names, PurePosixPath(read_field(str(path), annotation, "folder", str)).name
 
 
-def _name_classes(notes: Mapping[Path, _Note]) -> tuple[dict[int, str], dict[str, str]]:
+def _name_classes(whole: Mapping[int, str]) -> tuple[dict[int, str], dict[str, str]]:
     """Return the class of each number, and of each class its other names, joined by ``;``."""
-    whole: dict[int, str] = {}
-    first: dict[int, str] = {}
-    for mask, note in notes.items():
-        where = str(_beside(mask, ".json"))
-        for number, name in note.names.items():
-            if whole.setdefault(number, name) != name:
-                raise DatasetError(_two_names(where, number, name, first[number], whole[number]))
-            first.setdefault(number, where)
     numbers: dict[str, list[int]] = defaultdict(list)
     for number, name in sorted(whole.items()):
         numbers[name.split(",")[0].strip()].append(number)
@@ -151,13 +143,6 @@ def _name_classes(notes: Mapping[Path, _Note]) -> tuple[dict[int, str], dict[str
         others = [] if name == whole[number] else whole[number].split(",")[1:]
         synonyms[name] = ";".join(other.strip() for other in others)
     return names, synonyms
-
-
-def _two_names(where: str, number: int, name: str, before: str, other: str) -> str:
-    return (
-        f"{where}: number {number} is {name!r}, but {other!r} in {before}; they are of two "
-        "releases, or one was changed: fetch them again"
-    )
 
 
 def _read_map(
