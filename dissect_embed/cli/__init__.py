@@ -16,6 +16,7 @@ from dissect_embed.cli import (
     figures,
     importing,
     looking,
+    merging,
     networks,
 )
 from dissect_embed.errors import DissectEmbedError
@@ -38,6 +39,7 @@ for command in (
     data.dataset,
     data.check,
     importing.import_,
+    merging.merge,
     data.describe,
     activations.train,
     dissection.labels,

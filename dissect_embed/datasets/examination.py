@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from dissect_embed.artefacts.labels import Labels
+from dissect_embed.datasets.folders import is_junk
 from dissect_embed.datasets.pixels import read_picture
 from dissect_embed.errors import DatasetError
 
@@ -135,7 +136,7 @@ def find_class_folders(root: Path) -> ClassFolders:
     if not root.is_dir():
         msg = f"{root}: no such folder; name one that holds a folder of images for each class"
         raise DatasetError(msg)
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not _hidden(p))
     if len(folders) < 2:
         found = ", ".join(p.name for p in folders) or "none"
         msg = f"{root}: expected a folder of images for each of several classes, found {found}"
@@ -143,7 +144,7 @@ def find_class_folders(root: Path) -> ClassFolders:
     paths: list[Path] = []
     label: list[int] = []
     for number, folder in enumerate(folders):
-        inside = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        inside = sorted(p for p in folder.iterdir() if not _hidden(p))
         images = [p for p in inside if p.suffix.lower() in SUFFIXES]
         if not images:
             deeper = next((p.name for p in inside if p.is_dir()), None)
@@ -157,6 +158,10 @@ def find_class_folders(root: Path) -> ClassFolders:
         paths += images
         label += [number] * len(images)
     return ClassFolders([folder.name for folder in folders], paths, np.array(label))
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".") or is_junk(path.name)
 
 
 def read_class_names(path: Path, n_outputs: int) -> list[str]:

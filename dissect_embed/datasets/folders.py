@@ -10,16 +10,24 @@ from dissect_embed.errors import DatasetError
 
 # Says that a folder was made by this package, and so may be made again in its place.
 NOTE = "made-by-dissect-embed.json"
+# What file managers and archivers leave in folders, and ._NAME beside each NAME.
+JUNK = {".ds_store", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini"}
 
 
-def check_replaceable(root: Path) -> None:
-    """Check that nothing of the user's own lies at ``root``.
+def check_replaceable(root: Path, *sources: Path) -> None:
+    """Check that nothing of the user's own lies at ``root``, nor what it is to be made of.
 
     Raises
     ------
     DatasetError
-        If it is a file, or a folder that is neither empty nor made by this package.
+        If it is a file, or a folder that is neither empty nor made by this package; if it holds a
+        source or lies within one.
     """
+    made = root.resolve()
+    for source in map(Path.resolve, sources):
+        if made == source or made in source.parents or source in made.parents:
+            msg = f"{root}: lies within {source} or holds it; name a folder beside it (--output)"
+            raise DatasetError(msg)
     if not root.exists() or (root / NOTE).is_file():
         return
     if not root.is_dir() or any(root.iterdir()):
@@ -39,10 +47,16 @@ def move_into_place(part: Path, root: Path, note: Mapping[str, object]) -> None:
     part.rename(root)
 
 
+def is_junk(name: str) -> bool:
+    """Tell whether a file or folder is what a file manager or an archiver leaves."""
+    return name.startswith("._") or name.lower() in JUNK
+
+
 def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield every file below a folder: its path with forward slashes, and what the system says.
 
-    Links are followed, but for those that lead back to a folder above them.
+    Links are followed, but for those that lead back to a folder above them. What file managers
+    leave is passed over.
     """
     stack: list[tuple[Path, str, tuple[str, ...]]] = [(folder, "", ())]
     while stack:
@@ -51,6 +65,8 @@ def walk_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             continue
         with os.scandir(path) as entries:
             for entry in entries:
+                if is_junk(entry.name):
+                    continue
                 if entry.is_dir():
                     stack.append((Path(entry.path), f"{prefix}{entry.name}/", (*above, real)))
                 elif entry.is_file():

@@ -7,6 +7,7 @@ it leaves out the row and goes on.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 import numpy as np
 from jaxtyping import Int
@@ -122,15 +123,32 @@ def read_index(root: Path, categories: tuple[str, ...], fail: Fail = refuse) -> 
         if 0 in (ih, iw, sh, sw):
             fail(f"{path}:{line}: a size of 0 pixels (ih, iw, sh, sw = {ih}, {iw}, {sh}, {sw})")
             continue
-        if not row["image"]:
+        image = _name_file(row["image"])
+        if not image:
             fail(f"{path}:{line}: image is empty; name a file below images/")
             continue
-        cells = [e.strip() for c in categories for e in row[c].split(";") if e.strip()]
-        entries = tuple(int(e) if e.isascii() and e.isdigit() else e for e in cells)
-        # 0 is unlabelled, here as in the label maps.
-        entries = tuple(e for e in entries if e != 0)
-        rows[line] = ImageRow(row["image"], row["split"], (ih, iw), (sh, sw), entries)
+        entries = tuple(entry for c in categories for entry in split_cell(row[c]))
+        rows[line] = ImageRow(image, row["split"], (ih, iw), (sh, sw), entries)
     return rows
+
+
+def split_cell(cell: str) -> list[int | str]:
+    """Return what a cell of a category holds: whole-image numbers, and names of label PNGs.
+
+    Examples
+    --------
+    >>> split_cell("a/0_part_1.png; 7;0")
+    ['a/0_part_1.png', 7]
+    """
+    entries = [_name_file(entry) for entry in cell.split(";")]
+    numbered = [int(e) if e.isascii() and e.isdigit() else e for e in entries if e]
+    # 0 is unlabelled, here as in the label maps.
+    return [entry for entry in numbered if entry != 0]
+
+
+def _name_file(cell: str) -> str:
+    # Written on Windows, names have backslashes.
+    return cell.strip().replace("\\", "/")
 
 
 def check_entries(
@@ -142,6 +160,7 @@ def check_entries(
 ) -> None:
     """Check that all files that an index names are there, and its numbers in ``label.csv``."""
     path = root / "index.csv"
+    alike = {_fold(name): name for name in sizes}
     for line, row in rows.items():
         for entry in (row.image, *row.entries):
             if isinstance(entry, int):
@@ -149,13 +168,24 @@ def check_entries(
                     fail(f"{path}:{line}: label number {entry} is not in {root / 'label.csv'}")
             elif entry not in sizes:
                 parts = PurePosixPath(entry)
-                if parts.is_absolute() or ".." in parts.parts or "\\" in entry:
+                if parts.is_absolute() or ".." in parts.parts:
                     fail(f"{path}:{line}: {entry!r} leaves the data set; name files below images/")
+                elif near := alike.get(_fold(entry)):
+                    same = normalize("NFC", near) == normalize("NFC", entry)
+                    what = "how accents are stored (Unicode NFC, NFD)" if same else "capitals"
+                    fail(
+                        f"{path}:{line}: {root / 'images'} has no {entry!a}, but {near!a}, whose "
+                        f"name differs in {what} alone; rename the file, or write its name here"
+                    )
                 else:
                     fail(
                         f"{path}:{line}: {root / 'images' / entry} is missing; "
                         "fetch or render the data set again, or drop the row"
                     )
+
+
+def _fold(name: str) -> str:
+    return normalize("NFC", name).casefold()
 
 
 def check_one_size(root: Path, rows: Iterable[ImageRow], fail: Fail = refuse) -> None:

@@ -1,7 +1,8 @@
 """Where labelled images come from: class folders, tar files of them, CIFAR's pickles.
 
 Each is read to entries in no particular order: a class folder, or an image in one, which is decoded
-elsewhere (`cifar`). Hidden files and folders (``.DS_Store``, ``__MACOSX``) are passed over.
+elsewhere (`cifar`). Hidden files and folders, and what file managers leave (``Thumbs.db``,
+``__MACOSX``), are passed over.
 """
 
 import codecs
@@ -17,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from dissect_embed.datasets.classes import SPLITS
+from dissect_embed.datasets.folders import is_junk
 from dissect_embed.errors import DatasetError
 
 # What tarfile and its decompressors raise on a damaged archive.
@@ -93,14 +95,17 @@ def read_source(source: Path) -> Iterator[Entry]:
 
 
 def _hidden(part: str) -> bool:
-    return part.startswith(".") or part == "__MACOSX"
+    return part.startswith(".") or is_junk(part)
 
 
 def _read_folder(root: Path) -> Iterator[Entry]:
     for split in SPLITS:
-        for folder in (root / split).iterdir() if (root / split).is_dir() else ():
-            if _hidden(folder.name) or not folder.is_dir():
-                continue
+        inside = (root / split).iterdir() if (root / split).is_dir() else ()
+        entries = [path for path in inside if not _hidden(path.name)]
+        folders = [path for path in entries if path.is_dir()]
+        if entries and not folders:
+            raise DatasetError(_without_classes(root, split, len(entries)))
+        for folder in folders:
             yield Entry(split, folder.name, "", str(folder), None)
             for path in folder.iterdir():
                 if _hidden(path.name):
@@ -108,6 +113,16 @@ def _read_folder(root: Path) -> Iterator[Entry]:
                 if path.is_dir():
                     raise DatasetError(_too_deep(str(path), root))
                 yield Entry(split, folder.name, path.name, str(path), path)
+
+
+def _without_classes(root: Path, split: str, n_files: int) -> str:
+    tables = sorted(path.name for path in root.glob("*abel*.csv"))
+    # Kaggle packs CIFAR so; the table has the columns id,label.
+    told = f", as {tables[0]} says" if tables else ""
+    return (
+        f"{root / split}: {n_files} files and no class folder; expected {split}/<class>/<image>: "
+        f"move each image into a folder of its class{told}"
+    )
 
 
 def _too_deep(place: str, source: Path) -> str:

@@ -9,11 +9,10 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from dissect_embed.datasets.fetch import BLOCK, byte_bar, check_room
-from dissect_embed.datasets.folders import check_replaceable, move_into_place
+from dissect_embed.datasets.folders import check_replaceable, is_junk, move_into_place
 from dissect_embed.errors import DatasetError, DiskSpaceError
 
 MAX_RATIO = 100  # unpacked ÷ packed; photographs and tables stay far below
-JUNK = {"__MACOSX", ".DS_Store"}
 # What zipfile raises on a damaged archive, besides the OSError of an impossible offset.
 DAMAGED = (
     zipfile.BadZipFile,
@@ -29,7 +28,7 @@ def unpack_zip(archive: Path, root: Path) -> Path:
     """Unpack the one top folder of a zip archive as `root`, trusting nothing in it.
 
     The files land in `<root>.part`, which is renamed when all have passed their checksums; what an
-    earlier call left there is removed. Files that macOS adds (`__MACOSX`, `.DS_Store`) stay out.
+    earlier call left there is removed. What file managers add (`__MACOSX`, `Thumbs.db`) stays out.
 
     Parameters
     ----------
@@ -90,7 +89,7 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> list[zipfil
         if problem:
             message = f"{archive}: entry {name!r} {problem}; nothing was unpacked, do not trust it"
             raise DatasetError(message)
-        if path.parts and not name.endswith("/") and JUNK.isdisjoint(path.parts):
+        if path.parts and not name.endswith("/") and not any(map(is_junk, path.parts)):
             wanted[path] = entry
     tops = {path.parts[0] for path in wanted}
     if len(tops) != 1 or PurePosixPath(*tops, "index.csv") not in wanted:

@@ -3,9 +3,13 @@
 import csv
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.importing.writing import Source
 from dissect_embed.datasets.pixels import read_regions
 from dissect_embed.datasets.settings import Import
 
@@ -32,3 +36,17 @@ def table(path: Path) -> list[dict[str, str]]:
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "dissect_embed", "import", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def files_of(
+    monkeypatch: pytest.MonkeyPatch, module: str, read: Callable[[Path], int]
+) -> set[Path]:
+    """Return the files that an import names as those it reads, by which it goes on."""
+    named: list[Source] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            f"dissect_embed.datasets.importing.{module}.write_dataset",
+            lambda root, source, *rest: named.append(source),
+        )
+        read(Path("nowhere"))
+    return set(named[0].files)

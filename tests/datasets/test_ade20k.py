@@ -1,11 +1,12 @@
 """The whole of ADE20K: numbers in two colours, names in JSON files, parts and scenes."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from imported import RED, SMALL, labels_of, run, table
+from imported import RED, SMALL, files_of, labels_of, run, table
 from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
@@ -164,3 +165,11 @@ def test_faults(tmp_path, ade20k):
     (folder / "a_seg.png").unlink()
     refused(r"1 of 2 images have no mask .*expected .*a_seg.png\); put what is missing")
     assert import_ade20k(tmp_path / "out", ade20k, SMALL, skip_unlabelled=True) == 1
+
+
+def test_files_that_are_read_are_named_and_not_written_among(ade20k, monkeypatch):
+    read = partial(import_ade20k, folder=ade20k, settings=SMALL)
+    there = {file for file in ade20k.rglob("*.*") if file.parent.name != "a"}
+    assert files_of(monkeypatch, "ade20k", read) == there
+    with pytest.raises(DatasetError, match=r"lies within .* or holds it; name a folder beside it"):
+        read(ade20k / "out")

@@ -271,7 +271,7 @@ INDEX = "index.csv"
         (INDEX, "3.jpg", "../3.jpg", r"index\.csv:5: '\.\./3\.jpg' leaves the data set"),
         (INDEX, "3.jpg", "a/../../3.jpg", r"index\.csv:5: 'a/\.\./\.\./3\.jpg' leaves the"),
         (INDEX, "3.jpg", "/etc/passwd", r"index\.csv:5: '/etc/passwd' leaves the data set"),
-        (INDEX, "3.jpg", "..\\3.jpg", r"index\.csv:5: '\.\.\\\\3\.jpg' leaves the data set"),
+        (INDEX, "3.jpg", "..\\3.jpg", r"index\.csv:5: '\.\./3\.jpg' leaves the data set"),
         (INDEX, "3_color.png", "../index.csv", r"index\.csv:5: '\.\./index\.csv' leaves the data"),
         # numbers and sizes
         (INDEX, "png,300", "png,299", r"index\.csv:2: label number 299 is not in .*label\.csv"),
@@ -306,14 +306,9 @@ def test_tables_of_a_header_only(tiny, file, message):
         load_broden(tiny)
 
 
-@pytest.mark.parametrize(
-    "content",
-    ["sky é".encode("latin-1"), b'"' + b"an open quote\n" * 20_000],
-    ids=["latin-1", "open quote"],
-)
-def test_table_that_is_no_csv(tiny, content):
+def test_table_that_is_no_csv(tiny):
     with (tiny / "label.csv").open("ab") as file:
-        file.write(content)
+        file.write(b'"' + b"an open quote\n" * 20_000)
     with pytest.raises(DatasetError, match=r"label\.csv: cannot be read after line \d+ \(.*UTF-8"):
         load_broden(tiny)
 

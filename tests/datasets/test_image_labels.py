@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from imported import BLUE, RED, SMALL, labels_of, run, table
+from imported import BLUE, RED, SMALL, files_of, labels_of, run, table
 from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
@@ -40,7 +40,7 @@ def test_a_folder_is_a_class(tmp_path, caplog):
     )
     (images / "tern/Thumbs.db").write_bytes(b"\0")
     (images / "tern/._2.png").write_bytes(b"\0")
-    (images / ".DS_Store").write_bytes(b"\0")
+    (images / "tern/notes.txt").write_text("of a day")
     assert import_folders(tmp_path / "out", images, SCENE) == 4
     assert check_dataset(tmp_path / "out") == []
     assert labels_of(tmp_path / "out") == [["Möwe"] * 4] * 4
@@ -57,7 +57,7 @@ def test_a_folder_is_a_class(tmp_path, caplog):
     }  # fmt: skip
     coverage = {r["name"]: float(r["coverage"]) for r in table(tmp_path / "out/c_scene.csv")}
     assert coverage == {"Möwe": 2, "tern": 2}
-    assert "passed over, being no images: 1 .DS_Store, 1 .db" in caplog.text
+    assert "passed over, being no images: 1 .txt" in caplog.text
 
 
 def test_folders_of_splits_are_no_classes(tmp_path):
@@ -155,3 +155,22 @@ def test_the_same_table_gives_the_same_files(tmp_path):
     for file in (tmp_path / "first").rglob("*.*"):
         same = tmp_path / "second" / file.relative_to(tmp_path / "first")
         assert file.read_bytes() == same.read_bytes()
+
+
+def test_files_that_are_read_are_named_and_not_written_among(tmp_path, monkeypatch):
+    images = save(tmp_path / "images", "a/1.png", "b/2.png")
+    said = tmp_path / "labels.csv"
+    said.write_text("1,cat\n2,dog\n")
+
+    def read_table(root: Path) -> int:
+        return import_table(root, images, said, SCENE)
+
+    def read_folders(root: Path) -> int:
+        return import_folders(root, images, SCENE)
+
+    there = set(images.rglob("*.png"))
+    assert files_of(monkeypatch, "image_labels", read_table) == {said, *there}
+    assert files_of(monkeypatch, "image_labels", read_folders) == there
+    for read in (read_table, read_folders):
+        with pytest.raises(DatasetError, match=r"lies within .* or holds it; name a folder"):
+            read(images / "out")

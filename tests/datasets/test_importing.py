@@ -152,6 +152,40 @@ def test_what_a_failed_import_left_is_no_hindrance(tmp_path, pairs):
         assert not (tmp_path / "out.part").exists()
 
 
+def test_an_import_names_all_files_that_it_reads(tmp_path, pairs, coco, monkeypatch):
+    """By these it knows whether what was interrupted is of the same."""
+    named = []
+    for name in ("masks", "coco"):
+        monkeypatch.setattr(
+            f"dissect_embed.datasets.importing.{name}.write_dataset",
+            lambda root, source, *rest: named.append(set(source.files)),
+        )
+    out = tmp_path / "out"
+    chosen = pairs._replace(skip_unlabelled=True)  # the images of coco lie there as well
+    import_masks(out, chosen, tmp_path / "classes.csv", SMALL)
+    import_coco(out, *coco, SMALL)
+    assert named == [
+        {tmp_path / "classes.csv", *pairs.images.rglob("*.png"), *pairs.masks.rglob("*.png")},
+        {coco[1], *coco[0].glob("*.jpg")},
+    ]
+
+
+def test_what_was_interrupted_with_other_options_is_begun_anew(tmp_path, pairs, caplog):
+    caplog.set_level("INFO")
+    classes, out = tmp_path / "classes.csv", tmp_path / "out"
+    whole = (pairs.images / "b/9.png").read_bytes()
+    (pairs.images / "b/9.png").write_bytes(whole[: len(whole) // 2])
+    for options in ({"ignore": [3]}, {"ignore": [2]}):
+        with pytest.raises(DatasetError, match=r"b/9.png: cannot be decoded"):
+            import_masks(out, pairs, classes, SMALL, n_threads=1, **options)
+        assert "out.part: 9 images are made; the same command goes on from there" in caplog.text
+    assert "out.part: begun with other classes, source; begins anew" in caplog.text
+    (pairs.images / "b/9.png").write_bytes(whole)
+    import_masks(out, pairs, classes, SMALL, ignore=[2])
+    assert "out.part: begun with other files; begins anew" in caplog.text
+    assert labels_of(out) == [["sky", "sky", "", ""]] * 2 + [[""] * 4] * 2
+
+
 def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
     Image.new("L", (12, 8)).save(pairs.masks / "a/0.png")
     (tmp_path / "names.txt").write_text("ground\nsky\nroad\n")
@@ -275,6 +309,16 @@ def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
     assert (out / "mine.txt").read_text() == "mine"
 
 
+def test_a_data_set_is_not_made_within_its_source(tmp_path, pairs, coco):
+    """An import that goes on, or is made again, would find its own images there."""
+    message = r"lies within .* or holds it; name a folder beside it"
+    for place in (pairs.images / "out", pairs.masks, tmp_path):
+        with pytest.raises(DatasetError, match=message):
+            import_masks(place, pairs, tmp_path / "classes.csv", SMALL)
+    with pytest.raises(DatasetError, match=message):
+        import_coco(coco[0] / "out", *coco, SMALL)
+
+
 def test_names_that_will_not_do(tmp_path, pairs):
     def refused(message: str, **settings: str) -> None:
         made = Import(size=8, **settings)
@@ -358,7 +402,7 @@ def coco_document() -> dict:
 
 @pytest.fixture
 def coco(tmp_path):
-    (tmp_path / "images").mkdir()
+    (tmp_path / "images").mkdir(exist_ok=True)
     for name in "abc":
         Image.new("RGB", (8, 8), RED).save(tmp_path / f"images/{name}.jpg")
     (tmp_path / "instances.json").write_text(json.dumps(coco_document()))

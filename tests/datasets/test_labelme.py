@@ -3,11 +3,12 @@
 import base64
 import io
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from imported import BLUE, RED, SMALL, labels_of, table
+from imported import BLUE, RED, SMALL, files_of, labels_of, table
 from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
@@ -227,3 +228,10 @@ def test_flags_label_images_where_nothing_is_drawn(tmp_path):
     import_labelme(tmp_path / "drawn", folder, SMALL)
     assert labels_of(tmp_path / "drawn") == [[""] * 4] * 4
     assert labels_of(tmp_path / "drawn", 1) == [["sun"] * 4] * 4
+
+
+def test_files_that_are_read_are_named_and_not_written_among(labelme, monkeypatch):
+    read = partial(import_labelme, folder=labelme, settings=SMALL)
+    assert files_of(monkeypatch, "labelme", read) == set(labelme.iterdir())
+    with pytest.raises(DatasetError, match=r"lies within .* or holds it; name a folder beside it"):
+        read(labelme / "out")

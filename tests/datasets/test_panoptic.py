@@ -1,10 +1,11 @@
 """COCO's panoptic segmentation: segments by the colours of a PNG."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
-from imported import RED, SMALL, labels_of, run
+from imported import RED, SMALL, files_of, labels_of, run
 from PIL import Image
 
 from dissect_embed.datasets.checking import check_dataset
@@ -143,3 +144,15 @@ def test_faults_of_the_files(tmp_path, panoptic):
     refused(r"1 of its 2 images have no annotation \(the first: image 9\)")
     panoptic[1].write_text("{")
     refused(r"panoptic_val2017.json:1: broken JSON")
+
+
+def test_files_that_are_read_are_named_and_not_written_among(tmp_path, panoptic, monkeypatch):
+    def read(root: Path) -> int:
+        return import_panoptic(root, *panoptic, SMALL)
+
+    pngs = tmp_path / "panoptic_val2017"
+    expected = {panoptic[1], *panoptic[0].iterdir(), *pngs.iterdir()}
+    assert files_of(monkeypatch, "panoptic", read) == expected
+    for place in (panoptic[0] / "out", pngs):
+        with pytest.raises(DatasetError, match=r"lies within .* or holds it; name a folder"):
+            read(place)

@@ -53,7 +53,7 @@ def import_ade20k(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, folder)
     if settings.category in ("part", "scene"):
         msg = f"import.category: {settings.category!r} is one of its own here; choose another name"
         raise DatasetError(msg)
@@ -71,19 +71,31 @@ def import_ade20k(
         pixels = decode_picture(image, settings)
         objects = _read_map(mask, said, pixels, image)
         parts: list[Int[np.ndarray, "y x"]] = []
-        while (file := _beside(mask, f"_parts_{len(parts) + 1}.png")).is_file():
+        for file in _find_parts(mask):
             part = _read_map(file, said, pixels, image)
             for above in parts:
                 part[part == above] = 0  # is labelled already
             parts.append(part)
         return Labelled(pixels, [objects], {"part": parts, "scene": [place[scenes[n]]]})
 
-    write_dataset(root, Source(order, classes, read, {"source": str(folder)}), settings, n_threads)
+    files = [path for name in order for path in (images[name], masks[name])]
+    for mask in masks.values():
+        files += [_beside(mask, ".json"), *_find_parts(mask)]
+    data = Source(order, classes, read, {"source": str(folder)}, files)
+    write_dataset(root, data, settings, n_threads)
     return len(order)
 
 
 def _beside(mask: Path, ending: str) -> Path:
     return mask.with_name(mask.name[: -len("_seg.png")] + ending)
+
+
+def _find_parts(mask: Path) -> list[Path]:
+    """Return the masks of parts, of their parts and so on."""
+    found: list[Path] = []
+    while (file := _beside(mask, f"_parts_{len(found) + 1}.png")).is_file():
+        found.append(file)
+    return found
 
 
 def _read_notes(masks: list[Path], n_threads: int | None) -> tuple[dict[int, str], list[str]]:

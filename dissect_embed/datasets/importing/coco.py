@@ -53,7 +53,7 @@ def import_coco(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, images)
     document = read_document(annotations)
     source = str(annotations)
     categories = index_by_id(source, document, "categories")
@@ -94,7 +94,8 @@ def import_coco(
         return Labelled(pixels, _stack(masks))
 
     note = {"source": str(images), "labels": source}
-    data = Source([named[number][0] for number in order], classes, read, note)
+    files = [annotations, *(named[number][1] for number in order)]
+    data = Source([named[number][0] for number in order], classes, read, note, files)
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

@@ -1,5 +1,6 @@
 """Find images and the files of their labels, and decode images, and masks of colours."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -71,7 +72,8 @@ def find_files(
             or any(part.startswith(".") for part in file.split("/"))
         ):
             continue
-        name = file[: -len(ending)]
+        # macOS may have stored the accents of one of the two otherwise.
+        name = unicodedata.normalize("NFC", file[: -len(ending)])
         if name in found:
             msg = (
                 f"{folder}: {found[name].name} and {Path(file).name} have one name but for the "

@@ -48,7 +48,7 @@ def import_folders(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, images)
     found = _find_images(images)
     said, outside = {}, []
     for name in found:
@@ -66,7 +66,7 @@ def import_folders(
             "labels in a table ('import table')"
         )
         raise DatasetError(msg)
-    return _import(root, found, said, {"source": str(images)}, settings, n_threads)
+    return _import(root, found, said, {"source": str(images)}, (), settings, n_threads)
 
 
 def import_table(
@@ -106,7 +106,7 @@ def import_table(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, images)
     found = _find_images(images)
     said = _read_table(table, found, images)
     without = [found[name] for name in found if name not in said]
@@ -117,7 +117,7 @@ def import_table(
         )
         raise DatasetError(msg)
     note = {"source": str(images), "labels": str(table)}
-    return _import(root, found, said, note, settings, n_threads)
+    return _import(root, found, said, note, [table], settings, n_threads)
 
 
 def _find_images(folder: Path) -> dict[str, Path]:
@@ -138,6 +138,7 @@ def _import(
     found: Mapping[str, Path],
     said: Mapping[str, Sequence[str]],
     note: Mapping[str, object],
+    tables: Sequence[Path],
     settings: Import,
     n_threads: int | None,
 ) -> int:
@@ -150,7 +151,8 @@ def _import(
         pixels = decode_picture(image, settings)
         return Labelled(pixels, [place[label] for label in said[names[n]]])
 
-    write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+    files = [*tables, *(found[name] for name in names)]
+    write_dataset(root, Source(names, classes, read, note, files), settings, n_threads)
     return len(names)
 
 

@@ -79,7 +79,7 @@ def import_labelme(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    check_replaceable(root, folder)
     files = find_files(folder, (".json",), "take one of them out")
     names = sorted(files)
     paths = [files[name] for name in names]
@@ -115,7 +115,9 @@ def import_labelme(
     _tell_unlabelled(folder, paths, [image for _, _, image in found if image])
     note = {"source": str(folder)}
     cut: list[int] = []
-    write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+    read_from = [*paths, *(image for _, _, image in found if image)]
+    data = Source(names, classes, read, note, read_from)
+    write_dataset(root, data, settings, n_threads)
     if sum(cut):
         logging.info("%s: %d shapes jut out of their image and were cut off", folder, sum(cut))
     return len(names)

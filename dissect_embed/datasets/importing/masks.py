@@ -7,7 +7,7 @@ how their names end.
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,8 +75,9 @@ def import_masks(
         msg = f"--variable {variable}: goes with masks of MATLAB (--mask-ending .mat); leave it out"
         raise DatasetError(msg)
     code = _Code(
-        classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number
-    )
+        classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number,
+        {"first": first, "ignore": sorted(ignore), "variable": variable},
+    )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
 
@@ -107,7 +108,7 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}",
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {},
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -122,6 +123,7 @@ class _Code(NamedTuple):
     what: str  # a value is, for people
     ignoring: str  # how a value is said to mean unlabelled
     show: Callable[[int], object]  # a value, for people
+    said: Mapping[str, object]  # what else was said of the class list
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -138,7 +140,7 @@ def _join(colour: tuple[int, int, int]) -> int:
 
 
 def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None) -> int:
-    check_replaceable(root)
+    check_replaceable(root, pairs.images, pairs.masks)
     images, masks = pair_files(pairs)
     names = sorted(images)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
@@ -150,8 +152,6 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     def classify(label: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
         return np.asarray(said[np.minimum(label, len(said) - 1)])
 
-    _check_masks([masks[name] for name in names], code, classify, n_threads)
-
     def read(n: int) -> Labelled:
         image, mask = images[names[n]], masks[names[n]]
         pixels = decode_picture(image, settings)
@@ -159,8 +159,17 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         check_size(pixels, label.shape, image, mask)
         return Labelled(pixels, [label])
 
-    note = {"source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path)}
-    write_dataset(root, Source(names, classes, read, note), settings, n_threads)
+    note = {
+        "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
+        "endings": [pairs.image_ending, pairs.mask_ending], **code.said,
+    }  # fmt: skip
+    files = [code.path, *(file[name] for name in names for file in (images, masks))]
+    in_order = [masks[name] for name in names]
+    source = Source(
+        names, classes, read, note, files,
+        lambda: _check_masks(in_order, code, classify, n_threads),
+    )  # fmt: skip
+    write_dataset(root, source, settings, n_threads)
     return len(names)
 
 

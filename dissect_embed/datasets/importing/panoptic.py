@@ -53,10 +53,10 @@ def import_panoptic(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
-    check_replaceable(root)
+    masks = masks or annotations.with_suffix("")
+    check_replaceable(root, images, masks)
     document = read_document(annotations)
     source = str(annotations)
-    masks = masks or annotations.with_suffix("")
     categories = index_by_id(source, document, "categories")
     listed = index_by_id(source, document, "images")
     found = _read_annotations(source, document, listed, categories)
@@ -83,7 +83,9 @@ def import_panoptic(
         )
 
     note = {"source": str(images), "labels": source, "masks": str(masks)}
-    data = Source([named[number][0] for number in order], classes, read, note)
+    pngs = [masks / file for _, file, _ in found.values()]
+    files = [annotations, *(path for _, path in named.values()), *pngs]
+    data = Source([named[number][0] for number in order], classes, read, note, files)
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

@@ -1,7 +1,8 @@
 """Write a data set in Broden's format of labelled images from anywhere."""
 
+import hashlib
+import io
 import logging
-import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -10,7 +11,6 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from dissect_embed import __version__
 from dissect_embed.datasets.broden import load_broden
@@ -20,11 +20,11 @@ from dissect_embed.datasets.folders import check_replaceable, move_into_place
 from dissect_embed.datasets.index import INDEX_COLUMNS, MAX_NUMBER, ImageRow, format_size
 from dissect_embed.datasets.mini.colors import name_colors
 from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
+from dissect_embed.datasets.progress import keep_progress, make_images, stamp_files
 from dissect_embed.datasets.settings import Import, Subset
 from dissect_embed.datasets.subsets import choose_images
 from dissect_embed.datasets.tables import Entry, write_tables
 from dissect_embed.errors import DatasetError
-from dissect_embed.parallel import map_in_threads
 
 # Names of colours have the first numbers, 1 to 11, classes those after them.
 COLORS = {name: NUMBERS[name] for name in CONCEPTS["color"]}
@@ -55,7 +55,11 @@ class Source(NamedTuple):
     names: list[str]  # sorted: the images' paths in the source, with '/', without their suffix
     classes: dict[str, str]  # each class, and its other names, joined by ';'
     read: Callable[[int], Labelled]  # decodes the n-th image
-    note: Mapping[str, object]  # where it comes from
+    # Where it comes from, and whatever else says what `read` makes of the files.
+    note: Mapping[str, object]
+    files: Sequence[Path]  # all that are read
+    # Looks at all labels together, before the first image is made.
+    check: Callable[[], None] = lambda: None
 
 
 def write_dataset(
@@ -72,36 +76,43 @@ def write_dataset(
     ------
     DatasetError
         If `root` holds something else, names will not do, some images lie in a folder of a split
-        and others do not, nothing is labelled, or whatever `source.read` raises.
+        and others do not, nothing is labelled, another process makes it, or whatever `source.read`
+        and `source.check` raise.
     DiskSpaceError
-        If it will not fit on the disk.
+        If it will not fit on the disk, or this runs full.
     """
     check_replaceable(root)
     _check_names(source, settings)
     splits = _choose_splits(source.names, settings)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    # A JPEG of noise takes about a byte a pixel, most take less.
-    check_room(root, len(source.names) * (settings.size**2 + settings.label_side**2))
-    part = root.with_name(root.name + ".part")
-    if part.exists():
-        shutil.rmtree(part)
-    (part / "images").mkdir(parents=True)
-
-    def write(place: int) -> Entry:
-        name = source.names[place]
-        return _write_image(part / "images", name, splits[name], source.read(place), settings)
-
-    work = map_in_threads(write, range(len(source.names)), n_threads=n_threads)
-    entries = list(tqdm(work, "import", len(source.names), unit=" images", disable=None))
-    _write_tables(part, entries, source, settings)
-    load_broden(part)
-    note = {
-        **source.note,
-        **settings.model_dump(mode="json", exclude_defaults=True),
-        "images": len(entries),
-        "version": __version__,
+    made_of = {
+        "settings": settings.model_dump(mode="json"),
+        "source": source.note,
+        "classes": list(source.classes.items()),
+        "names": hashlib.sha256("\n".join(source.names).encode()).hexdigest(),
+        "files": stamp_files(source.files),
     }
-    move_into_place(part, root, note)
+    with keep_progress(root, made_of) as progress:
+        part, done = progress.part, progress.done
+        # A JPEG of noise takes about a byte a pixel, most take less.
+        room = settings.size**2 + settings.label_side**2
+        check_room(root, (len(source.names) - len(done)) * room)
+        if not done:
+            source.check()
+
+        def write(place: int) -> Entry:
+            name = source.names[place]
+            return _write_image(part / "images", name, splits[name], source.read(place), settings)
+
+        entries = make_images(progress, len(source.names), write, "import", n_threads)
+        _write_tables(part, entries, source, settings)
+        load_broden(part)
+        note = {
+            **source.note,
+            **settings.model_dump(mode="json", exclude_defaults=True),
+            "images": len(entries),
+            "version": __version__,
+        }
+        move_into_place(part, root, note)
 
 
 def check_size(
@@ -177,7 +188,10 @@ def _write_image(images: Path, name: str, split: str, labelled: Labelled, made: 
     (images / name).parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(labelled.pixels)
     fitted = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-    fitted.save(images / f"{name}.jpg", quality=90, subsampling=0)
+    # In memory first: Pillow takes a file that a full disk cut short for a whole one.
+    jpeg = io.BytesIO()
+    fitted.save(jpeg, "JPEG", quality=90, subsampling=0)
+    (images / f"{name}.jpg").write_bytes(jpeg.getvalue())
     # A colour is named for each two by two pixels.
     even = fitted.resize((2 * side, 2 * side), Image.Resampling.BOX)
     row: dict[str, str | int] = {"image": f"{name}.jpg", "split": split}
@@ -234,4 +248,4 @@ def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import
         for row, pixels in entries
     ]
     concepts = {category: names for category, names in concepts.items() if names}
-    write_tables(part, entries, concepts, made.label_side**2, source.classes)
+    write_tables(part, entries, concepts, source.classes)

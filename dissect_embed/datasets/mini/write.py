@@ -55,7 +55,7 @@ def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -
         delayed(_render_entry)(part / "images", index, seed) for index in range(n_images)
     )
     entries = list(tqdm(work, total=n_images, desc="render mini", unit="image", disable=None))
-    write_tables(part, entries, _CONCEPTS, (_SIZE // 2) ** 2)
+    write_tables(part, entries, _CONCEPTS)
     move_into_place(part, root, {"images": n_images, "seed": seed, "version": __version__})
 
 
