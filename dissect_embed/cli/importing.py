@@ -13,10 +13,14 @@ from dissect_embed.errors import ConfigError
 # Of each format: what its labels are, and the options that are its own.
 _PAIRS = ("classes", "image_ending", "mask_ending", "skip_unlabelled")
 FORMATS = {
-    "masks": ("the folder of masks", ("first", "ignore", *_PAIRS)),
+    "masks": ("the folder of masks", ("first", "ignore", "variable", *_PAIRS)),
     "colours": ("the folder of masks", _PAIRS),
     "labelme": ("", ()),
     "coco": ("the JSON file of annotations", ()),
+    "panoptic": ("the JSON file of annotations", ("masks",)),
+    "ade20k": ("", ("skip_unlabelled",)),
+    "folders": ("", ()),
+    "table": ("the table of labels", ("skip_unlabelled",)),
 }
 
 
@@ -24,8 +28,10 @@ def import_(
     format: Annotated[
         str,
         typer.Argument(
-            help="masks: numbers in PNGs, as of ADE20K, Cityscapes, VOC; colours: colours in PNGs; "
-            "labelme: its JSON files; coco: polygons and runs in one JSON."
+            help="masks: numbers in PNGs, as of ADE20K's challenge, Cityscapes, VOC; colours: "
+            "colours in PNGs; labelme: its JSON files; coco: polygons and runs in one JSON; "
+            "panoptic: COCO's segments, a JSON and PNGs; ade20k: the whole of it, with parts and "
+            "scenes; folders: a folder a class; table: images and their labels in a CSV."
         ),
     ],
     images: Annotated[
@@ -33,7 +39,7 @@ def import_(
         typer.Argument(help="Folder of images (labelme: of JSON files), also in folders below."),
     ],
     labels: Annotated[
-        Path | None, typer.Argument(help="Folder of masks, or the JSON file of COCO.")
+        Path | None, typer.Argument(help="Folder of masks, the JSON file of COCO, or the table.")
     ] = None,
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="The folder to make.")],
@@ -62,8 +68,24 @@ def import_(
     ] = "",
     skip_unlabelled: Annotated[
         bool,
-        typer.Option("--skip-unlabelled", help="masks, colours: leave out images without a mask."),
+        typer.Option(
+            "--skip-unlabelled",
+            help="masks, colours, ade20k, table: leave out images without a mask or a row.",
+        ),
     ] = False,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="panoptic: the folder of PNGs, by default that named as the JSON file, beside it."
+        ),
+    ] = None,
+    variable: Annotated[
+        str,
+        typer.Option(
+            help="masks: what holds the numbers in MATLAB's files (--mask-ending .mat), as "
+            "'GTcls.Segmentation'; not needed where there is one matrix alone."
+        ),
+    ] = "",
     size: int = setting(Import, "size"),
     label_size: int | None = setting(Import, "label_size"),
     val: float | None = setting(Import, "val"),
@@ -76,9 +98,13 @@ def import_(
     log: Log = None,
 ) -> None:
     """Turn labelled images of another format into a data set in Broden's format."""
+    from dissect_embed.datasets.importing.ade20k import import_ade20k
     from dissect_embed.datasets.importing.coco import import_coco
+    from dissect_embed.datasets.importing.files import Pairs
+    from dissect_embed.datasets.importing.image_labels import import_folders, import_table
     from dissect_embed.datasets.importing.labelme import import_labelme
-    from dissect_embed.datasets.importing.masks import Pairs, import_colours, import_masks
+    from dissect_embed.datasets.importing.masks import import_colours, import_masks
+    from dissect_embed.datasets.importing.panoptic import import_panoptic
 
     log_to(log)
     settings = Import(
@@ -88,19 +114,32 @@ def import_(
     own: dict[str, Any] = {
         "classes": classes, "first": first, "ignore": tuple(ignore or ()),
         "image_ending": image_ending, "mask_ending": mask_ending,
-        "skip_unlabelled": skip_unlabelled,
+        "skip_unlabelled": skip_unlabelled, "masks": masks,
+        "variable": variable,
     }  # fmt: skip
     labels = _check_arguments(format, images, labels, own)
     if format == "labelme":
         n_images = import_labelme(output, images, settings, n_threads=threads)
     elif format == "coco":
         n_images = import_coco(output, images, labels, settings, n_threads=threads)
+    elif format == "panoptic":
+        n_images = import_panoptic(output, images, labels, settings, masks=masks, n_threads=threads)
+    elif format == "ade20k":
+        n_images = import_ade20k(
+            output, images, settings, skip_unlabelled=skip_unlabelled, n_threads=threads
+        )
+    elif format == "folders":
+        n_images = import_folders(output, images, settings, n_threads=threads)
+    elif format == "table":
+        n_images = import_table(
+            output, images, labels, settings, skip_unlabelled=skip_unlabelled, n_threads=threads
+        )
     else:
         pairs = Pairs(images, labels, image_ending, mask_ending or ".png", skip_unlabelled)
         if format == "masks":
             n_images = import_masks(
                 output, pairs, own["classes"], settings,
-                first=first, ignore=own["ignore"], n_threads=threads,
+                first=first, ignore=own["ignore"], variable=variable, n_threads=threads,
             )  # fmt: skip
         else:
             n_images = import_colours(output, pairs, own["classes"], settings, n_threads=threads)
@@ -117,7 +156,7 @@ def _check_arguments(format: str, images: Path, labels: Path | None, own: dict[s
         msg = (
             f"import {format}: name {what} after that of the images"
             if what
-            else f"import {format} {labels}: one folder is enough, that of the JSON files"
+            else f"import {format} {labels}: one folder is enough, that which holds all"
         )
         raise ConfigError(msg)
     for name, value in own.items():

@@ -34,6 +34,7 @@ def decode_image(
     *,
     background: Sequence[int] = (),
     orientation: Orientation = "refuse",
+    setting: str = "",
 ) -> UInt8[np.ndarray, "y x 3"]:
     """Return the pixels of an image.
 
@@ -46,6 +47,8 @@ def decode_image(
     orientation
         What becomes of a picture that its EXIF data says is turned: ``apply`` turns it as viewers
         do, ``ignore`` takes it as it is stored.
+    setting
+        How errors name these two where they can be set, as ``dataset.{}`` or ``--{}``.
 
     Raises
     ------
@@ -57,13 +60,13 @@ def decode_image(
     def read(image: Image.Image) -> UInt8[np.ndarray, "y x 3"]:
         turned = int(image.getexif().get(EXIF_ORIENTATION, 1))
         if turned not in (0, 1) and orientation == "refuse":
+            option = f", or set {setting.format('orientation')} to 'apply' or 'ignore'"
             msg = (
                 f"{where}: stored turned (EXIF orientation {turned}); viewers turn it back, and "
-                "its labels may be of either: save it upright, or set dataset.orientation to "
-                "'apply' or 'ignore'"
+                f"its labels may be of either: save it upright{option if setting else ''}"
             )
             raise DatasetError(msg)
-        pixels = _to_rgb(image, where, background)
+        pixels = _to_rgb(image, where, background, setting)
         if turned not in (0, 1) and orientation == "apply":
             # Of the pixels, for not every mode can be turned with its transparency.
             upright = Image.fromarray(pixels)
@@ -76,7 +79,7 @@ def decode_image(
 
 
 def _to_rgb(
-    image: Image.Image, where: Path | str, background: Sequence[int]
+    image: Image.Image, where: Path | str, background: Sequence[int], setting: str
 ) -> UInt8[np.ndarray, "y x 3"]:
     if image.mode in ("I;16", "I;16B", "I;16L", "I;16N"):
         gray = np.asarray(image).astype(np.uint32)
@@ -86,9 +89,10 @@ def _to_rgb(
         if over[..., 3].min() == 255:
             return np.ascontiguousarray(over[..., :3])
         if not background:
+            option = f", or set {setting.format('background')} to red, green and blue behind it"
             msg = (
-                f"{where}: partly transparent; save it on a ground of some colour, or say which "
-                "lies behind it, as in dataset.background: [255, 255, 255]"
+                f"{where}: partly transparent; save it on a ground of some colour"
+                f"{option if setting else ''}"
             )
             raise DatasetError(msg)
         behind = Image.new("RGBA", image.size, (*background, 255))
@@ -167,10 +171,9 @@ def _open(source: Path | io.BytesIO, where: Path | str, read: Callable[[Image.Im
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, UnidentifiedImageError) and not isinstance(source, Path):
             # Its own message has an address in memory for the file's name.
-            msg = f"{where}: not an image; take it out of the class folder, or fetch it again"
+            msg = f"{where}: not an image; take it out, or fetch it again"
         else:
             msg = (
-                f"{where}: cannot be decoded ({error}); the file is damaged: "
-                "fetch or render the data set again"
+                f"{where}: cannot be decoded ({error}); the file is damaged: fetch or make it again"
             )
         raise DatasetError(msg) from error

@@ -33,7 +33,7 @@ def check_replaceable(root: Path, *sources: Path) -> None:
     if not root.is_dir() or any(root.iterdir()):
         msg = (
             f"{root}: exists already, and was not made by dissect-embed; "
-            "move or delete it, or name another folder (dataset.root)"
+            "move or delete it, or name another folder"
         )
         raise DatasetError(msg)
 

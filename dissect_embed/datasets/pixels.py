@@ -30,7 +30,10 @@ def read_image(dataset: Broden, row: ImageRow) -> UInt8[np.ndarray, "y x 3"]:
     """
     path = dataset.root / "images" / row.image
     choice = dataset.subset
-    pixels = decode_image(path, path, background=choice.background, orientation=choice.orientation)
+    pixels = decode_image(
+        path, path, background=choice.background, orientation=choice.orientation,
+        setting="dataset.{}",
+    )  # fmt: skip
     if pixels.shape[:2] != row.size:
         msg = (
             f"{path}: {format_size(pixels.shape[:2])} pixels, the index says "

@@ -366,7 +366,7 @@ def test_file_that_cannot_be_decoded(tiny, damage, reason, kind):
         "label map": ("0_color.png", read_regions),
     }[kind]
     damage(tiny / "images" / name)
-    message = rf"images/{name}: cannot be decoded \(.*{reason}.*fetch or render the data set again"
+    message = rf"images/{name}: cannot be decoded \(.*{reason}.*fetch or make it again"
     with pytest.raises(DatasetError, match=message):
         read(dataset, dataset.rows[0])
 

@@ -135,8 +135,10 @@ def test_what_is_transparent_lies_on_a_stated_colour(tmp_path):
     pixels[0, :, 3] = 255, 0, 51
     path = saved(tmp_path / "a.png", Image.fromarray(pixels))
     with pytest.raises(
-        DatasetError, match=r"a\.png: partly transparent; .*dataset\.background: \["
+        DatasetError, match=r"a\.png: partly transparent; .*, or set dataset\.background to red"
     ):
+        decode_image(path, path, setting="dataset.{}")
+    with pytest.raises(DatasetError, match=r"a\.png: partly transparent; .* some colour$"):
         decode_image(path, path)
     found = decode_image(path, path, background=(100, 0, 255))
     assert found[0].tolist() == [[200, 200, 200], [100, 0, 255], [120, 40, 244]]
@@ -155,8 +157,11 @@ def test_what_is_stored_turned_is_asked_about(tmp_path, mode):
     exif[0x0112] = 6  # turn it by 90 degrees to the right
     path = saved(tmp_path / "a.png", image, exif=exif)
     with pytest.raises(
-        DatasetError, match=r"a\.png: stored turned \(EXIF orientation 6\); .*'apply'"
+        DatasetError,
+        match=r"a\.png: stored turned \(EXIF orientation 6\); .*, or set --orientation to 'apply'",
     ):
+        decode_image(path, path, setting="--{}")
+    with pytest.raises(DatasetError, match=r"a\.png: stored turned .*: save it upright$"):
         decode_image(path, path)
     stored = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(decode_image(path, path, orientation="ignore"), stored)

@@ -1,15 +1,11 @@
 """Labelled images of other formats: what is imported is what was labelled, pixel by pixel."""
 
-import base64
-import csv
-import io
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from imported import BLUE, RED, SMALL, labels_of, run, table
 from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
@@ -22,14 +18,11 @@ from dissect_embed.datasets.importing.coco import (
     fill_polygon,
     import_coco,
 )
-from dissect_embed.datasets.importing.labelme import import_labelme
-from dissect_embed.datasets.importing.masks import Pairs, import_colours, import_masks
-from dissect_embed.datasets.pixels import read_image, read_label_png, read_regions
+from dissect_embed.datasets.importing.files import Pairs
+from dissect_embed.datasets.importing.masks import import_colours, import_masks
+from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
-
-SMALL = Import(size=8, label_size=4)
-RED, BLUE = (210, 30, 35), (30, 60, 200)
 
 
 @pytest.fixture
@@ -48,22 +41,6 @@ def pairs(tmp_path):
         Image.fromarray(mask).save(tmp_path / f"masks/{folder}/{n}.png")
     (tmp_path / "classes.csv").write_text("number,name\n1,sky\n2,road\n3,boat\n")
     return Pairs(tmp_path / "images", tmp_path / "masks")
-
-
-def labels_of(root: Path, place: int = 0) -> list[list[str]]:
-    """Return the classes at each pixel of an image's label maps, '+' between several."""
-    data = load_broden(root)
-    regions = read_regions(data, data.rows[place])
-    said: list[list[str]] = [[] for _ in range(regions.n_regions)]
-    for region, concept in zip(regions.member_region, regions.member_concept, strict=True):
-        if data.concepts[concept].category != "color":
-            said[region].append(data.concepts[concept].name)
-    return [["+".join(sorted(said[r])) for r in line] for line in regions.region]
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def test_masks_are_imported_pixel_by_pixel(tmp_path, pairs):
@@ -175,10 +152,10 @@ def test_what_a_failed_import_left_is_no_hindrance(tmp_path, pairs):
         assert not (tmp_path / "out.part").exists()
 
 
-def test_an_import_names_all_files_that_it_reads(tmp_path, pairs, labelme, coco, monkeypatch):
+def test_an_import_names_all_files_that_it_reads(tmp_path, pairs, coco, monkeypatch):
     """By these it knows whether what was interrupted is of the same."""
     named = []
-    for name in ("masks", "labelme", "coco"):
+    for name in ("masks", "coco"):
         monkeypatch.setattr(
             f"dissect_embed.datasets.importing.{name}.write_dataset",
             lambda root, source, *rest: named.append(set(source.files)),
@@ -186,11 +163,9 @@ def test_an_import_names_all_files_that_it_reads(tmp_path, pairs, labelme, coco,
     out = tmp_path / "out"
     chosen = pairs._replace(skip_unlabelled=True)  # the images of coco lie there as well
     import_masks(out, chosen, tmp_path / "classes.csv", SMALL)
-    import_labelme(out, labelme, SMALL)
     import_coco(out, *coco, SMALL)
     assert named == [
         {tmp_path / "classes.csv", *pairs.images.rglob("*.png"), *pairs.masks.rglob("*.png")},
-        set(labelme.iterdir()),
         {coco[1], *coco[0].glob("*.jpg")},
     ]
 
@@ -223,6 +198,7 @@ def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
     [
         ("1,sky\n2,road\n", {1: "sky", 2: "road"}),
         ("id\tname\n7\troad, wet\n", {7: "road, wet"}),
+        ("id;name\n7;road, wet\n", {7: "road, wet"}),
         ('name,id,colour\n"road, wet",7,red\n', {7: "road, wet"}),
         ("\ufeff1,car\n2,car\n\n", {1: "car", 2: "car"}),
         ("sky\nroad\n", {1: "sky", 2: "road"}),
@@ -256,10 +232,11 @@ def test_class_lists_of_all_forms(tmp_path, text, expected):
             r"classes:1: 3 cells, expected 2, a number and a name.*double quotes",
         ),
         ("\n", r"classes: empty"),
+        ("1,sky\n2,stra\u00dfe\n", r"classes:2: not in UTF-8 \(byte 0xdf\); save the table as CSV"),
     ],
 )
 def test_class_lists_that_cannot_be_told(tmp_path, text, message):
-    (tmp_path / "classes").write_text(text)
+    (tmp_path / "classes").write_text(text, "latin-1")
     with pytest.raises(DatasetError, match=message):
         read_numbers(tmp_path / "classes")
 
@@ -285,6 +262,9 @@ def test_faults_of_masks(tmp_path, pairs):
     for name in ("a/3", "b/9", "b/7"):
         (pairs.masks / f"{name}.png").write_bytes(whole)
     Image.new("L", (12, 9), 1).save(pairs.masks / "b/9.png")
+    for number in (-1, 65536):
+        with pytest.raises(DatasetError, match=rf"--ignore {number}: masks hold numbers of 0 to"):
+            import_masks(out, pairs, classes, SMALL, ignore=[number])
     refused(r"b/9.png: labels of 9 × 12 pixels, but .*images/b/9.png has 8 × 12")
     (pairs.masks / "b/9.png").unlink()
     (pairs.masks / "b/8.png").unlink()
@@ -298,6 +278,21 @@ def test_faults_of_masks(tmp_path, pairs):
     refused(r"a/0.png: cannot be decoded")
     Image.new("RGB", (12, 8)).save(pairs.images / "a/0.jpg")
     refused(r"0.jpg and 0.png have one name")
+
+
+def test_what_is_to_be_asked_names_the_commands_options(tmp_path, pairs):
+    path = pairs.images / "a/0.png"
+    whole = Image.open(path).convert("RGB")
+    half = whole.convert("RGBA")
+    half.putalpha(100)
+    half.save(path)
+    with pytest.raises(DatasetError, match=r"a/0.png: partly transparent; .* set --background to"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    whole.save(path, exif=exif)
+    with pytest.raises(DatasetError, match=r"a/0.png: stored turned .* set --orientation to"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
 
 
 def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
@@ -314,14 +309,12 @@ def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
     assert (out / "mine.txt").read_text() == "mine"
 
 
-def test_a_data_set_is_not_made_within_its_source(tmp_path, pairs, labelme, coco):
+def test_a_data_set_is_not_made_within_its_source(tmp_path, pairs, coco):
     """An import that goes on, or is made again, would find its own images there."""
     message = r"lies within .* or holds it; name a folder beside it"
     for place in (pairs.images / "out", pairs.masks, tmp_path):
         with pytest.raises(DatasetError, match=message):
             import_masks(place, pairs, tmp_path / "classes.csv", SMALL)
-    with pytest.raises(DatasetError, match=message):
-        import_labelme(labelme / "out", labelme, SMALL)
     with pytest.raises(DatasetError, match=message):
         import_coco(coco[0] / "out", *coco, SMALL)
 
@@ -368,6 +361,11 @@ def test_colours(tmp_path, pairs):
         r"10 of 10 masks have it, 320 pixels in all",
     ):
         import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+    for file in pairs.masks.rglob("*.png"):
+        Image.fromarray(mask).save(file.with_suffix(".jpg"))
+    lossy = pairs._replace(mask_ending=".jpg")
+    with pytest.raises(DatasetError, match="a mask as JPEG has other colours than were saved"):
+        import_colours(tmp_path / "out", lossy, tmp_path / "colours.csv", SMALL)
     for text, message in (
         ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
         ("r,g,b,name\n1,2,256,x\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
@@ -377,95 +375,6 @@ def test_colours(tmp_path, pairs):
         (tmp_path / "colours.csv").write_text(text)
         with pytest.raises(DatasetError, match=message):
             import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
-
-
-def save_labelme(path: Path, shapes: list[tuple[str, str, list]], **more: object) -> None:
-    said = [{"label": n, "shape_type": k, "points": p} for n, k, p in shapes]
-    document = {"shapes": said, "imagePath": f"{path.stem}.png", "imageData": None}
-    document |= {"imageHeight": 8, "imageWidth": 8, **more}
-    path.write_text(json.dumps(document, indent=1))
-
-
-@pytest.fixture
-def labelme(tmp_path):
-    """Two pictures of 8 × 8 pixels: one beside its JSON file, one within."""
-    folder = tmp_path / "labelme"
-    folder.mkdir()
-    Image.new("RGB", (8, 8), RED).save(folder / "0.png")
-    shapes = [
-        ("sky", "rectangle", [[-3, 0], [7, 3]]),  # juts out
-        ("road", "polygon", [[0, 4], [7, 4], [7, 7], [0, 7]]),
-        ("sun", "rectangle", [[4, 0], [5, 5]]),  # above both
-    ]
-    save_labelme(folder / "0.json", shapes)
-    buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), BLUE).save(buffer, "PNG")
-    inside = base64.b64encode(buffer.getvalue()).decode()
-    circle = [("sun", "circle", [[4, 4], [4, 7]])]
-    save_labelme(folder / "1.json", circle, imagePath="..\\far\\1.png", imageData=inside)
-    return folder
-
-
-def test_labelme(tmp_path, labelme, caplog):
-    caplog.set_level("INFO")
-    assert import_labelme(tmp_path / "out", labelme, SMALL) == 2
-    assert check_dataset(tmp_path / "out") == []
-    assert labels_of(tmp_path / "out") == [
-        ["sky", "sky", "sun", "sky"],
-        ["sky", "sky", "sun", "sky"],
-        ["road", "road", "sun", "road"],
-        ["road", "road", "road", "road"],
-    ]
-    edge, middle = ["", "sun", "sun", ""], ["sun"] * 4  # of a circle of 7 pixels across
-    assert labels_of(tmp_path / "out", 1) == [edge, middle, middle, edge]
-    data = load_broden(tmp_path / "out")
-    assert np.abs(read_image(data, data.rows[1]).astype(int) - BLUE).max() < 12
-    assert "1 shapes jut out" in caplog.text
-
-
-def test_labelme_pictures_are_upright_and_found_by_windows_paths(tmp_path):
-    """Stored as 6 × 8 pixels lying on the side, shown and drawn on as 8 × 6."""
-    folder = tmp_path / "labelme"
-    (folder / "far").mkdir(parents=True)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (8, 6), RED).save(folder / "far/0.jpg", exif=exif)
-    sky = [("sky", "rectangle", [[0, 0], [5, 3]])]
-    save_labelme(folder / "0.json", sky, imagePath="far\\0.jpg", imageWidth=6)
-    import_labelme(tmp_path / "out", folder, SMALL)
-    assert labels_of(tmp_path / "out") == [["sky"] * 4] * 2 + [[""] * 4] * 2
-
-
-@pytest.mark.parametrize(
-    ("shapes", "more", "message"),
-    [
-        ([("a", "line", [[0, 0], [1, 1]])], {}, r"2.json: shape 1 \('a'\): a line; .*polygon"),
-        ([("a", "polygon", [[0, 0], [1, 1]])], {}, r"2.json: shape 1: 2 points, expected 3"),
-        ([("a", "polygon", [[0, 0], [1, 1], [2, None]])], {}, r"shape 1: 0 points"),
-        ([("a", "rectangle", [[9, 0], [12, 3]])], {}, r"shape 1 \('a'\): lies outside .*8 × 8"),
-        ([(None, "rectangle", [[0, 0], [2, 3]])], {}, r"shape 1: 'label' is missing"),
-        ([("", "rectangle", [[0, 0], [2, 3]])], {}, r"a class without a name"),
-        ([], {"imagePath": "no.png"}, r"2.json: its image 'no.png' is not there"),
-        ([], {"imagePath": "no.png", "imageData": "?"}, r"2.json: imageData is no image"),
-        ([], {"imageHeight": 9}, r"2.json: labels of 9 × 8 pixels, but .*2.png has 8 × 8"),
-        ([], {"shapes": {}}, r"2.json: 'shapes' is '{}', expected list"),
-    ],
-)
-def test_faults_of_labelme(tmp_path, labelme, shapes, more, message):
-    Image.new("RGB", (8, 8)).save(labelme / "2.png")
-    save_labelme(labelme / "2.json", shapes)
-    document = json.loads((labelme / "2.json").read_text())
-    (labelme / "2.json").write_text(json.dumps(document | more))
-    with pytest.raises(DatasetError, match=message):
-        import_labelme(tmp_path / "out", labelme, SMALL)
-    assert not (tmp_path / "out").exists()
-
-
-def test_broken_json_is_named_by_its_line(tmp_path, labelme):
-    text = (labelme / "1.json").read_text()
-    (labelme / "1.json").write_text(text.replace('"label": "sun"', '"label" "sun"'))
-    with pytest.raises(DatasetError, match=r"1.json:4: broken JSON \(Expecting ':' delimiter"):
-        import_labelme(tmp_path / "out", labelme, SMALL)
 
 
 def coco_document() -> dict:
@@ -536,6 +445,11 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
         (("annotations", 0), {"segmentation": [[0, 0, 1]]}, r"annotation 1: 0 points"),
         (
             ("annotations", 0),
+            {"segmentation": [[0, 0, 4, 0, 4, 8], [9, 0, 12, 0, 12, 8]]},
+            r"annotation 1: a polygon lies outside of its image of 8 × 8 pixels",
+        ),
+        (
+            ("annotations", 0),
             {"segmentation": {"size": [8, 8], "counts": [3]}},
             r"annotation 1: its counts are no run lengths of 64 pixels",
         ),
@@ -557,6 +471,18 @@ def test_faults_of_coco(tmp_path, coco, place, change, message):
     with pytest.raises(DatasetError, match=message):
         import_coco(tmp_path / "out", *coco, SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_json_of_coco(tmp_path, coco):
+    coco[1].write_text(json.dumps(coco_document(), indent=1).replace('"id": 5', '"id" 5'))
+    with pytest.raises(DatasetError, match=r"instances.json:4: broken JSON"):
+        import_coco(tmp_path / "out", *coco, SMALL)
+    coco[1].write_text("[]")
+    with pytest.raises(DatasetError, match=r"instances.json: expected an object .* a list"):
+        import_coco(tmp_path / "out", *coco, SMALL)
+    coco[1].write_bytes(b'{"a": "\xfc"}')
+    with pytest.raises(DatasetError, match=r"instances.json: no JSON in UTF-8"):
+        import_coco(tmp_path / "out", *coco, SMALL)
 
 
 def test_a_polygon_has_the_pixels_whose_centre_is_within():
@@ -598,9 +524,26 @@ def test_compressed_run_lengths():
     assert (mask == (np.arange(8) // 2 == 1)).all()
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "dissect_embed", "import", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_masks_are_those_of_cocos_own_library():
+    """Run lengths bit by bit; of polygons it rounds the corners, so edges may differ by a pixel."""
+    theirs = pytest.importorskip("pycocotools.mask")
+    generator = np.random.default_rng(0)
+    for _ in range(30):
+        size = tuple(generator.integers(2, 90, size=2).tolist())
+        blocks = np.kron(generator.random((9, 9)) < 0.4, np.ones((10, 10), bool))
+        mask = blocks[: size[0], : size[1]]
+        said = theirs.encode(np.asfortranarray(mask.astype(np.uint8)))
+        text = {"size": list(size), "counts": said["counts"].decode()}
+        assert (decode_segmentation("here", text, size) == mask).all()
+        angle = np.sort(generator.uniform(0, 2 * np.pi, size=12))
+        points = 50 + generator.uniform(15, 40, size=(12, 1)) * np.stack(
+            [np.cos(angle), np.sin(angle)], axis=1
+        )
+        polygon = [points.ravel().tolist()]
+        ours = decode_segmentation("here", polygon, (100, 100))
+        other = theirs.decode(theirs.merge(theirs.frPyObjects(polygon, 100, 100))).astype(bool)
+        assert (ours & other).sum() / (ours | other).sum() > 0.97
 
 
 def test_the_command(tmp_path, pairs):
@@ -629,6 +572,12 @@ def test_the_command(tmp_path, pairs):
     [
         (("masks", None, {"classes": None}), "name the folder of masks after that of the images"),
         (("labelme", "labels", {}), "one folder is enough"),
+        (("folders", "labels", {}), "one folder is enough"),
+        (("ade20k", "labels", {}), "one folder is enough"),
+        (("panoptic", None, {}), "name the JSON file of annotations after that of the images"),
+        (("table", None, {}), "name the table of labels after that of the images"),
+        (("coco", "labels", {"masks": Path("x")}), "--masks does not go with this format"),
+        (("colours", "labels", {"variable": "x"}), "--variable does not go with this format"),
         (("masks", "labels", {"classes": None}), r"--classes FILE"),
         (("coco", "labels", {"mask_ending": "x"}), "--mask-ending does not go with this format"),
     ],

@@ -11,7 +11,8 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.checking import check_dataset
 from dissect_embed.datasets.examination import find_class_folders
 from dissect_embed.datasets.folders import is_junk, list_files
-from dissect_embed.datasets.importing.masks import Pairs, import_masks
+from dissect_embed.datasets.importing.files import Pairs
+from dissect_embed.datasets.importing.masks import import_masks
 from dissect_embed.datasets.pixels import read_regions
 from dissect_embed.datasets.settings import Import
 from dissect_embed.datasets.sources import read_source

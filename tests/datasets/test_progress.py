@@ -16,7 +16,8 @@ import pytest
 from PIL import Image
 
 from dissect_embed.datasets.folders import list_files
-from dissect_embed.datasets.importing.masks import Pairs, import_masks
+from dissect_embed.datasets.importing.files import Pairs
+from dissect_embed.datasets.importing.masks import import_masks
 from dissect_embed.datasets.importing.writing import Labelled, Source, write_dataset
 from dissect_embed.datasets.merging import merge_datasets
 from dissect_embed.datasets.progress import stamp_files

@@ -26,7 +26,7 @@ def read_numbers(path: Path, first: int | None = None) -> tuple[dict[int, str], 
     DatasetError
         If it cannot be read, or it cannot be told what a line means.
     """
-    rows = _read_rows(path)
+    rows = read_rows(path)
     header = [cell.strip().lower() for cell in rows[0][1]]
     number = next((header.index(c) for c in NUMBER_COLUMNS if c in header), None)
     name = next((header.index(c) for c in NAME_COLUMNS if c in header), None)
@@ -76,7 +76,7 @@ def read_colours(path: Path) -> dict[tuple[int, int, int], str]:
     DatasetError
         If it cannot be read or lacks a column, or a colour is none or stands there twice.
     """
-    (_, header), *rows = _read_rows(path)
+    (_, header), *rows = read_rows(path)
     known = [cell.strip().lower() for cell in header]
     places = [known.index(c) if c in known else -1 for c in ("red", "green", "blue")]
     if -1 in places:
@@ -98,24 +98,37 @@ def read_colours(path: Path) -> dict[tuple[int, int, int], str]:
     return classes
 
 
-def _read_rows(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the lines that are not empty, split into cells at tabs, or else commas."""
+def read_rows(path: Path) -> list[tuple[int, list[str]]]:
+    """Return line and cells of each row of a table that is not empty.
+
+    Cells are split at tabs, or else at commas, or at semicolons where the first line has no comma.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be read, or is empty.
+    """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        msg = f"{path}: cannot be read ({why}); name a class list, a text file in UTF-8"
+        content = path.read_bytes()
+    except OSError as error:
+        msg = f"{path}: cannot be read ({error.strerror}); name a table, a text file in UTF-8"
         raise DatasetError(msg) from error
-    tabs = any("\t" in line for line in lines)
-    rows = [
-        (number, next(csv.reader([line], delimiter="\t" if tabs else ",")))
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-    if not rows:
-        msg = f"{path}: empty; expected the number and the name of each class"
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        msg = (
+            f"{path}:{line}: not in UTF-8 (byte {content[error.start]:#04x}); save the table as "
+            "CSV in UTF-8"
+        )
+        raise DatasetError(msg) from error
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
+        msg = f"{path}: empty; expected a row for each class, or each image"
         raise DatasetError(msg)
-    return rows
+    tabs = any("\t" in line for _, line in filled)
+    delimiter = "\t" if tabs else ";" if ";" in filled[0][1] and "," not in filled[0][1] else ","
+    return [(number, next(csv.reader([line], delimiter=delimiter))) for number, line in filled]
 
 
 def _read_whole(path: Path, line: int, text: str, largest: int) -> int:

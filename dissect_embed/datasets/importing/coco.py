@@ -1,17 +1,23 @@
 """COCO's JSON of instances: polygons and run lengths of categories."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.folders import check_replaceable
-from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
+from dissect_embed.datasets.importing.documents import (
+    index_by_id,
+    read_document,
+    read_field,
+    read_points,
+)
+from dissect_embed.datasets.importing.files import decode_picture
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.index import format_size
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
@@ -50,27 +56,23 @@ def import_coco(
     check_replaceable(root, images)
     document = read_document(annotations)
     source = str(annotations)
-    categories = _by_id(source, document, "categories")
-    listed = _by_id(source, document, "images")
+    categories = index_by_id(source, document, "categories")
+    listed = index_by_id(source, document, "images")
     found: dict[Any, list[Any]] = defaultdict(list)
     for n, annotation in enumerate(read_field(source, document, "annotations", list), start=1):
         where = f"{source}: annotation {n}"
+        if isinstance(annotation, dict) and "segments_info" in annotation:
+            msg = (
+                f"{where}: segments, whose pixels are in PNGs: the file is panoptic; import it as "
+                "that ('import panoptic')"
+            )
+            raise DatasetError(msg)
         for key, known in (("image_id", listed), ("category_id", categories)):
             if read_field(where, annotation, key, int) not in known:
                 msg = f"{where}: {key} {annotation[key]} is not in the file; drop the annotation"
                 raise DatasetError(msg)
         found[annotation["image_id"]].append((where, annotation))
-    named = {}
-    for number, image in listed.items():
-        file = read_field(f"{source}: image {number}", image, "file_name", str)
-        named[number] = str(PurePosixPath(file).with_suffix("")), images / file
-    missing = [path for _, path in named.values() if not path.is_file()]
-    if missing:
-        msg = (
-            f"{source}: {len(missing)} of its {len(named)} images are not below {images} (the "
-            f"first: {missing[0].name}); name the folder that holds them"
-        )
-        raise DatasetError(msg)
+    named = find_images(source, listed, images)
     order = sorted(named, key=lambda number: named[number][0])
     names = {
         n: read_field(f"{source}: category {n}", c, "name", str) for n, c in categories.items()
@@ -82,9 +84,7 @@ def import_coco(
         path, image = named[order[n]][1], listed[order[n]]
         where = f"{source}: image {order[n]}"
         size = read_field(where, image, "height", int), read_field(where, image, "width", int)
-        pixels = decode_image(
-            path, path, background=settings.background, orientation=settings.orientation
-        )
+        pixels = decode_picture(path, settings)
         check_size(pixels, size, path, where)
         masks: dict[int, Bool[np.ndarray, "y x"]] = {}
         for place_in_file, annotation in found[order[n]]:
@@ -100,16 +100,28 @@ def import_coco(
     return len(order)
 
 
-def _by_id(source: str, document: Any, key: str) -> dict[int, Any]:
-    """Return the objects of a list by their ``id``."""
-    found: dict[int, Any] = {}
-    for n, item in enumerate(read_field(source, document, key, list), start=1):
-        number = read_field(f"{source}: {key}, number {n}", item, "id", int)
-        if number in found:
-            msg = f"{source}: {key}: id {number} stands there twice; give each its own"
-            raise DatasetError(msg)
-        found[number] = item
-    return found
+def find_images(
+    source: str, listed: Mapping[int, Any], images: Path
+) -> dict[int, tuple[str, Path]]:
+    """Return the name, without its ending, and the file of each image that a JSON file lists.
+
+    Raises
+    ------
+    DatasetError
+        If any is missing.
+    """
+    named = {}
+    for number, image in listed.items():
+        file = read_field(f"{source}: image {number}", image, "file_name", str).replace("\\", "/")
+        named[number] = str(PurePosixPath(file).with_suffix("")), images / file
+    missing = [path for _, path in named.values() if not path.is_file()]
+    if missing:
+        msg = (
+            f"{source}: {len(missing)} of its {len(named)} images are not below {images} (the "
+            f"first: {missing[0].name}); name the folder that holds them"
+        )
+        raise DatasetError(msg)
+    return named
 
 
 def _stack(masks: dict[int, Bool[np.ndarray, "y x"]]) -> list[Int[np.ndarray, "y x"]]:
@@ -164,6 +176,13 @@ def decode_segmentation(where: str, said: Any, size: tuple[int, int]) -> Bool[np
     for polygon in said:
         flat = polygon if isinstance(polygon, list) and len(polygon) % 2 == 0 else []
         points = read_points(where, list(zip(flat[::2], flat[1::2], strict=True)), 3)
+        xs, ys = zip(*points, strict=True)
+        if max(xs) < 0 or max(ys) < 0 or min(xs) > size[1] or min(ys) > size[0]:
+            msg = (
+                f"{where}: a polygon lies outside of its image of {format_size(size)} pixels; drop "
+                "it, or take the image it was drawn on"
+            )
+            raise DatasetError(msg)
         mask |= fill_polygon(points, size)
     return mask
 

@@ -7,8 +7,13 @@ from typing import Any
 from dissect_embed.errors import DatasetError
 
 
-def read_document(path: Path) -> dict[str, Any]:
+def read_document(path: Path, encoding: str = "utf-8") -> dict[str, Any]:
     """Return what a JSON file holds.
+
+    Parameters
+    ----------
+    encoding
+        Of what is not in UTF-8.
 
     Raises
     ------
@@ -16,7 +21,12 @@ def read_document(path: Path) -> dict[str, Any]:
         If it cannot be read, is broken, or holds no object.
     """
     try:
-        document = json.loads(path.read_bytes())
+        content = path.read_bytes()
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = content.decode(encoding)
+        document = json.loads(text)
     except OSError as error:
         msg = f"{path}: cannot be read ({error.strerror}); name a JSON file"
         raise DatasetError(msg) from error
@@ -71,3 +81,21 @@ def read_points(where: str, values: Any, least: int) -> tuple[tuple[float, float
         msg = f"{where}: {len(points)} points, expected {least} or more pairs of numbers; redraw it"
         raise DatasetError(msg)
     return points
+
+
+def index_by_id(where: str, document: Any, key: str) -> dict[int, Any]:
+    """Return the objects of a list by their ``id``.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such list, or an object without an id or with another's.
+    """
+    found: dict[int, Any] = {}
+    for n, item in enumerate(read_field(where, document, key, list), start=1):
+        number = read_field(f"{where}: {key}, number {n}", item, "id", int)
+        if number in found:
+            msg = f"{where}: {key}: id {number} stands there twice; give each its own"
+            raise DatasetError(msg)
+        found[number] = item
+    return found

@@ -1,4 +1,7 @@
-"""The JSON files of labelme, one an image: polygons, rectangles and circles with names."""
+"""The JSON files of labelme, and of AnyLabeling, one an image: shapes with names.
+
+The pixels of a shape are those that labelme's own conversion gives it.
+"""
 
 import base64
 import binascii
@@ -9,19 +12,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import decode_image
+from dissect_embed.datasets.decoding import decode_image, decode_numbers
+from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
+from dissect_embed.datasets.importing.files import find_files
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.index import format_size
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 from dissect_embed.parallel import map_in_threads
 
-SHAPES = {"polygon": 3, "rectangle": 2, "circle": 2}  # the points of each, a polygon's or more
+# The points of each, or the least.
+SHAPES = {
+    "polygon": 3, "rectangle": 2, "oriented_rectangle": 4, "rotation": 4, "circle": 2, "line": 2,
+    "linestrip": 2, "point": 1, "mask": 2,
+}  # fmt: skip
+LINE_WIDTH, POINT_RADIUS = 10, 5  # in pixels
+UNLABELLED = ("__ignore__", "_background_")  # by labelme's own convention
 
 
 class _Shape(NamedTuple):
@@ -29,6 +41,7 @@ class _Shape(NamedTuple):
     kind: str
     points: tuple[tuple[float, float], ...]
     where: str  # for people
+    mask: Bool[np.ndarray, "y x"] | None = None  # of the kind 'mask': the pixels in its box
 
 
 class _Annotation(NamedTuple):
@@ -38,6 +51,7 @@ class _Annotation(NamedTuple):
     image: Path | None  # None: within the JSON file
     size: tuple[int, int] | None  # height, width, if it says so
     shapes: tuple[_Shape, ...]
+    flags: tuple[str, ...]  # that are set
 
 
 def import_labelme(
@@ -45,16 +59,17 @@ def import_labelme(
 ) -> int:
     """Make a data set in Broden's format of the JSON files that labelme saved; return its images.
 
-    Later shapes lie above earlier ones, as in labelme, and the pixels of a shape are those that
-    labelme's own conversion gives it. What juts out of the image is cut off. Images that are stored
-    turned are turned back, as labelme does.
+    Later shapes lie above earlier ones, as in labelme; a line is ten pixels wide, a point eleven
+    across. What is called ``__ignore__`` or ``_background_`` is unlabelled, what juts out of the
+    image cut off. Where no file has a shape, the flags that are set
+    are labels of the whole image. Images that are stored turned are turned back, as labelme does.
 
     Parameters
     ----------
     root
         The folder to make.
     folder
-        Of JSON files, with the images (``imagePath``) or with these within (``imageData``).
+        Of JSON files, with the images within (``imageData``) or where these say (``imagePath``).
 
     Raises
     ------
@@ -65,37 +80,55 @@ def import_labelme(
         If the data set will not fit on the disk.
     """
     check_replaceable(root, folder)
-    files = [f for f in sorted(list_files(folder)) if f.lower().endswith(".json")]
-    if not files:
-        msg = f"{folder}: no .json file in it; name the folder in which labelme saved"
-        raise DatasetError(msg)
-    work = map_in_threads(_read_file, [folder / f for f in files], n_threads=n_threads)
-    found = list(tqdm(work, "read JSON", len(files), unit=" files", disable=None))
-    labels = sorted({shape.label for annotation in found for shape in annotation.shapes})
-    number = {label: n for n, label in enumerate(labels, start=1)}
+    files = find_files(folder, (".json",), "take one of them out")
+    names = sorted(files)
+    paths = [files[name] for name in names]
+
+    def look(path: Path) -> tuple[set[str], set[str], Path | None]:
+        """Return labels of shapes, flags and image; the rest is read again when it is needed."""
+        annotation = _read_file(path)
+        return {s.label for s in annotation.shapes}, set(annotation.flags), annotation.image
+
+    work = map_in_threads(look, paths, n_threads=n_threads)
+    found = list(tqdm(work, "read JSON", len(paths), unit=" files", disable=None))
+    drawn = set[str]().union(*(labels for labels, _, _ in found))
+    labels = (drawn or set[str]().union(*(flags for _, flags, _ in found))).difference(UNLABELLED)
+    classes = dict.fromkeys(sorted(labels), "")
+    number = {label: n for n, label in enumerate(classes, start=1)}
+    number |= dict.fromkeys(UNLABELLED, 0)
 
     def read(n: int) -> Labelled:
-        annotation = found[n]
+        annotation = _read_file(paths[n])
         where = annotation.image or f"{annotation.path}: imageData"
         # labelme turns pictures upright before it shows them.
         pixels = decode_image(
             annotation.image or _embedded(annotation.path), where,
-            background=settings.background, orientation="apply",
+            background=settings.background, orientation="apply", setting="--{}",
         )  # fmt: skip
         if annotation.size:
             check_size(pixels, annotation.size, where, annotation.path)
+        if not drawn:
+            return Labelled(pixels, [number[flag] for flag in annotation.flags if number[flag]])
         cut.append(sum(_juts_out(shape, pixels.shape[:2]) for shape in annotation.shapes))
         return Labelled(pixels, [_draw(annotation.shapes, pixels.shape[:2], number)])
 
-    names = [file[: -len(".json")] for file in files]
+    _tell_unlabelled(folder, paths, [image for _, _, image in found if image])
     note = {"source": str(folder)}
     cut: list[int] = []
-    read_from = [path for a in found for path in (a.path, a.image) if path is not None]
-    data = Source(names, dict.fromkeys(labels, ""), read, note, read_from)
+    read_from = [*paths, *(image for _, _, image in found if image)]
+    data = Source(names, classes, read, note, read_from)
     write_dataset(root, data, settings, n_threads)
     if sum(cut):
         logging.info("%s: %d shapes jut out of their image and were cut off", folder, sum(cut))
     return len(names)
+
+
+def _tell_unlabelled(folder: Path, paths: list[Path], images: list[Path]) -> None:
+    """Say how many images have no JSON file: they are not imported."""
+    known = {path.with_suffix("").resolve() for path in (*paths, *images)}
+    there = [folder / file for file in list_files(folder) if file.lower().endswith(SUFFIXES)]
+    if without := [image for image in there if image.with_suffix("").resolve() not in known]:
+        logging.info("%s: %d images have no JSON file and are left out", folder, len(without))
 
 
 def _read_file(path: Path) -> _Annotation:
@@ -112,26 +145,51 @@ def _read_file(path: Path) -> _Annotation:
             )
             raise DatasetError(msg)
         points = read_points(where, shape.get("points"), SHAPES[kind])
-        shapes.append(_Shape(label, kind, points, f"{where} ({label!r})"))
+        where = f"{where} ({label!r})"
+        mask = _read_mask(where, shape, points) if kind == "mask" else None
+        shapes.append(_Shape(label, kind, points, where, mask))
     height, width = (document.get(key) for key in ("imageHeight", "imageWidth"))
     size = None if height is None or width is None else (height, width)
-    return _Annotation(path, _find_image(path, document), size, tuple(shapes))
+    flags = document.get("flags") or {}
+    set_flags = tuple(flag for flag, on in flags.items() if on) if isinstance(flags, dict) else ()
+    return _Annotation(path, _find_image(path, document), size, tuple(shapes), set_flags)
+
+
+def _read_mask(
+    where: str, shape: Mapping[str, Any], points: tuple[tuple[float, float], ...]
+) -> Bool[np.ndarray, "y x"]:
+    """Return which pixels of its box a mask has."""
+    said = read_field(where, shape, "mask", str)
+    try:
+        content = io.BytesIO(base64.b64decode(said, validate=True))
+    except (binascii.Error, ValueError) as error:
+        msg = f"{where}: its mask is no image in base64 ({error}); save it again in labelme"
+        raise DatasetError(msg) from error
+    mask = decode_numbers(content, f"{where}: its mask") > 0
+    (left, top), (right, bottom) = (np.trunc(point).astype(int).tolist() for point in points[:2])
+    if mask.shape != (bottom - top + 1, right - left + 1):
+        msg = (
+            f"{where}: a mask of {format_size(mask.shape)} pixels, in a box of "
+            f"{bottom - top + 1} × {right - left + 1} (points); save it again in labelme"
+        )
+        raise DatasetError(msg)
+    return mask
 
 
 def _find_image(path: Path, document: Mapping[str, Any]) -> Path | None:
     """Return where the image lies; None if it is within the JSON file."""
+    if document.get("imageData"):
+        return None
     said = str(document.get("imagePath") or "")
     # Written on Windows, it has backslashes.
     image = path.parent / said.replace("\\", "/")
-    if said and image.is_file():
-        return image
-    if not document.get("imageData"):
+    if not said or not image.is_file():
         msg = (
             f"{path}: its image {said!r} is not there, and none is within (imageData); put it "
             f"at {image}"
         )
         raise DatasetError(msg)
-    return None
+    return image
 
 
 def _embedded(path: Path) -> io.BytesIO:
@@ -153,6 +211,9 @@ def _box(shape: _Shape) -> tuple[float, float, float, float]:
         (x, y), (edge_x, edge_y) = shape.points[:2]
         radius = float(np.hypot(edge_x - x, edge_y - y))
         return x - radius, y - radius, x + radius, y + radius
+    if shape.kind == "point":
+        x, y = shape.points[0]
+        return x - POINT_RADIUS, y - POINT_RADIUS, x + POINT_RADIUS, y + POINT_RADIUS
     xs, ys = zip(*shape.points, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 
@@ -172,10 +233,15 @@ def _draw(
                 "it, or take the image it was drawn on"
             )
             raise DatasetError(msg)
-        if shape.kind == "polygon":
-            pen.polygon(shape.points, fill=fill, outline=fill)
+        if shape.mask is not None:
+            stamp = Image.fromarray(shape.mask)
+            canvas.paste(fill, (int(left), int(top)), stamp)
         elif shape.kind == "rectangle":
             pen.rectangle((left, top, right, bottom), fill=fill, outline=fill)
-        else:
+        elif shape.kind in ("circle", "point"):
             pen.ellipse((left, top, right, bottom), fill=fill, outline=fill)
+        elif shape.kind in ("line", "linestrip"):
+            pen.line(shape.points, fill=fill, width=LINE_WIDTH)
+        else:
+            pen.polygon(shape.points, fill=fill, outline=fill)
     return np.asarray(canvas).astype(np.int64)

@@ -1,10 +1,11 @@
 """Masks: an image file of labels beside each image, whose pixels are numbers or colours of classes.
 
-Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid; colours as others
-have them. Image and mask have the same path below their folders, but for how their names end.
+Numbers as of ADE20K's challenge, Cityscapes (labelIds), Pascal VOC and CamVid, or of MATLAB's
+files; colours as others have them. Image and mask have the same path below their folders, but for
+how their names end.
 """
 
-import unicodedata
+import functools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,26 +15,17 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import decode_image, decode_numbers
-from dissect_embed.datasets.examination import SUFFIXES
-from dissect_embed.datasets.folders import check_replaceable, list_files
+from dissect_embed.datasets.decoding import LARGEST, decode_numbers
+from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
+from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
+from dissect_embed.datasets.importing.matlab import read_label_map
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 from dissect_embed.parallel import map_in_threads
 
 IGNORED = (0, 255)  # mean unlabelled wherever a class list does not name them
-
-
-class Pairs(NamedTuple):
-    """Where images and their masks lie, and which belong together."""
-
-    images: Path
-    masks: Path
-    image_ending: str = ""  # of the files' names, as '_leftImg8bit.png'; empty: any image's
-    mask_ending: str = ".png"
-    skip_unlabelled: bool = False  # leave out images without a mask
 
 
 def import_masks(
@@ -44,6 +36,7 @@ def import_masks(
     *,
     first: int | None = None,
     ignore: Sequence[int] = (),
+    variable: str = "",
     n_threads: int | None = None,
 ) -> int:
     """Make a data set in Broden's format of images and masks of numbers; return its images.
@@ -58,6 +51,8 @@ def import_masks(
         The number of its first line, where it has names alone.
     ignore
         Numbers that mean unlabelled, whatever the class list says.
+    variable
+        In masks whose names end in ``.mat``: what holds the numbers, where it is not clear.
 
     Raises
     ------
@@ -67,12 +62,21 @@ def import_masks(
     DiskSpaceError
         If the data set will not fit on the disk.
     """
+    if outside := [number for number in ignore if not 0 <= number <= LARGEST]:
+        msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
+        raise DatasetError(msg)
     names, synonyms = read_numbers(classes, first)
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
+    decode: Callable[[Path], Int[np.ndarray, "y x"]] = _decode_mask
+    if pairs.mask_ending.lower().endswith(".mat"):
+        decode = functools.partial(read_label_map, variable=variable)
+    elif variable:
+        msg = f"--variable {variable}: goes with masks of MATLAB (--mask-ending .mat); leave it out"
+        raise DatasetError(msg)
     code = _Code(
-        classes, names, synonyms, _decode_mask, "number {}", "--ignore {}", lambda number: number,
-        {"first": first, "ignore": sorted(ignore)},
+        classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number,
+        {"first": first, "ignore": sorted(ignore), "variable": variable},
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -127,10 +131,7 @@ def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
 
 
 def _decode_colours(mask: Path) -> Int[np.ndarray, "y x"]:
-    if mask.suffix.lower() in (".jpg", ".jpeg"):
-        msg = f"{mask}: a mask as JPEG has other colours than were saved; use PNG"
-        raise DatasetError(msg)
-    red, green, blue = decode_image(mask, mask).astype(np.int64).transpose(2, 0, 1)
+    red, green, blue = decode_colours(mask).transpose(2, 0, 1)
     return np.asarray(red << 16 | green << 8 | blue)
 
 
@@ -140,21 +141,23 @@ def _join(colour: tuple[int, int, int]) -> int:
 
 def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: int | None) -> int:
     check_replaceable(root, pairs.images, pairs.masks)
-    images, masks = _pair_files(pairs)
+    images, masks = pair_files(pairs)
     names = sorted(images)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
-    place = {name: n for n, name in enumerate(classes, start=1)}
-    values = np.array(sorted(code.names))
-    said = np.array([place.get(code.names[value], 0) for value in values.tolist()])
+    place = {"": 0} | {name: n for n, name in enumerate(classes, start=1)}
+    # The class of each value, and -1 of those that have no meaning, with all above at the end.
+    said = np.full(max(code.names) + 2, -1, dtype=np.int32)
+    said[list(code.names)] = [place[name] for name in code.names.values()]
+
+    def classify(label: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
+        return np.asarray(said[np.minimum(label, len(said) - 1)])
 
     def read(n: int) -> Labelled:
         image, mask = images[names[n]], masks[names[n]]
-        pixels = decode_image(
-            image, image, background=settings.background, orientation=settings.orientation
-        )
-        label = code.decode(mask)
+        pixels = decode_picture(image, settings)
+        label = classify(code.decode(mask))
         check_size(pixels, label.shape, image, mask)
-        return Labelled(pixels, [said[np.searchsorted(values, label)]])
+        return Labelled(pixels, [label])
 
     note = {
         "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
@@ -163,87 +166,33 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     files = [code.path, *(file[name] for name in names for file in (images, masks))]
     in_order = [masks[name] for name in names]
     source = Source(
-        names, classes, read, note, files, lambda: _check_masks(in_order, code, n_threads)
-    )
+        names, classes, read, note, files,
+        lambda: _check_masks(in_order, code, classify, n_threads),
+    )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)
 
 
-def _pair_files(pairs: Pairs) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Return image and mask of each name.
-
-    Raises
-    ------
-    DatasetError
-        If there are none, or an image without a mask, or a mask without an image.
-    """
-    masks = _find(pairs.masks, (pairs.mask_ending,))
-    endings = (pairs.image_ending,) if pairs.image_ending else SUFFIXES
-    # They may lie in one folder.
-    images = _find(pairs.images, endings, leave_out=frozenset(masks.values()))
-    without = sorted(images.keys() - masks.keys())
-    if len(without) == len(images) or (without and not pairs.skip_unlabelled):
-        msg = (
-            f"{pairs.images}: {len(without)} of {len(images)} images have no mask below "
-            f"{pairs.masks} (the first: {images[without[0]].name}, expected "
-            f"{without[0]}{pairs.mask_ending}); say how names end (--image-ending, --mask-ending), "
-            "or leave them out (--skip-unlabelled)"
-        )
-        raise DatasetError(msg)
-    strays = sorted(masks.keys() - images.keys())
-    if strays:
-        msg = (
-            f"{pairs.masks}: {len(strays)} of {len(masks)} masks have no image below "
-            f"{pairs.images} (the first: {masks[strays[0]].name}); add the images, or take the "
-            "masks out"
-        )
-        raise DatasetError(msg)
-    return {name: images[name] for name in masks}, masks
-
-
-def _find(
-    folder: Path, endings: Sequence[str], leave_out: frozenset[Path] = frozenset()
-) -> dict[str, Path]:
-    """Return the files with one of some endings, by their path below the folder without it."""
-    found: dict[str, Path] = {}
-    for file in sorted(list_files(folder)):
-        ending = next((e for e in endings if file.lower().endswith(e.lower())), None)
-        if (
-            ending is None
-            or folder / file in leave_out
-            or any(part.startswith(".") for part in file.split("/"))
-        ):
-            continue
-        # macOS may have stored the accents of one of the two otherwise.
-        name = unicodedata.normalize("NFC", file[: -len(ending)])
-        if name in found:
-            msg = (
-                f"{folder}: {found[name].name} and {Path(file).name} have one name but for the "
-                "ending; rename one, or say how names end (--image-ending, --mask-ending)"
-            )
-            raise DatasetError(msg)
-        found[name] = folder / file
-    if not found:
-        msg = f"{folder}: no file that ends in {', '.join(endings)}; name the folder they are in"
-        raise DatasetError(msg)
-    return found
-
-
-def _check_masks(masks: Sequence[Path], code: _Code, n_threads: int | None) -> None:
-    """Check that masks have no value without a meaning.
+def _check_masks(
+    masks: Sequence[Path],
+    code: _Code,
+    classify: Callable[[Int[np.ndarray, "y x"]], Int[np.ndarray, "y x"]],
+    n_threads: int | None,
+) -> None:
+    """Check that masks have no value without a meaning, before anything is made of them.
 
     Raises
     ------
     DatasetError
         If they have: the one that most of them have, and where it is first.
     """
-    known = np.array(sorted(code.names))
 
     def look(mask: Path) -> list[tuple[int, int, str]]:
         """Return each unknown value, of how many pixels, and the first of them."""
         label = code.decode(mask)
+        lost = classify(label) < 0
         unknown = []
-        for value in np.setdiff1d(np.unique(label), known).tolist():
+        for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
             unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
         return unknown

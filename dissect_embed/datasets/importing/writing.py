@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -36,12 +36,17 @@ SPLITS = {
 VAL = 0.2
 
 
+Label: TypeAlias = Int[np.ndarray, "y x"] | int
+
+
 class Labelled(NamedTuple):
     """An image and what is labelled in it."""
 
     pixels: UInt8[np.ndarray, "y x 3"]
-    # 0 is unlabelled, k the k-th class. All maps hold at once, each class is in one of them.
-    maps: list[Int[np.ndarray, "y x"]]
+    # Maps, in which 0 is unlabelled and k the k-th class, and classes of the whole image. All hold
+    # at once, a pixel has a class in one of them.
+    labels: Sequence[Label]
+    others: Mapping[str, Sequence[Label]] = {}  # of further categories, the same in each image
 
 
 class Source(NamedTuple):
@@ -156,7 +161,7 @@ def _check_names(source: Source, settings: Import) -> None:
 def _choose_splits(names: list[str], settings: Import) -> dict[str, str]:
     """Return the split of each image: of its folder, or drawn."""
     found = {
-        name: next((SPLITS[p] for p in PurePosixPath(name).parts[:-1] if p in SPLITS), "")
+        name: next((SPLITS[p] for p in PurePosixPath(name.lower()).parts[:-1] if p in SPLITS), "")
         for name in names
     }
     if settings.val is None and any(found.values()):
@@ -189,29 +194,42 @@ def _write_image(images: Path, name: str, split: str, labelled: Labelled, made: 
     (images / f"{name}.jpg").write_bytes(jpeg.getvalue())
     # A colour is named for each two by two pixels.
     even = fitted.resize((2 * side, 2 * side), Image.Resampling.BOX)
-    maps = {("color", f"{name}_color.png"): name_colors(np.asarray(even)).astype(np.int64)}
-    for depth, numbers in enumerate(labelled.maps, start=1):
-        suffix = f"_{depth}" if len(labelled.maps) > 1 else ""
-        label = Image.fromarray(numbers.astype(np.int32))
-        near = np.asarray(ImageOps.fit(label, (side, side), Image.Resampling.NEAREST))
-        near = np.where(near > 0, near.astype(np.int64) + len(COLORS), 0)
-        maps[made.category, f"{name}_{made.category}{suffix}.png"] = near
     row: dict[str, str | int] = {"image": f"{name}.jpg", "split": split}
-    row |= {"ih": size, "iw": size, "sh": side, "sw": side, "color": "", made.category: ""}
+    row |= {"ih": size, "iw": size, "sh": side, "sw": side}
     pixels: Counter[tuple[str, int]] = Counter()
-    for (category, file), numbers in maps.items():
+
+    def write(category: str, suffix: str, numbers: Int[np.ndarray, "side side"]) -> str:
+        file = f"{name}_{category}{suffix}.png"
         write_label_png(images / file, numbers)
-        row[category] = ";".join(filter(None, [str(row[category]), file]))
         counts = np.bincount(numbers.ravel())
         pixels.update({(category, int(n)): int(counts[n]) for n in np.flatnonzero(counts) if n})
+        return file
+
+    row["color"] = write("color", "", name_colors(np.asarray(even)).astype(np.int64))
+    for category, labels in {made.category: labelled.labels, **labelled.others}.items():
+        cell = []
+        for depth, said in enumerate(labels, start=1):
+            if isinstance(said, int):
+                pixels[category, said + len(COLORS)] += side * side
+                cell.append(str(said + len(COLORS)))
+            else:
+                label = Image.fromarray(said.astype(np.int32))
+                near = np.asarray(ImageOps.fit(label, (side, side), Image.Resampling.NEAREST))
+                near = np.where(near > 0, near.astype(np.int64) + len(COLORS), 0)
+                cell.append(write(category, f"_{depth}" if len(labels) > 1 else "", near))
+        row[category] = ";".join(cell)
     return Entry(row, dict(pixels))
 
 
 def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import) -> None:
     """Write the tables, of the concepts that are there."""
-    present = {number for entry in entries for _, number in entry.pixels}
+    present = {key for entry in entries for key in entry.pixels}
     classes = {name: n for n, name in enumerate(source.classes, start=len(COLORS) + 1)}
-    kept = {name: n for name, n in classes.items() if n in present}
+    concepts: dict[str, dict[str, int]] = {}
+    for category in (c for c in entries[0].row if c not in INDEX_COLUMNS):
+        names = COLORS if category == "color" else classes
+        concepts[category] = {name: n for name, n in names.items() if (category, n) in present}
+    kept = {name for category in concepts if category != "color" for name in concepts[category]}
     if not kept:
         msg = (
             f"{source.note['source']}: none of its {len(classes)} classes is in any of the "
@@ -224,8 +242,10 @@ def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import
             "left out, being in no image: %d of %d classes (%s%s)", len(absent), len(classes),
             ", ".join(absent[:5]), ", …" if len(absent) > 5 else "",
         )  # fmt: skip
-    concepts: Mapping[str, Mapping[str, int]] = {
-        "color": {name: n for name, n in COLORS.items() if n in present},
-        made.category: kept,
-    }
+    # Nor is a category of which nothing is left.
+    entries = [
+        Entry({k: v for k, v in row.items() if concepts.get(k, True)}, pixels)
+        for row, pixels in entries
+    ]
+    concepts = {category: names for category, names in concepts.items() if names}
     write_tables(part, entries, concepts, source.classes)

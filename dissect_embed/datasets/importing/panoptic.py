@@ -1,0 +1,168 @@
+"""COCO's panoptic segmentation: a PNG an image, whose colours number segments, and a JSON of these.
+
+A segment's number is ``red + 256·green + 65536·blue`` (https://cocodataset.org/#format-data); 0 is
+unlabelled. Things and stuff are concepts alike.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from dissect_embed.datasets.folders import check_replaceable
+from dissect_embed.datasets.importing.coco import find_images
+from dissect_embed.datasets.importing.documents import index_by_id, read_document, read_field
+from dissect_embed.datasets.importing.files import decode_colours, decode_picture
+from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import DatasetError
+
+
+def import_panoptic(
+    root: Path,
+    images: Path,
+    annotations: Path,
+    settings: Import = Import(),
+    *,
+    masks: Path | None = None,
+    n_threads: int | None = None,
+) -> int:
+    """Make a data set in Broden's format of COCO's panoptic segmentation; return its images.
+
+    The segments of a category are one concept. The images are those that the JSON file lists.
+
+    Parameters
+    ----------
+    root
+        The folder to make.
+    images
+        The folder below which the images have their ``file_name``.
+    annotations
+        A JSON file of segments, such as ``panoptic_val2017.json``.
+    masks
+        The folder of PNGs, by default that named as the JSON file, beside it.
+
+    Raises
+    ------
+    DatasetError
+        If the JSON file is broken or of instances, an image or a PNG is missing or has another size
+        than the JSON file says, or the segments of both are not the same.
+    DiskSpaceError
+        If the data set will not fit on the disk.
+    """
+    masks = masks or annotations.with_suffix("")
+    check_replaceable(root, images, masks)
+    document = read_document(annotations)
+    source = str(annotations)
+    categories = index_by_id(source, document, "categories")
+    listed = index_by_id(source, document, "images")
+    found = _read_annotations(source, document, listed, categories)
+    _check_masks(source, [file for _, file, _ in found.values()], masks)
+    named = find_images(source, listed, images)
+    order = sorted(named, key=lambda number: named[number][0])
+    names = {
+        n: read_field(f"{source}: category {n}", c, "name", str) for n, c in categories.items()
+    }
+    classes = dict.fromkeys(names.values(), "")
+    place = {name: n for n, name in enumerate(classes, start=1)}
+
+    def read(n: int) -> Labelled:
+        path, image = named[order[n]][1], listed[order[n]]
+        where, file, segments = found[order[n]]
+        size = read_field(where, image, "height", int), read_field(where, image, "width", int)
+        pixels = decode_picture(path, settings)
+        check_size(pixels, size, path, f"{source}: image {order[n]}")
+        red, green, blue = decode_colours(masks / file).transpose(2, 0, 1)
+        check_size(pixels, red.shape, path, masks / file)
+        said = {segment: place[names[category]] for segment, category in segments.items()}
+        return Labelled(
+            pixels, [_label(where, masks / file, red + 256 * green + 65536 * blue, said)]
+        )
+
+    note = {"source": str(images), "labels": source, "masks": str(masks)}
+    pngs = [masks / file for _, file, _ in found.values()]
+    files = [annotations, *(path for _, path in named.values()), *pngs]
+    data = Source([named[number][0] for number in order], classes, read, note, files)
+    write_dataset(root, data, settings, n_threads)
+    return len(order)
+
+
+def _read_annotations(
+    source: str, document: Any, listed: Mapping[int, Any], categories: Mapping[int, Any]
+) -> dict[int, tuple[str, str, dict[int, int]]]:
+    """Return of each image where its annotation is, its PNG, and the category of each segment."""
+    found = {}
+    for n, annotation in enumerate(read_field(source, document, "annotations", list), start=1):
+        where = f"{source}: annotation {n}"
+        if isinstance(annotation, dict) and "segmentation" in annotation:
+            msg = (
+                f"{where}: an instance with its own polygons or run lengths: the file is of "
+                "instances; import it as that ('import coco')"
+            )
+            raise DatasetError(msg)
+        number = read_field(where, annotation, "image_id", int)
+        if number not in listed or number in found:
+            what = "has an annotation already" if number in found else "is not in the file"
+            msg = f"{where}: image_id {number} {what}; drop the annotation"
+            raise DatasetError(msg)
+        segments = {}
+        for segment in index_by_id(where, annotation, "segments_info").values():
+            category = read_field(f"{where}: segment {segment['id']}", segment, "category_id", int)
+            if category not in categories:
+                msg = (
+                    f"{where}: segment {segment['id']}: category_id {category} is not in the file; "
+                    "add the category, or drop the annotation"
+                )
+                raise DatasetError(msg)
+            segments[segment["id"]] = category
+        found[number] = where, read_field(where, annotation, "file_name", str), segments
+    without = [number for number in listed if number not in found]
+    if without:
+        msg = (
+            f"{source}: {len(without)} of its {len(listed)} images have no annotation (the first: "
+            f"image {without[0]}); take them out of its images"
+        )
+        raise DatasetError(msg)
+    return found
+
+
+def _check_masks(source: str, files: list[str], masks: Path) -> None:
+    """Check that there is a PNG of each annotation, and one alone."""
+    missing = [file for file in files if not (masks / file).is_file()]
+    if missing:
+        msg = (
+            f"{source}: {len(missing)} of its {len(files)} PNGs are not in {masks} (the first: "
+            f"{missing[0]}); name the folder that holds them (--masks)"
+        )
+        raise DatasetError(msg)
+    file, n = Counter(files).most_common(1)[0] if files else ("", 1)
+    if n > 1:
+        msg = f"{source}: {n} annotations have the PNG {file}; give each image its own"
+        raise DatasetError(msg)
+
+
+def _label(
+    where: str, mask: Path, segment: Int[np.ndarray, "y x"], said: Mapping[int, int]
+) -> Int[np.ndarray, "y x"]:
+    """Return the class of each pixel's segment, 0 where there is none."""
+    present, place, n_pixels = np.unique(segment, return_inverse=True, return_counts=True)
+    counts = {n: pixels for n, pixels in zip(present.tolist(), n_pixels.tolist(), strict=True) if n}
+    if unknown := [n for n in counts if n not in said]:
+        y, x = np.argwhere(segment == unknown[0])[0].tolist()
+        msg = (
+            f"{mask}: pixel {x}, {y} (column, row): segment {unknown[0]} is not in {where} "
+            f"(segments_info); {len(unknown)} of {len(counts)} segments are not, "
+            f"{sum(counts[n] for n in unknown)} pixels in all; take the PNG that belongs to it"
+        )
+        raise DatasetError(msg)
+    if absent := [n for n in said if n not in counts]:
+        msg = (
+            f"{mask}: no pixel of segment {absent[0]}, which {where} (segments_info) lists, as of "
+            f"{len(absent)} of its {len(said)} segments; take the PNG that belongs to it"
+        )
+        raise DatasetError(msg)
+    classes = np.array([said.get(n, 0) for n in present.tolist()])
+    return classes[place].reshape(segment.shape)

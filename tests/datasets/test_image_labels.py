@@ -1,0 +1,176 @@
+"""Labels of whole images: class folders and tables, as they come."""
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from imported import BLUE, RED, SMALL, files_of, labels_of, run, table
+from PIL import Image
+
+from dissect_embed.datasets.broden import load_broden
+from dissect_embed.datasets.checking import check_dataset
+from dissect_embed.datasets.importing.image_labels import import_folders, import_table
+from dissect_embed.datasets.pixels import read_image
+from dissect_embed.datasets.settings import Import
+from dissect_embed.errors import DatasetError
+
+SCENE = Import(size=8, label_size=4, category="scene")
+
+
+def save(folder: Path, *names: str) -> Path:
+    for n, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (RED, BLUE)[n % 2]).save(path)
+    return folder
+
+
+def said_of(root: Path) -> dict[str, str]:
+    """Return the labels of the first pixel of each image."""
+    rows = load_broden(root).rows
+    return {row.image: labels_of(root, n)[0][0] for n, row in enumerate(rows)}
+
+
+def test_a_folder_is_a_class(tmp_path, caplog):
+    """Its number is in the index and labels every pixel; what is no image is passed over."""
+    caplog.set_level("INFO")
+    images = save(
+        tmp_path / "images", "Möwe/a b.JPG", "Möwe/deep/er/1.jpeg", "tern/1.png", "tern/2.png"
+    )
+    (images / "tern/Thumbs.db").write_bytes(b"\0")
+    (images / "tern/._2.png").write_bytes(b"\0")
+    (images / "tern/notes.txt").write_text("of a day")
+    assert import_folders(tmp_path / "out", images, SCENE) == 4
+    assert check_dataset(tmp_path / "out") == []
+    assert labels_of(tmp_path / "out") == [["Möwe"] * 4] * 4
+    assert said_of(tmp_path / "out") == {
+        "Möwe/a b.jpg": "Möwe", "Möwe/deep/er/1.jpg": "Möwe", "tern/1.jpg": "tern",
+        "tern/2.jpg": "tern",
+    }  # fmt: skip
+    data = load_broden(tmp_path / "out")
+    assert data.categories == ("color", "scene")
+    assert np.abs(read_image(data, data.rows[1]).astype(int) - BLUE).max() < 12
+    number = {row["name"]: row["number"] for row in table(tmp_path / "out/label.csv")}
+    assert {r["scene"] for r in table(tmp_path / "out/index.csv")} == {
+        number["Möwe"], number["tern"],
+    }  # fmt: skip
+    coverage = {r["name"]: float(r["coverage"]) for r in table(tmp_path / "out/c_scene.csv")}
+    assert coverage == {"Möwe": 2, "tern": 2}
+    assert "passed over, being no images: 1 .txt" in caplog.text
+
+
+def test_folders_of_splits_are_no_classes(tmp_path):
+    """Whatever their capitals, and a class may be called as a split within one."""
+    images = save(tmp_path / "images", "Train/cat/1.png", "Train/test/2.png", "Val/cat/3.png")
+    done = run("folders", images, "-o", tmp_path / "out", "--category", "scene", "--size", 8)
+    assert done.returncode == 0, done.stderr
+    rows = load_broden(tmp_path / "out").rows
+    assert [row.split for row in rows] == ["train", "train", "val"]
+    assert list(said_of(tmp_path / "out").values()) == ["cat", "test", "cat"]
+
+
+def test_faults_of_folders(tmp_path):
+    def refused(message: str) -> None:
+        with pytest.raises(DatasetError, match=message):
+            import_folders(tmp_path / "out", tmp_path / "images", SCENE)
+        assert not (tmp_path / "out").exists()
+
+    images = save(tmp_path / "images", "cat/1.png", "2.png", "train/3.png")
+    refused(r"images: 2 of 3 images lie in no folder of a class \(the first: 2.png\).*table")
+    (images / "2.png").unlink()
+    (images / "train/3.png").unlink()
+    Image.new("RGB", (8, 8)).save(images / "cat/1.jpg")
+    refused(r"1.jpg and 1.png have one name but for the ending; rename one, or take one")
+    (images / "cat/1.jpg").unlink()
+    (images / "cat/1.png").write_bytes(b"no image")
+    refused(r"cat/1.png: cannot be decoded")
+    (images / "cat/1.png").unlink()
+    refused(r"images: no file that ends in .jpg")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image,label\na/1.png,cat\na/2.JPG,dog\n", ["cat", "dog"]),
+        ("id,label\n1,cat\n2,dog\n", ["cat", "dog"]),  # as Kaggle's CIFAR
+        ("\ufefffile;breed\r\na\\1.png;cat\r\n.\\A\\2.jpg;dog\r\n\r\n", ["cat", "dog"]),
+        ("a/1.png,cat\na/2,dog\n", ["cat", "dog"]),  # without a header
+        ("x.png,lost\n", "labels.csv:1: 'x.png': no such image below .* as of 1 of 1 rows"),
+        ("name,labels\n1.png,cat; wet\n2.jpg,\n", ["cat+wet", ""]),
+        ("label\timage\tlabel_2\ncat\timages/a/1.png\twet, cold\ndog\t2\t\n",
+         ["cat+wet, cold", "dog"]),
+        ("filename,width,class,xmin\n1.png,8,cat,3\n1.png,8,dog,4\n2.jpg,8,dog,1\n",
+         ["cat+dog", "dog"]),
+        ("image,cat,dog\n1,1.0,0.0\n2,1.0,1.0\n", ["cat", "cat+dog"]),
+        ("image,cat,dog\n1,1,0\n2,2,1\n", r"labels.csv:1: .*which columns are labels cannot be"),
+        ("image,label\n1,cat,wet\n", r"labels.csv:2: 3 cells, the first row has 2.*quotes"),
+        ("image\n1\n2\n", r"labels.csv:1: 1 cells, .*expected an image and its labels"),
+        ("image,label\n1,cat\n7,dog\n8,dog\n", r"labels.csv:3: '7': no .* as of 2 of 3 rows"),
+        ("image,label\n1,cat\n", r"1 of 2 images have no row in .*first: 2.JPG.*--skip-unlab"),
+        ("image,label\n1,\n2,\n", r"no labelled class found"),
+        ("image,label\n1,red-c\n2,dog\n", r"a class 'red-c', as a colour is"),
+        (" \n", r"labels.csv: empty"),
+        (b"image,label\n1,cat\n2,H\xfcndin\n", r"labels.csv:3: not in UTF-8 \(byte 0xfc\)"),
+    ],
+)  # fmt: skip
+def test_tables_of_all_forms(tmp_path, text, expected):
+    images = save(tmp_path / "images", "a/1.png", "a/2.JPG")
+    content = text if isinstance(text, bytes) else text.encode()
+    (tmp_path / "labels.csv").write_bytes(content)
+    if isinstance(expected, str):
+        with pytest.raises(DatasetError, match=expected):
+            import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+        assert not (tmp_path / "out").exists()
+    else:
+        assert import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE) == 2
+        assert check_dataset(tmp_path / "out") == []
+        assert list(said_of(tmp_path / "out").values()) == expected
+
+
+def test_names_are_those_of_one_image_alone(tmp_path):
+    """A path below the folder comes first; letters are the same, one code point or two."""
+    images = save(tmp_path / "images", "train/1.png", "test/1.png", "Möwe.png")
+    said = tmp_path / "labels.csv"
+    said.write_text("image,label\n1,cat\n", "utf-8")
+    with pytest.raises(
+        DatasetError, match=r"labels.csv:2: '1' may be any of 2 images \(test/1, train/1 …\)"
+    ):
+        import_table(tmp_path / "out", images, said, SCENE)
+    apart = unicodedata.normalize("NFD", "Möwe.png")
+    said.write_text(f"image,label\ntrain/1,cat\n{apart},gull\n", "utf-8")
+    done = run(
+        "table", images, said, "--skip-unlabelled", "--val", 0, "-o", tmp_path / "out",
+        "--size", 8, "--label-size", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert said_of(tmp_path / "out") == {"Möwe.jpg": "gull", "train/1.jpg": "cat"}
+
+
+def test_the_same_table_gives_the_same_files(tmp_path):
+    images = save(tmp_path / "images", "a/1.png", "a/2.png")
+    (tmp_path / "labels.csv").write_text("1,b;a\n2,a\n")
+    for name, threads in (("first", 1), ("second", 4)):
+        import_table(tmp_path / name, images, tmp_path / "labels.csv", SMALL, n_threads=threads)
+    for file in (tmp_path / "first").rglob("*.*"):
+        same = tmp_path / "second" / file.relative_to(tmp_path / "first")
+        assert file.read_bytes() == same.read_bytes()
+
+
+def test_files_that_are_read_are_named_and_not_written_among(tmp_path, monkeypatch):
+    images = save(tmp_path / "images", "a/1.png", "b/2.png")
+    said = tmp_path / "labels.csv"
+    said.write_text("1,cat\n2,dog\n")
+
+    def read_table(root: Path) -> int:
+        return import_table(root, images, said, SCENE)
+
+    def read_folders(root: Path) -> int:
+        return import_folders(root, images, SCENE)
+
+    there = set(images.rglob("*.png"))
+    assert files_of(monkeypatch, "image_labels", read_table) == {said, *there}
+    assert files_of(monkeypatch, "image_labels", read_folders) == there
+    for read in (read_table, read_folders):
+        with pytest.raises(DatasetError, match=r"lies within .* or holds it; name a folder"):
+            read(images / "out")
