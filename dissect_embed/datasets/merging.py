@@ -85,10 +85,16 @@ def merge_datasets(
     made_of = {
         "sources": [[name, str(folder)] for name, folder in sources.items()],
         "names": {name: sorted(of.items()) for name, of in names.merged.items()},
-        "files": stamp_files(sizes),
+        "files": stamp_files(
+            folder / file
+            for folder in sources.values()
+            for file in sorted(list_files(folder))
+            if not file.startswith("images/")
+        ),
     }
-    with keep_progress(root, made_of) as progress:
-        part, left = progress.part, 1 - len(progress.done) / len(images)
+    files = [_files_of(image, sources[image.source] / "images") for image in images]
+    with keep_progress(root, made_of, files) as progress:
+        part, left = progress.part, len(progress.left) / len(images)
         # Files take whole blocks of the disk, which shows where there are many small ones.
         check_room(root, int(left * sum(-(-size // 4096) * 4096 for size in sizes.values())))
 
@@ -96,7 +102,7 @@ def merge_datasets(
             image = images[place]
             return _make_image(part / "images", image, data[image.source], lookup, categories)
 
-        entries = make_images(progress, len(images), make, "merge", n_threads)
+        entries = make_images(progress, make, "merge", n_threads)
         _write_tables(part, entries, names, numbers, categories)
         _check_categories(load_broden(part), names)
         move_into_place(part, root, _make_note(data, names, len(images)))
@@ -175,6 +181,11 @@ def _read_images(name: str, source: Broden) -> list[_Image]:
         _Image(name, row, {category: split_cell(cells[category]) for category in source.categories})
         for row, (_, cells) in zip(source.rows, rows, strict=True)
     ]
+
+
+def _files_of(image: _Image, folder: Path) -> list[Path]:
+    entries = (entry for entries in image.cells.values() for entry in entries)
+    return [folder / name for name in (image.row.image, *entries) if isinstance(name, str)]
 
 
 def _make_image(

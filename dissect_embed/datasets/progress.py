@@ -2,7 +2,8 @@
 
 While ``DIR`` is made its images lie in ``DIR.part``, and ``DIR.part.jsonl`` has a line that says
 what it is made of, and a line for each image whose files are written. The same command finds them
-there and makes the others; where anything that matters is another, it begins anew.
+there and makes the others, and those whose own files were changed since; where anything that
+matters to all is another, it begins anew.
 """
 
 import errno
@@ -10,7 +11,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -32,10 +33,18 @@ class Progress(NamedTuple):
     part: Path  # the folder
     record: FileIO  # what stands in DIR.part.jsonl
     done: dict[int, Entry]  # the images that are made, by their place
+    stamps: Sequence[str]  # of each image's own files
+
+    @property
+    def left(self) -> list[int]:
+        """The images that are to be made."""
+        return [place for place in range(len(self.stamps)) if place not in self.done]
 
 
 @contextmanager
-def keep_progress(root: Path, made_of: Mapping[str, object]) -> Iterator[Progress]:
+def keep_progress(
+    root: Path, made_of: Mapping[str, object], files: Sequence[Sequence[Path]]
+) -> Iterator[Progress]:
     """Open ``DIR.part`` with what an interrupted run left of the same; close it when it is moved.
 
     Parameters
@@ -43,8 +52,10 @@ def keep_progress(root: Path, made_of: Mapping[str, object]) -> Iterator[Progres
     root
         The folder to make, ``DIR``.
     made_of
-        All that has a say in the files, as JSON can hold it; the versions of what writes them are
-        added.
+        All that has a say in the files of every image, as JSON can hold it; the versions of what
+        writes them are added.
+    files
+        Those that each image is made of.
 
     Raises
     ------
@@ -56,9 +67,10 @@ def keep_progress(root: Path, made_of: Mapping[str, object]) -> Iterator[Progres
     part, path = (root.with_name(root.name + ending) for ending in (".part", ".part.jsonl"))
     root.parent.mkdir(parents=True, exist_ok=True)
     made_of = {**made_of, "version": [__version__, PIL.__version__]}
+    stamps = [stamp_files(paths) for paths in files]
     with FileIO(path, "a+") as record:
         _lock(record, root)
-        done = _read_done(part, record, made_of)
+        done = _read_done(part, record, made_of, stamps)
         if not done:
             shutil.rmtree(part, ignore_errors=True)
             record.truncate(0)
@@ -68,7 +80,7 @@ def keep_progress(root: Path, made_of: Mapping[str, object]) -> Iterator[Progres
                 _write_line(record, made_of)
             else:
                 logging.info("%s: goes on after the %d images that are made", part, len(done))
-            yield Progress(part, record, done)
+            yield Progress(part, record, done, stamps)
         except BaseException as error:
             if done:
                 logging.info(
@@ -85,7 +97,6 @@ def keep_progress(root: Path, made_of: Mapping[str, object]) -> Iterator[Progres
 
 def make_images(
     progress: Progress,
-    n_images: int,
     make: Callable[[int], Entry],
     what: str,
     n_threads: int | None = None,
@@ -99,26 +110,27 @@ def make_images(
     what
         Is done, for the progress bar.
     """
-    part, record, done = progress
+    part, record, done, stamps = progress
 
     def work(place: int) -> tuple[int, Entry, int | None]:
         entry = make(place)
         return place, entry, _count_bytes(part, entry)
 
-    left = [place for place in range(n_images) if place not in done]
-    made = map_in_threads(work, left, n_threads=n_threads)
-    bar = tqdm(made, what, n_images, initial=len(done), unit=" images", disable=None)
+    made = map_in_threads(work, progress.left, n_threads=n_threads)
+    bar = tqdm(made, what, len(stamps), initial=len(done), unit=" images", disable=None)
     for place, entry, n_bytes in bar:
         pixels = [[*key, n] for key, n in entry.pixels.items()]
-        _write_line(record, [place, n_bytes, entry.row, pixels])
+        _write_line(record, [place, stamps[place], n_bytes, entry.row, pixels])
         done[place] = entry
-    return [done[place] for place in range(n_images)]
+    return [done[place] for place in range(len(stamps))]
 
 
 def stamp_files(paths: Iterable[Path]) -> str:
     """Return a hash of files' names, sizes and times of change."""
     digest = hashlib.sha256()
     for path in paths:
+        if not path.is_file():
+            continue  # who reads it says so
         stat = path.stat()
         digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
@@ -143,7 +155,9 @@ def _write_line(record: FileIO, content: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def _read_done(part: Path, record: FileIO, made_of: Mapping[str, object]) -> dict[int, Entry]:
+def _read_done(
+    part: Path, record: FileIO, made_of: Mapping[str, object], stamps: Sequence[str]
+) -> dict[int, Entry]:
     """Return the images that are made; none where the record is of something else."""
     record.seek(0)
     *lines, torn = record.readall().split(b"\n")
@@ -157,9 +171,10 @@ def _read_done(part: Path, record: FileIO, made_of: Mapping[str, object]) -> dic
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         entries = {
             place: (n_bytes, Entry(row, {(category, number): n for category, number, n in pixels}))
-            for place, n_bytes, row, pixels in images
+            for place, stamp, n_bytes, row, pixels in images
+            if changed or stamp == stamps[place]
         }
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, IndexError):
         logging.info("%s: its record is damaged; begins anew", part)
         return {}
     if changed:

@@ -49,4 +49,4 @@ def files_of(
             lambda root, source, *rest: named.append(source),
         )
         read(Path("nowhere"))
-    return set(named[0].files)
+    return {*named[0].tables, *(path for paths in named[0].files for path in paths)}

@@ -158,7 +158,9 @@ def test_an_import_names_all_files_that_it_reads(tmp_path, pairs, coco, monkeypa
     for name in ("masks", "coco"):
         monkeypatch.setattr(
             f"dissect_embed.datasets.importing.{name}.write_dataset",
-            lambda root, source, *rest: named.append(set(source.files)),
+            lambda root, source, *rest: named.append(
+                {*source.tables, *(path for paths in source.files for path in paths)}
+            ),
         )
     out = tmp_path / "out"
     chosen = pairs._replace(skip_unlabelled=True)  # the images of coco lie there as well
@@ -182,7 +184,7 @@ def test_what_was_interrupted_with_other_options_is_begun_anew(tmp_path, pairs, 
     assert "out.part: begun with other classes, source; begins anew" in caplog.text
     (pairs.images / "b/9.png").write_bytes(whole)
     import_masks(out, pairs, classes, SMALL, ignore=[2])
-    assert "out.part: begun with other files; begins anew" in caplog.text
+    assert "out.part: goes on after the 9 images that are made" in caplog.text
     assert labels_of(out) == [["sky", "sky", "", ""]] * 2 + [[""] * 4] * 2
 
 

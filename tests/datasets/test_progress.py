@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -33,11 +34,14 @@ class Reader:
 
     def __init__(self, folder: Path, fails: int | None = None, error: Exception | None = None):
         self.read_places: list[int] = []
-        self.checks = 0
+        self.checked: list[list[int]] = []
         self.fails, self.error = fails, error or DatasetError("image 6 is damaged; mend it")
-        self.file = folder / "classes.csv"
+        self.file, self.folder = folder / "classes.csv", folder / "source"
         if not self.file.exists():
             self.file.write_text("1,sky\n2,road\n")
+            self.folder.mkdir()
+            for n in range(N):
+                (self.folder / f"{n}").write_text("x")
 
     def __call__(self, place: int) -> Labelled:
         if place == self.fails:
@@ -47,14 +51,15 @@ class Reader:
         pixels = generator.integers(0, 255, (8, 12, 3), dtype=np.uint8)
         return Labelled(pixels, [generator.integers(0, 3, (8, 12))])
 
-    def check(self) -> None:
-        self.checks += 1
+    def check(self, places: Sequence[int]) -> None:
+        self.checked.append(list(places))
 
     def make(self, root: Path, settings: Import = SMALL) -> None:
         names = [f"{'ab'[n % 2]}/{n}" for n in range(N)]
         classes = {"sky": "", "road": "street"}
         note = {"source": "drawn"}
-        source = Source(names, classes, self, note, [self.file], self.check)
+        files = [[self.folder / f"{n}"] for n in range(N)]
+        source = Source(names, classes, self, note, files, [self.file], self.check)
         write_dataset(root, source, settings, n_threads=1)
 
 
@@ -79,7 +84,8 @@ def test_it_goes_on_and_nothing_is_read_twice(tmp_path, whole, caplog):
     again = Reader(tmp_path)
     again.make(out)
     assert "out.part: goes on after the 6 images that are made" in caplog.text
-    assert (again.read_places, again.checks, broken.checks) == ([6, 7, 8, 9], 0, 1)
+    assert again.read_places == [6, 7, 8, 9]
+    assert (again.checked, broken.checked) == ([again.read_places], [list(range(N))])
     assert content(out) == whole
     assert not list(tmp_path.glob("out.*"))
 
@@ -97,6 +103,21 @@ def test_a_record_cut_short_and_files_lost_in_a_power_cut(tmp_path, whole):
     again.make(out)
     assert again.read_places == [8, 9]
     assert content(out) == whole
+
+
+def test_an_image_that_was_changed_is_made_again(tmp_path, caplog):
+    """One that was broken, and one that had been made."""
+    caplog.set_level("INFO")
+    out = tmp_path / "out"
+    with pytest.raises(DatasetError):
+        Reader(tmp_path, fails=6).make(out)
+    for n in (2, 6):
+        (tmp_path / f"source/{n}").write_text("mended")
+    again = Reader(tmp_path)
+    again.make(out)
+    assert again.read_places == [2, 6, 7, 8, 9]
+    assert again.checked == [again.read_places]
+    assert "out.part: goes on after the 5 images that are made" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["file", "settings", "version", "torn", "zeros"])
@@ -119,7 +140,7 @@ def test_it_begins_anew_when_anything_differs(tmp_path, change, monkeypatch, cap
             record.write(bytes(50) + b"\n")
     again = Reader(tmp_path)
     again.make(out, settings)
-    assert (again.read_places, again.checks) == (list(range(N)), 1)
+    assert (again.read_places, again.checked) == (list(range(N)), [list(range(N))])
     assert "a/stray.jpg" not in list_files(out / "images")
     told = {
         "file": "begun with other files; ", "settings": "begun with other settings; ",
@@ -132,7 +153,7 @@ def test_it_begins_anew_when_anything_differs(tmp_path, change, monkeypatch, cap
 def test_what_fails_before_the_first_image_leaves_nothing(tmp_path):
     with pytest.raises(DatasetError):
         Reader(tmp_path, fails=0).make(tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == ["classes.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["classes.csv", "source"]
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
@@ -236,22 +257,21 @@ def test_a_merge_goes_on(tmp_path, whole, caplog):
     source = tmp_path / "whole"
     merge_datasets(tmp_path / "merged", {"one": source, "two": source})
     label = source / "images/a/8_object.png"
-    kept = label.read_bytes(), label.stat()
-    label.write_bytes(b"x" * len(kept[0]))
-    os.utime(label, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
+    kept = label.read_bytes()
+    label.write_bytes(b"x" * len(kept))
     with pytest.raises(DatasetError, match=r"8_object.png: cannot be decoded"):
         merge_datasets(tmp_path / "out", {"one": source, "two": source}, n_threads=1)
     assert "out.part: 8 images are made" in caplog.text
-    label.write_bytes(kept[0])
-    os.utime(label, ns=(kept[1].st_atime_ns, kept[1].st_mtime_ns))
+    label.write_bytes(kept)
     merge_datasets(tmp_path / "out", {"one": source, "two": source})
     assert "out.part: goes on after the 8 images" in caplog.text
     merged, out = content(tmp_path / "merged"), content(tmp_path / "out")
     assert merged == out
-    label.write_bytes(b"x" * len(kept[0]))
+    label.write_bytes(b"x" * len(kept))
     with pytest.raises(DatasetError, match=r"8_object.png: cannot be decoded"):
         merge_datasets(tmp_path / "out", {"one": source, "two": source}, n_threads=1)
-    label.write_bytes(kept[0])
+    label.write_bytes(kept)
+    (source / "label.csv").touch()
     merge_datasets(tmp_path / "out", {"one": source, "two": source})
     assert "out.part: begun with other files; begins anew" in caplog.text
     assert json.loads(out["made-by-dissect-embed.json"])["sources"][0]["note"]["images"] == N

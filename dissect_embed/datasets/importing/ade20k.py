@@ -78,9 +78,10 @@ def import_ade20k(
             parts.append(part)
         return Labelled(pixels, [objects], {"part": parts, "scene": [place[scenes[n]]]})
 
-    files = [path for name in order for path in (images[name], masks[name])]
-    for mask in masks.values():
-        files += [_beside(mask, ".json"), *_find_parts(mask)]
+    files = [
+        [images[name], masks[name], _beside(masks[name], ".json"), *_find_parts(masks[name])]
+        for name in order
+    ]
     data = Source(order, classes, read, {"source": str(folder)}, files)
     write_dataset(root, data, settings, n_threads)
     return len(order)

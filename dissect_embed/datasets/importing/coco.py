@@ -94,8 +94,9 @@ def import_coco(
         return Labelled(pixels, _stack(masks))
 
     note = {"source": str(images), "labels": source}
-    files = [annotations, *(named[number][1] for number in order)]
-    data = Source([named[number][0] for number in order], classes, read, note, files)
+    files = [[named[number][1]] for number in order]
+    names_of = [named[number][0] for number in order]
+    data = Source(names_of, classes, read, note, files, [annotations])
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

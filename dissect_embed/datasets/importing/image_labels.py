@@ -151,8 +151,8 @@ def _import(
         pixels = decode_picture(image, settings)
         return Labelled(pixels, [place[label] for label in said[names[n]]])
 
-    files = [*tables, *(found[name] for name in names)]
-    write_dataset(root, Source(names, classes, read, note, files), settings, n_threads)
+    files = [[found[name]] for name in names]
+    write_dataset(root, Source(names, classes, read, note, files, tables), settings, n_threads)
     return len(names)
 
 

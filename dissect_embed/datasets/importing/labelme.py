@@ -115,7 +115,9 @@ def import_labelme(
     _tell_unlabelled(folder, paths, [image for _, _, image in found if image])
     note = {"source": str(folder)}
     cut: list[int] = []
-    read_from = [*paths, *(image for _, _, image in found if image)]
+    read_from = [
+        [path, image] if image else [path] for path, (_, _, image) in zip(paths, found, strict=True)
+    ]
     data = Source(names, classes, read, note, read_from)
     write_dataset(root, data, settings, n_threads)
     if sum(cut):

@@ -163,11 +163,11 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
         "endings": [pairs.image_ending, pairs.mask_ending], **code.said,
     }  # fmt: skip
-    files = [code.path, *(file[name] for name in names for file in (images, masks))]
+    files = [(images[name], masks[name]) for name in names]
     in_order = [masks[name] for name in names]
     source = Source(
-        names, classes, read, note, files,
-        lambda: _check_masks(in_order, code, classify, n_threads),
+        names, classes, read, note, files, [code.path],
+        lambda places: _check_masks([in_order[n] for n in places], code, classify, n_threads),
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)

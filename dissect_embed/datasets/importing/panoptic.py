@@ -83,9 +83,9 @@ def import_panoptic(
         )
 
     note = {"source": str(images), "labels": source, "masks": str(masks)}
-    pngs = [masks / file for _, file, _ in found.values()]
-    files = [annotations, *(path for _, path in named.values()), *pngs]
-    data = Source([named[number][0] for number in order], classes, read, note, files)
+    files = [(named[number][1], masks / found[number][1]) for number in order]
+    names_of = [named[number][0] for number in order]
+    data = Source(names_of, classes, read, note, files, [annotations])
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

@@ -57,9 +57,10 @@ class Source(NamedTuple):
     read: Callable[[int], Labelled]  # decodes the n-th image
     # Where it comes from, and whatever else says what `read` makes of the files.
     note: Mapping[str, object]
-    files: Sequence[Path]  # all that are read
-    # Looks at all labels together, before the first image is made.
-    check: Callable[[], None] = lambda: None
+    files: Sequence[Sequence[Path]]  # those of each image
+    tables: Sequence[Path] = ()  # those of all
+    # Looks at the labels of images together, before the first of them is made.
+    check: Callable[[Sequence[int]], None] = lambda places: None
 
 
 def write_dataset(
@@ -89,21 +90,20 @@ def write_dataset(
         "source": source.note,
         "classes": list(source.classes.items()),
         "names": hashlib.sha256("\n".join(source.names).encode()).hexdigest(),
-        "files": stamp_files(source.files),
+        "files": stamp_files(source.tables),
     }
-    with keep_progress(root, made_of) as progress:
-        part, done = progress.part, progress.done
+    with keep_progress(root, made_of, source.files) as progress:
+        part, left = progress.part, progress.left
         # A JPEG of noise takes about a byte a pixel, most take less.
         room = settings.size**2 + settings.label_side**2
-        check_room(root, (len(source.names) - len(done)) * room)
-        if not done:
-            source.check()
+        check_room(root, len(left) * room)
+        source.check(left)
 
         def write(place: int) -> Entry:
             name = source.names[place]
             return _write_image(part / "images", name, splits[name], source.read(place), settings)
 
-        entries = make_images(progress, len(source.names), write, "import", n_threads)
+        entries = make_images(progress, write, "import", n_threads)
         _write_tables(part, entries, source, settings)
         load_broden(part)
         note = {
