@@ -1,17 +1,26 @@
 """The stage that finds formulas of concepts: its table, beside the dissection and beside chance."""
 
 import csv
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from dissect_embed.artefacts.tables import COLUMNS, read_table
 from dissect_embed.compositions import find_compositions, list_rows, write_compositions
 from dissect_embed.errors import ArtefactError
+from dissect_embed.inspection.printing import print_inspection
 from dissect_embed.run import Run
+
+
+def inspected(folder: Path, **asked: str) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    print_inspection(folder, console=console, **asked)
+    return console.file.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +96,28 @@ def test_formulas_come_to_what_looking_at_every_pixel_comes_to(folder):
                 mask = masks[row["layer"]][n][int(row["unit"])]
                 both, union = both + (value & mask).sum(), union + (value | mask).sum()
             assert float(row["iou"]) == pytest.approx(both / union)
+
+
+def test_inspect_tells_the_formulas_of_a_run_and_of_a_unit(folder):
+    rows = read_table(folder / "compositions.csv", "compositions").rows
+    row = next(row for row in rows if row["formula"] and row["layer"] == "two")
+    printed = inspected(folder)
+    assert "Formulas of up to three concepts" in printed
+    fire = [float(r["gain"]) for r in rows if r["layer"] == "two" and r["sampled"]]
+    assert f"{np.mean(fire):.4f}" in printed
+    printed = inspected(folder, unit=f"two:{row['unit']}")
+    assert f"by a formula: {row['formula']}" in printed
+    assert f"{float(row['held_out']):.4f}" in printed
+    if dead := [r for r in rows if not r["formula"]]:
+        unit = f"{dead[0]['layer']}:{dead[0]['unit']}"
+        assert f"{unit} overlaps no formula" in inspected(folder, unit=unit)
+
+
+def test_compositions_as_a_data_frame(folder):
+    frame = Run(folder).compositions("two")
+    assert list(frame.columns) == list(COLUMNS["compositions"])
+    assert frame["layer"].unique().tolist() == ["two"]
+    assert frame["gain"].dtype == float
 
 
 def test_counts_that_differ_from_the_dissections_are_refused(folder, monkeypatch):

@@ -28,9 +28,9 @@ def show_dataset(told: Mapping[str, Any]) -> None:
     )
     console.print(
         table(
-            ("images>", "label map>", "categories"),
-            [(f"{s['images']:,}", s["label_size"], ", ".join(s["categories"]) or "none")
-             for s in told["strata"][:TOP]],
+            ("images>", "of other categories>", "label map>", "categories"),
+            [(f"{s['images']:,}", f"{s['joined']:,}" if s["joined"] else "", s["label_size"],
+              ", ".join(s["categories"]) or "none") for s in told["strata"][:TOP]],
         )
     )  # fmt: skip
     if len(told["strata"]) > TOP:

@@ -11,6 +11,7 @@ from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.headers import read_header
 from dissect_embed.errors import ArtefactError
 from dissect_embed.inspection.answers import ANSWERS, Asked
+from dissect_embed.inspection.compositions import show_formula, show_formulas
 from dissect_embed.inspection.evidence import show_evidence, show_unit
 from dissect_embed.inspection.files import explain_damage, show_datasets, show_header
 from dissect_embed.inspection.overviews import OVERVIEWS
@@ -80,6 +81,8 @@ def _inspect_run(folder: Path, asked: Asked) -> Iterator[Part]:
             yield from _inspect_file(run.path("activations"), asked)
         if asked.option == "--unit" and "evidence" in run.kinds:
             yield from show_unit(run, asked.wanted)
+        if asked.option == "--unit" and "compositions" in run.kinds:
+            yield from show_formula(run, asked.wanted)
         return
     run.check()
     rows = []
@@ -93,6 +96,8 @@ def _inspect_run(folder: Path, asked: Asked) -> Iterator[Part]:
         yield from _look_inside(run.path("profiles"), "profiles", asked)
     if "evidence" in run.kinds:
         yield from show_evidence(run)
+    if "compositions" in run.kinds:
+        yield from show_formulas(run)
 
 
 def _inspect_file(path: Path, asked: Asked) -> Iterator[Part]:
