@@ -68,9 +68,13 @@ elif IMAGES["sources"] or IMAGES["download"]:
                 else [f"--download={IMAGES['download']}"]
             ),
             files=lambda wildcards: file_state(IMAGES["sources"]),
+            reading=[
+                *(f"--background={value}" for value in IMAGES["background"]),
+                f"--orientation={IMAGES['orientation']}",
+            ],
             version=VERSIONS["classes"],
         shell:
-            "dissect-embed classes {params.sources:q} --name {params.name:q} "
+            "dissect-embed classes {params.sources:q} --name {params.name:q} {params.reading} "
             "--threads {threads} --output {output:q} --log {log:q}"
 
 

@@ -51,6 +51,8 @@ def classes(
     name: Annotated[
         str | None, typer.Option(help="Of the data set; by default OUTPUT's folder's.")
     ] = None,
+    background: list[int] = setting(Classes, "background"),
+    orientation: str = setting(Classes, "orientation"),
     threads: Threads = None,
     log: Log = None,
 ) -> None:
@@ -62,7 +64,11 @@ def classes(
     if not sources:
         msg = "nothing to decode: add --source PATH, or --download FOLDER to fetch CIFAR-100"
         raise typer.BadParameter(msg)
-    counts = decode_classes(sources, output, name or output.resolve().parent.name, n_jobs=threads)
+    reading = Classes(background=tuple(background), orientation=orientation)
+    counts = decode_classes(
+        sources, output, name or output.resolve().parent.name, n_jobs=threads,
+        background=reading.background, orientation=reading.orientation,
+    )  # fmt: skip
     logging.info("%s: %s", output, counts)
 
 

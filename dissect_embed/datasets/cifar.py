@@ -12,9 +12,10 @@ names without endings, so that CIFAR-100 gives the same file whatever it was pac
 
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -22,7 +23,7 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm import tqdm
 
 from dissect_embed.datasets.classes import SPLITS, ClassCounts, ClassSplit, write_classes
-from dissect_embed.datasets.decoding import decode_image
+from dissect_embed.datasets.decoding import Orientation, decode_image
 from dissect_embed.datasets.sources import Entry, read_source
 from dissect_embed.errors import DatasetError
 
@@ -30,7 +31,13 @@ _CHUNK = 500  # images that a process decodes at a time
 
 
 def decode_classes(
-    sources: Sequence[Path], output: Path, name: str, n_jobs: int | None = None
+    sources: Sequence[Path],
+    output: Path,
+    name: str,
+    n_jobs: int | None = None,
+    *,
+    background: Sequence[int] = (),
+    orientation: Orientation = "refuse",
 ) -> ClassCounts:
     """Decode a data set of classes into ``classes.h5``.
 
@@ -46,6 +53,9 @@ def decode_classes(
         Processes to decode with, by default one for each core.
     name
         What the data set is called in files made from it.
+    background, orientation
+        How images that are partly transparent or stored turned are read
+        (``decoding.decode_image``).
 
     Raises
     ------
@@ -59,7 +69,8 @@ def decode_classes(
     classes = _check_classes(sources, images, folders)
     images.sort(key=_order)
     _check_unique(images)
-    pixels = _decode_all(images, n_jobs)
+    reading = {"background": tuple(background), "orientation": orientation}
+    pixels = _decode_all(images, n_jobs, reading)
     number = {class_name: n for n, class_name in enumerate(classes)}
     labels = np.array([number[entry.class_name] for entry in images], np.int64)
     n_train = sum(entry.split == "train" for entry in images)
@@ -67,7 +78,7 @@ def decode_classes(
         "train": ClassSplit(pixels[:n_train], labels[:n_train]),
         "test": ClassSplit(pixels[n_train:], labels[n_train:]),
     }
-    return write_classes(output, name, classes, splits)
+    return write_classes(output, name, classes, splits, {"images": reading})
 
 
 def download_cifar100(folder: Path) -> Path:
@@ -153,14 +164,16 @@ def _check_unique(images: Sequence[Entry]) -> None:
             raise DatasetError(msg)
 
 
-def _decode_all(images: Sequence[Entry], n_jobs: int | None) -> UInt8[np.ndarray, "image y x 3"]:
+def _decode_all(
+    images: Sequence[Entry], n_jobs: int | None, reading: Mapping[str, Any]
+) -> UInt8[np.ndarray, "image y x 3"]:
     """Decode images, all of the size of the first, in their order."""
-    first = _decode(images[0])
+    first = _decode(images[0], reading)
     pixels = np.empty((len(images), *first.shape), np.uint8)
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     # Threads would wait for one another: around so small an image most of the work is Python's.
     work = Parallel(n_jobs=min(n_jobs or cpu_count(), len(chunks)), return_as="generator")(
-        delayed(_decode_chunk)(chunk, images[0].place, first.shape) for chunk in chunks
+        delayed(_decode_chunk)(chunk, images[0].place, first.shape, reading) for chunk in chunks
     )
     with tqdm(desc="decode", total=len(images), unit=" images", disable=None) as bar:
         for start, chunk in zip(range(0, len(images), _CHUNK), work, strict=True):
@@ -170,11 +183,11 @@ def _decode_all(images: Sequence[Entry], n_jobs: int | None) -> UInt8[np.ndarray
 
 
 def _decode_chunk(
-    entries: Sequence[Entry], first: str, shape: tuple[int, ...]
+    entries: Sequence[Entry], first: str, shape: tuple[int, ...], reading: Mapping[str, Any]
 ) -> UInt8[np.ndarray, "image y x 3"]:
     decoded = []
     for entry in entries:
-        pixels = _decode(entry)
+        pixels = _decode(entry, reading)
         if pixels.shape != shape:
             msg = (
                 f"{entry.place}: {pixels.shape[0]}×{pixels.shape[1]} pixels, {first} has "
@@ -185,9 +198,9 @@ def _decode_chunk(
     return np.stack(decoded)
 
 
-def _decode(entry: Entry) -> UInt8[np.ndarray, "y x 3"]:
+def _decode(entry: Entry, reading: Mapping[str, Any]) -> UInt8[np.ndarray, "y x 3"]:
     if isinstance(entry.content, np.ndarray):
         return entry.content
     assert entry.content is not None
     content = entry.content if isinstance(entry.content, bytes) else entry.content.read_bytes()
-    return decode_image(io.BytesIO(content), entry.place)
+    return decode_image(io.BytesIO(content), entry.place, setting="--{}", **reading)

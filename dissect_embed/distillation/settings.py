@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
+from dissect_embed.datasets.settings import Background, Orientation
 from dissect_embed.distillation.methods.registry import METHODS
 from dissect_embed.distillation.results.names import CONFIG_CONTROLS, check_control, check_network
 from dissect_embed.settings import (
@@ -44,6 +45,8 @@ class Classes(Section):
     seed: Seed = Field(0, description="For 'shapes': of the rendering.")
     mean: Colours = Field((), description="Of red, green, blue, 0 to 1; by default the images'.")
     std: Colours = Field((), description="As mean.")
+    background: Background = ()
+    orientation: Orientation = "refuse"
 
 
 class Pair(Section):

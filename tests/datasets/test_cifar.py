@@ -205,7 +205,24 @@ def test_grey_and_opaque_images_become_rgb(folder, tmp_path):
 
 def test_hidden_pixels_are_not_shown(folder, tmp_path):
     Image.new("RGBA", (32, 32), (1, 2, 3, 4)).save(folder / "train/apple/b.png")
-    assert_refused(tmp_path, r"apple/b\.png: partly transparent; save it on a ground", folder)
+    message = r"apple/b\.png: partly transparent; save it on a ground .* or set --background"
+    assert_refused(tmp_path, message, folder)
+
+
+def test_what_is_transparent_or_turned_is_read_as_is_said(folder, tmp_path):
+    Image.new("RGBA", (32, 32), (0, 0, 0, 0)).save(folder / "train/apple/b.png")
+    turned = Image.new("RGB", (32, 32))
+    turned.putpixel((0, 0), (255, 255, 255))
+    turned.getexif()[0x0112] = 3  # upside down
+    turned.save(folder / "train/apple/c.png", exif=turned.getexif())
+    out = tmp_path / "classes.h5"
+    decode_classes([folder], out, "t", 1, background=(10, 20, 30), orientation="apply")
+    train = load_classes(out, "train")
+    assert train.images[1, 5, 5].tolist() == [10, 20, 30]
+    assert train.images[2, 31, 31].tolist() == [255, 255, 255]
+    message = r"c\.png: stored turned .* or set --orientation to 'apply' or 'ignore'"
+    with pytest.raises(DatasetError, match=message):
+        decode_classes([folder], out, "t", 1, background=(10, 20, 30))
 
 
 def assert_refused(tmp_path: Path, match: str, *sources: Path) -> None:
