@@ -191,6 +191,7 @@ rule atlas:
         embedding=f"{RESULTS}/embedding.h5",
         labels=f"{RESULTS}/labels.h5",
         chance=f"{RESULTS}/chance.h5",
+        compositions=f"{RESULTS}/compositions.csv",
         relations=f"{RESULTS}/relations.csv",
         pairs=f"{RESULTS}/pairs.csv",
         overlap=f"{RESULTS}/overlap.csv",

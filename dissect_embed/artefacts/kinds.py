@@ -53,7 +53,7 @@ KINDS = {
     "model": Kind(1, "train"),
     "figures": Kind(2, "figure2, figure3, figure4, detectors"),
     "vectors": Kind(2, "export"),
-    "atlas": Kind(2, "atlas"),
+    "atlas": Kind(3, "atlas"),
     "report": Kind(1, "report"),
     "table1": Kind(2, "table1"),
 }

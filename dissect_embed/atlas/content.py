@@ -35,6 +35,7 @@ def describe_layer(
     pairs: Rows,
     overlap: MeanOverlap | None,
     losses: Mapping[int, Loss | None] | None,
+    formulas: Rows,
     detector_iou: float,
 ) -> dict[str, Any]:
     """Return all that is told of a layer's units in words and numbers, by the first seed's vectors.
@@ -49,6 +50,8 @@ def describe_layer(
         What ``overlap.csv`` says of the layer in the mean.
     losses
         Of each unit the class that loses most without it; None where that was not looked at.
+    formulas
+        The rows of ``compositions.csv``; none where it is not there.
     detector_iou
         The best IoU from which on a unit counts as a detector.
 
@@ -71,6 +74,7 @@ def describe_layer(
     places = project_vectors(vectors)
     compared = chance.compare(layer, iou)
     bound = null_bound(chance.best(layer))
+    told_of = {int(told["unit"]): told for told in formulas if told["layer"] == layer}
     units = []
     for unit, row in enumerate(iou):
         top = profiles[layer].concepts_of(unit)[:CONCEPTS]
@@ -94,6 +98,10 @@ def describe_layer(
                 "kl": [round(float(value), 5) for value in kl[unit]],
             }
         )
+        if found := told_of.get(unit):
+            # In words, IoU, gain, gain on other images; or nothing.
+            values = (float(found[name] or "nan") for name in ("iou", "gain", "held_out"))
+            units[-1]["formula"] = found["formula"] and [found["formula"], *map(_rounded, values)]
         if losses is not None:
             # Class, drop in points, before and after in per cent of so many images, q; or nothing.
             loss = losses.get(unit)

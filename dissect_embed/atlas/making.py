@@ -48,6 +48,7 @@ def write_atlas(
     means = mean_overlaps(overlap)
     there = "importance" in run.kinds
     losses = largest_losses(run.read_table("importance").rows) if there else {}
+    formulas = run.read_table("compositions").rows if "compositions" in run.kinds else []
     with fill_folder(folder) as part, ExitStack() as stack:
         profiles = stack.enter_context(run.open_profiles())
         embedding = stack.enter_context(run.open_embedding())
@@ -66,6 +67,7 @@ def write_atlas(
                 pairs,
                 means.get((layer, name)),
                 losses.get(layer),
+                formulas,
                 settings.detector_iou,
             )
             if gallery:

@@ -365,6 +365,26 @@ def test_what_is_lost_without_a_unit_is_told_where_it_was_looked_at(browse, run,
     assert not browse(folder, "#one/0").is_visible("#loses")
 
 
+def test_formulas_are_told_where_they_were_looked_for(browse, run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy, ignore=shutil.ignore_patterns("atlas"))
+    words = f"{HOSTILE[0]} AND NOT sky"
+    rows = [
+        ["many", 3, words, 2, 0.25, "sky", 0.1, 0.15, -0.0312, 0.2, 0.1, 0.1, 0.01, 0.02],
+        ["many", 4, "", 0, 0.0, "", 0.0, 0.0, *[""] * 6],
+    ]
+    made_from = {"activations": Run(copy).header("activations")["fingerprint"]}
+    write_artefact_table(copy / "compositions.csv", "compositions", rows, {}, made_from)
+    folder = make_atlas(copy, tmp_path / "told", pictures=False)
+    page = browse(folder, "#many/3")
+    assert page.inner_text("#formula") == (
+        f"Best formula: {words}, IoU 0.2500, +0.1500 over its best concept; on images that it was "
+        "not looked for on, −0.0312."
+    )
+    assert not browse(folder, "#many/4").is_visible("#formula")
+    assert not browse(folder, "#one/0").is_visible("#formula")
+
+
 def test_without_images_the_page_says_so(browse, run, tmp_path):
     page = browse(make_atlas(run, tmp_path / "plain", pictures=False), "#many/3")
     assert "made without the images" in page.inner_text("#unit")

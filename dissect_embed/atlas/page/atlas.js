@@ -158,6 +158,18 @@ function showLoss(unit) {
     `${before.toFixed(1)} %, after ${after.toFixed(1)} %, of ${images} images (q ${q.toPrecision(2)}).`);
 }
 
+// The formula of concepts that gains most; nothing is told where none was looked for.
+function showFormula(unit) {
+  const element = at("formula");
+  element.hidden = !unit.formula;
+  if (element.hidden) return;
+  const [words, iou, gain, heldOut] = unit.formula;
+  const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
+  element.replaceChildren("Best formula: ", make("bdi", words), `, IoU ${iou.toFixed(4)}, ` +
+    `${signed(gain)} over its best concept` +
+    `${heldOut === null ? "" : `; on images that it was not looked for on, ${signed(heldOut)}`}.`);
+}
+
 async function showUnit(content, focus) {
   const unit = content.units[state.unit];
   at("unit-body").hidden = !unit;
@@ -171,6 +183,7 @@ async function showUnit(content, focus) {
   if (unit.concept) {
     best.append(make("bdi", unit.concept), " (", make("bdi", unit.category), `), IoU ${unit.iou.toFixed(4)}${beside(unit)}`);
   } else best.append("It overlaps no concept.");
+  showFormula(unit);
   showLoss(unit);
   at("strip").hidden = !unit.pictures;
   if (unit.pictures) {
