@@ -25,7 +25,7 @@ from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.formula_counts import TotalCounts
 from dissect_embed.mathematics.formula_search import search_formulas
-from dissect_embed.mathematics.formulas import Formulas, gain_elsewhere
+from dissect_embed.mathematics.formulas import Formulas, gain_elsewhere, measure_gains
 from dissect_embed.mathematics.halves import second_half
 from dissect_embed.mathematics.labelsets import draw_places, join_images, read_image
 from dissect_embed.mathematics.masksets import MaskSets, lay_on
@@ -141,8 +141,9 @@ def find_compositions(
         for n, other in ((0, 1), (1, 0))
     ]
     whole = TotalCounts(sets, category, sets.pixels.sum(axis=0))
+    formulas = measure_gains(whole, masks, search_formulas(whole, masks))
     return Found(
-        search_formulas(whole, masks), np.mean(elsewhere, axis=0), sampled,
+        formulas, np.mean(elsewhere, axis=0), sampled,
         np.array(draws).reshape(len(draws), counted.n_units),
     )  # fmt: skip
 

@@ -156,6 +156,17 @@ class MaskCounts:
             self._within[domain] = (table @ total.sets.concepts).toarray()
         return self._within[domain]
 
+    def kind_of(self, concept: Int[np.ndarray, "unit beam"]) -> Int[np.ndarray, "unit beam kind"]:
+        """Return the pixels in common with some concepts of each unit, in each kind of image."""
+        n_beam = concept.shape[1]
+        found = np.zeros((concept.size, self.kind.shape[1]), dtype=np.int64)
+        kind = self._total.sets.kind
+        for slot in range(n_beam):
+            at = np.flatnonzero(self._total.holds(self._set, concept[:, slot][self._unit]))
+            row = self._unit[at].astype(np.int64) * n_beam + slot
+            np.add.at(found, (row, kind[self._set[at]]), self._count[at])
+        return found.reshape(*concept.shape, -1)
+
     def of_formulas(
         self,
         concepts: Int[np.ndarray, "unit beam 3"],

@@ -98,6 +98,8 @@ def _extend(total: TotalCounts, masks: MaskCounts, best: _Beam, singles: _Beam, 
     mine, whole = masks.of_formulas(*formulas), total.of_formulas(*formulas)
     into = total.domains.narrow[best.domain]  # (unit, beam, category)
     base = _best_single(total, masks, singles, into)
+    last = best.concepts[..., 1] if best.operators[0, 0, 0] >= 0 else best.concepts[..., 0]
+    member = masks.kind_of(last), total.kind[last]
     parts = []
     step = max(1, CACHED // mine[0][0].size)
     for start in range(0, len(into), step):
@@ -106,6 +108,7 @@ def _extend(total: TotalCounts, masks: MaskCounts, best: _Beam, singles: _Beam, 
         found = _compare(
             total, masks, some, part.domain, into[some], base[some],
             (mine[0][some], mine[1][some]), (whole[0][some], whole[1][some]),
+            (member[0][some], member[1][some]),
         )  # fmt: skip
         parts.append(_choose(part, found, into[some][..., total.category], beam))
     return _Beam(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
@@ -120,6 +123,7 @@ def _compare(
     base: Float[np.ndarray, "unit beam category"],
     mine: Counts,
     whole: Counts,
+    member: tuple[Int[np.ndarray, "unit beam kind"], Int[np.ndarray, "unit beam kind"]],
 ) -> _Candidates:
     """Return what formulas come to when they are extended by each concept.
 
@@ -133,26 +137,30 @@ def _compare(
     domain, into
         Where formulas are decided, and where they are when a category is added.
     base
-        The best IoU of a single concept there.
+        The best IoU there of the unit's single concepts.
     mine, whole
         The pixels of formulas in common with each concept, and in each kind of image: within masks,
         and over all images.
+    member
+        The pixels of each kind of image of the formula's last concept, within masks and over all:
+        it is compared with as well, as is the concept that is added. (The first is one of the
+        unit's single concepts.)
     """
     inside = total.domains.kinds[into].astype(np.int64)  # (unit, beam, category, kind)
+    mask = np.einsum("uk,ubgk->ubg", masks.kind[some], inside)
+    mine_there, whole_there, both_last, all_last = (
+        np.einsum("ubk,ubgk->ubg", counts, inside) for counts in (mine[1], whole[1], *member)
+    )
+    base = np.maximum(base, _divide(both_last, mask + all_last - both_last))
     mask, mine_there, whole_there, base = (
-        values[..., total.category]
-        for values in (
-            np.einsum("uk,ubgk->ubg", masks.kind[some], inside),
-            np.einsum("ubk,ubgk->ubg", mine[1], inside),
-            np.einsum("ubk,ubgk->ubg", whole[1], inside),
-            base,
-        )
+        values[..., total.category] for values in (mask, mine_there, whole_there, base)
     )
     mine_of, whole_of = np.empty_like(mine[0]), np.empty_like(whole[0])
     for number in np.unique(domain).tolist():
         chosen = domain == number
         mine_of[chosen] = masks.within(number)[some][np.nonzero(chosen)[0]]
         whole_of[chosen] = total.within(number)
+    base = np.maximum(base, _divide(mine_of, mask + whole_of - mine_of))
     shape = (*mine[0].shape, len(OPERATORS))
     both, union = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
     for n, (of_mask, of_all) in enumerate(

@@ -77,6 +77,50 @@ def gain_elsewhere(
     return gain
 
 
+def measure_gains(total: TotalCounts, masks: csr_array, found: Formulas) -> Formulas:
+    """Return formulas with their gain over all single concepts, where the search knew some.
+
+    One that gains nothing gives way to the best single concept.
+    """
+    category, sets = total.category, total.sets
+    labelled = sets.labelled[:, category].astype(np.int64)
+    # What each formula's images have labelled: all its concepts' categories.
+    shown = np.ones((len(found.single), len(sets.labelled)), dtype=bool)
+    everywhere = shown[:1].copy()
+    for column in found.concepts.T:
+        shown &= sets.labelled[:, category[column]].T | (column[:, None] < 0)
+    best = np.stack([_best_there(total, masks, labelled, of) for of in (everywhere, shown)])
+    gain = found.iou - best.max(axis=0)
+    single = gain <= 0
+    concepts, operators = found.concepts.copy(), found.operators.copy()
+    concepts[single, 0] = np.where(best[0][single] > 0, found.single[single], -1)
+    concepts[single, 1:] = operators[single] = -1
+    iou = np.where(single, best[0], found.iou)
+    return Formulas(concepts, operators, iou, np.maximum(gain, 0.0), found.single)
+
+
+def _best_there(
+    total: TotalCounts,
+    masks: csr_array,
+    labelled: Int[np.ndarray, "kind concept"],
+    shown: Bool[np.ndarray, "rows kind"],
+) -> Float[np.ndarray, " unit"]:
+    """Return the best IoU of a single concept in some kinds of images, the same or each unit's."""
+    kinds, which = np.unique(shown, axis=0, return_inverse=True)
+    which = np.broadcast_to(which.ravel(), masks.shape[0])
+    best = np.zeros(masks.shape[0])
+    for n, inside in enumerate(kinds):
+        some = np.flatnonzero(which == n)
+        there = inside[total.sets.kind].astype(np.int64)
+        of_some = csr_array(masks[some].multiply(there[None]))
+        both = (of_some @ total.sets.concepts).toarray()
+        mask = (of_some @ total.kinds).toarray() @ labelled
+        union = mask + (total.pixels * there) @ total.sets.concepts - both
+        iou = np.divide(both, union, out=np.zeros(both.shape), where=union > 0)
+        best[some] = iou.max(axis=1)
+    return best
+
+
 def _hold_in(
     total: TotalCounts, concepts: Int[np.ndarray, " length"], operators: Int[np.ndarray, " most"]
 ) -> Bool[np.ndarray, " set"]:

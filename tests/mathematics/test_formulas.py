@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from dissect_embed.mathematics.formula_counts import Domains, TotalCounts
 from dissect_embed.mathematics.formula_search import search_formulas
-from dissect_embed.mathematics.formulas import OPERATORS, Formulas, gain_elsewhere
+from dissect_embed.mathematics.formulas import OPERATORS, Formulas, gain_elsewhere, measure_gains
 from dissect_embed.mathematics.labelsets import draw_places, join_images, read_image
 from dissect_embed.mathematics.masks import firing_pixels
 from dissect_embed.mathematics.masksets import MaskSets, lay_on
@@ -93,7 +93,9 @@ class Slow:
         """Return the IoU less the best of a single concept, there or on all images."""
         alone = [self.iou(unit, (c,), ()) for c in range(len(self.data.names))]
         best = np.argsort(-np.array(alone), kind="stable")[:beam]
-        base = max([alone[best[0]]] + [self.iou(unit, (c,), (), concepts) for c in best.tolist()])
+        # The unit's best, and the formula's own.
+        known = (*best.tolist(), *concepts)
+        base = max([alone[best[0]]] + [self.iou(unit, (c,), (), concepts) for c in known])
         return self.iou(unit, concepts, operators) - base
 
     def best_gain(self, unit):
@@ -137,6 +139,33 @@ def test_what_a_narrow_beam_finds_is_what_it_says(beam):
         assert found.iou[unit] == pytest.approx(slow.iou(unit, concepts, operators))
         assert found.gain[unit] == pytest.approx(slow.gain(unit, concepts, operators, beam))
     assert (found.gain <= search(data, masks, ALL).gain + 1e-12).all()
+
+
+def test_gains_are_measured_over_all_single_concepts():
+    """A narrow beam knows one; some of its formulas gain nothing over the others."""
+    rng = np.random.default_rng(8)
+    data = some_data(rng, ((6, 5),) * 5)
+    masks = [rng.random((60, 6, 5)) < 0.2 for _ in data.held]
+    for mask in masks:
+        mask[59] = False
+    counted, sets, _ = count(data, masks)
+    half = counted.halves[0]
+    total = TotalCounts(sets, data.concept_category, half.all)
+    found = search_formulas(total, half.masks, 1)
+    measured, slow = measure_gains(total, half.masks, found), Slow(data, masks)
+    changed = 0
+    for unit in range(59):
+        gain = slow.gain(unit, *formula(found, unit), ALL)
+        assert gain <= found.gain[unit] + 1e-12
+        assert measured.gain[unit] == pytest.approx(max(gain, 0.0), abs=1e-12)
+        if gain <= 0:
+            changed += 1
+            assert measured.text(unit, data.names) == data.names[found.single[unit]]
+        else:
+            assert formula(measured, unit) == formula(found, unit)
+        assert measured.iou[unit] == pytest.approx(slow.iou(unit, *formula(measured, unit)))
+    assert 0 < changed < 59
+    assert measured.text(59, data.names) == ""
 
 
 def test_units_that_are_gone_through_in_parts_are_the_same(monkeypatch):
