@@ -184,6 +184,30 @@ def test_a_wrong_setting_stops_before_any_work(run, change, message):
     assert "Traceback" not in printed
 
 
+@pytest.fixture(scope="module")
+def copy(run, tmp_path_factory) -> Path:
+    """Return a copy of the run as it was made, with Snakemake's own records, to be changed.
+
+    Not one in which files were made again since: Snakemake takes these for new as soon as there is
+    anything to do.
+    """
+    folder = tmp_path_factory.mktemp("copy") / "run"
+    shutil.copytree(run, folder, symlinks=True)
+    assert planned(folder) == set()
+    return folder
+
+
+@pytest.mark.parametrize(("name", "added"), [("words.txt", "cyan\n"), ("toy_words.py", "# new\n")])
+def test_other_words_and_another_source_of_their_model_are_seen(copy, name, added):
+    path = copy / name
+    before, stat = path.read_text(), path.stat()
+    path.write_text(before + added)
+    assert planned(copy) == {"words", "evidence"}
+    path.write_text(before)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert planned(copy) == set()
+
+
 def test_a_deleted_file_is_made_again_and_the_same(run):
     profiles = run / "results/tiny/profiles.h5"
     units = (run / "results/tiny/units.csv").read_bytes()
@@ -216,26 +240,6 @@ def test_the_report_has_the_figure_with_its_caption(run):
     report = (run / "report.html").read_text()
     assert "figure4.svg" in report
     assert "standard deviation over seeds" in report
-
-
-@pytest.fixture(scope="module")
-def copy(run, tmp_path_factory) -> Path:
-    """Return a copy of the run, with Snakemake's own records, to be changed."""
-    folder = tmp_path_factory.mktemp("copy") / "run"
-    shutil.copytree(run, folder, symlinks=True)
-    assert planned(folder) == set()
-    return folder
-
-
-@pytest.mark.parametrize(("name", "added"), [("words.txt", "cyan\n"), ("toy_words.py", "# new\n")])
-def test_other_words_and_another_source_of_their_model_are_seen(copy, name, added):
-    path = copy / name
-    before, stat = path.read_text(), path.stat()
-    path.write_text(before + added)
-    assert planned(copy) == {"words", "evidence"}
-    path.write_text(before)
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert planned(copy) == set()
 
 
 def replace_keeping_date(path: Path, content: bytes) -> None:
