@@ -97,16 +97,16 @@ def _extend(total: TotalCounts, masks: MaskCounts, best: _Beam, singles: _Beam, 
     formulas = best.concepts, best.operators[..., 0], best.domain
     mine, whole = masks.of_formulas(*formulas), total.of_formulas(*formulas)
     into = total.domains.narrow[best.domain]  # (unit, beam, category)
-    base = _best_single(total, masks, singles, into)
+    of_singles = _by_kind(total, masks, singles)
     last = best.concepts[..., 1] if best.operators[0, 0, 0] >= 0 else best.concepts[..., 0]
     member = masks.kind_of(last), total.kind[last]
     parts = []
-    step = max(1, CACHED // mine[0][0].size)
+    step = max(1, CACHED // max(mine[0][0].size, into[0].size * mine[1].shape[2]))
     for start in range(0, len(into), step):
         some = slice(start, start + step)
         part = _Beam(*(array[some] for array in best))
         found = _compare(
-            total, masks, some, part.domain, into[some], base[some],
+            total, masks, some, part.domain, into[some], _Singles(*(a[some] for a in of_singles)),
             (mine[0][some], mine[1][some]), (whole[0][some], whole[1][some]),
             (member[0][some], member[1][some]),
         )  # fmt: skip
@@ -120,7 +120,7 @@ def _compare(
     some: slice,
     domain: Int[np.ndarray, "unit beam"],
     into: Int[np.ndarray, "unit beam category"],
-    base: Float[np.ndarray, "unit beam category"],
+    singles: "_Singles",
     mine: Counts,
     whole: Counts,
     member: tuple[Int[np.ndarray, "unit beam kind"], Int[np.ndarray, "unit beam kind"]],
@@ -136,8 +136,8 @@ def _compare(
         Which units.
     domain, into
         Where formulas are decided, and where they are when a category is added.
-    base
-        The best IoU there of the unit's single concepts.
+    singles
+        With what formulas are compared there.
     mine, whole
         The pixels of formulas in common with each concept, and in each kind of image: within masks,
         and over all images.
@@ -151,7 +151,8 @@ def _compare(
     mine_there, whole_there, both_last, all_last = (
         np.einsum("ubk,ubgk->ubg", counts, inside) for counts in (mine[1], whole[1], *member)
     )
-    base = np.maximum(base, _divide(both_last, mask + all_last - both_last))
+    last_iou = _divide(both_last, mask + all_last - both_last)
+    base = np.maximum(singles.iou_in(inside), last_iou)
     mask, mine_there, whole_there, base = (
         values[..., total.category] for values in (mask, mine_there, whole_there, base)
     )
@@ -176,25 +177,35 @@ def _compare(
     return _Candidates(both, union, iou, iou - base[..., None])
 
 
-def _best_single(
-    total: TotalCounts,
-    masks: MaskCounts,
-    singles: _Beam,
-    domain: Int[np.ndarray, "unit beam category"],
-) -> Float[np.ndarray, "unit beam category"]:
-    """Return the best IoU of a unit's single concepts, on all images or in a domain."""
+class _Singles(NamedTuple):
+    """A unit's best single concepts, by kinds of images; float64, of whole numbers."""
+
+    mask: Float[np.ndarray, "unit single kind"]  # where the concept's category is labelled
+    mine: Float[np.ndarray, "unit single kind"]
+    whole: Float[np.ndarray, "unit single kind"]
+    best: Float[np.ndarray, "unit 1 1"]  # the highest IoU over all images
+
+    def iou_in(
+        self, inside: Int[np.ndarray, "unit beam category kind"]
+    ) -> Float[np.ndarray, "unit beam category"]:
+        """Return the highest IoU of each unit, on all images or in a domain."""
+        shape = inside.shape
+        kinds = inside.reshape(len(inside), -1, shape[-1]).transpose(0, 2, 1).astype(np.float64)
+        mask, mine, whole = (counts @ kinds for counts in self[:3])
+        union = mask + whole - mine
+        iou = np.divide(mine, union, out=np.zeros(union.shape), where=union > 0)
+        return np.asarray(np.maximum(iou.max(axis=1).reshape(shape[:3]), self.best))
+
+
+def _by_kind(total: TotalCounts, masks: MaskCounts, singles: _Beam) -> _Singles:
     concept = singles.concepts[..., 0]
-    _, kind = masks.of_formulas(singles.concepts, singles.operators[..., 0], singles.domain)
-    labelled = total.sets.labelled.T[total.category[concept]]  # (unit, slot, kind)
-    best = np.broadcast_to(singles.iou[:, :1, None], domain.shape).copy()
-    for number in np.unique(domain).tolist():
-        inside = (labelled & total.domains.kinds[number]).astype(np.int64)
-        both = (kind * inside).sum(axis=2)
-        mask = (masks.kind[:, None] * inside).sum(axis=2)
-        whole = (total.kind[concept] * inside).sum(axis=2)
-        there = _divide(both, mask + whole - both).max(axis=1)
-        best = np.where(domain == number, np.maximum(best, there[:, None, None]), best)
-    return best
+    labelled = total.sets.labelled.T[total.category[concept]]
+    return _Singles(
+        (masks.kind[:, None] * labelled).astype(np.float64),
+        masks.kind_of(concept).astype(np.float64),
+        total.kind[concept].astype(np.float64),
+        singles.iou[:, :1, None],
+    )
 
 
 def _choose(
