@@ -128,6 +128,43 @@ def test_tables_of_all_forms(tmp_path, text, expected):
         assert list(said_of(tmp_path / "out").values()) == expected
 
 
+# Two images, 1.png and 2.png, of a cat and a dog; the other way round if rows are taken for images.
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id,image_name,label\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        (",filepath,label\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        (",filepath,breed\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        ("Unnamed: 0,whatever,label\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        ("index,img,label\n1,2,dog\n2,1,cat\n", ["cat", "dog"]),
+        ("image,label\n2,1\n1,2\n", ["2", "1"]),  # of classes that are numbers
+        ("filename,path,label\n2.png,images/2.png,dog\n1.png,images/1.png,cat\n", ["cat", "dog"]),
+        ("dog,2.png\ncat,1.png\n", ["cat", "dog"]),  # without a header
+        ("id,image,label\n1,2,dog\n2,1,cat\n", r"1: the images may be those of column 'id' or 'image'"),
+        ("a,b\n1,2\n2,1\n", r"labels.csv:1: .* column 'a' or 'b', which differ; take out .* 'image'"),
+    ],
+)  # fmt: skip
+def test_the_image_is_the_column_that_names_images(tmp_path, text, expected):
+    images = save(tmp_path / "images", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text(text)
+    if isinstance(expected, str):
+        with pytest.raises(DatasetError, match=expected):
+            import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+    else:
+        import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+        assert list(said_of(tmp_path / "out").values()) == expected
+
+
+def test_it_is_told_what_columns_are(tmp_path, caplog):
+    caplog.set_level("INFO")
+    images = save(tmp_path / "images", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text("id,image_name,label\n1,2.png,a|b\n2,1.png,c\n")
+    import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+    told = "the image is column 'image_name'; labels are 'label'; passed over: 'id'"
+    assert f"labels.csv: {told}" in caplog.text
+    assert "labels.csv: 2 labels: a|b, c\n" in caplog.text
+
+
 def test_names_are_those_of_one_image_alone(tmp_path):
     """A path below the folder comes first; letters are the same, one code point or two."""
     images = save(tmp_path / "images", "train/1.png", "test/1.png", "Möwe.png")
