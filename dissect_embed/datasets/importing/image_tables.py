@@ -21,6 +21,7 @@ IMAGE_COLUMNS = (
 NEARLY_ALL = 0.9  # of the rows name an image where a column is that of the images
 # As label, labels, label_2, class, classes, category, tags, class_name.
 LABEL_COLUMN = re.compile(r"(label|class|category|tag)(s|es)?[ _]?(\d*|names?)|categories")
+NAME_COLUMN = re.compile(r"(.*[ _])?names?")  # where labels are numbers, perhaps their names
 ROW_COLUMNS = ("", "unnamed: 0", "id", "index")  # number the rows, as pandas does
 
 YES, NO = ("1", "1.0"), ("0", "0.0", "-1")
@@ -139,7 +140,16 @@ def _find_labels(table: Path, header: list[str], rows: Rows, image: int) -> _Col
     """Return what the columns are."""
     rest = [n for n in range(len(header)) if n != image]
     if labels := [n for n in rest if LABEL_COLUMN.fullmatch(header[n].lower())]:
-        return _Columns(image, labels)
+        marked = [n for n in labels if _is_marked(rows, n)]
+        if len(marked) < 2:
+            return _Columns(image, _prefer_names(table, header, rows, labels, rest))
+        if others := [n for n in labels if n not in marked]:
+            msg = (
+                f"{table}:1: {header[others[0]]!r} has labels, {header[marked[0]]!r} and "
+                f"{header[marked[1]]!r} have 0 and 1; leave out the one or the others"
+            )
+            raise DatasetError(msg)
+        return _Columns(image, labels, marked=True)
     rest = [n for n in rest if header[n].lower() not in ROW_COLUMNS] or rest
     if all(_is_marked(rows, n) for n in rest):
         return _Columns(image, rest, marked=True)
@@ -150,6 +160,31 @@ def _find_labels(table: Path, header: list[str], rows: Rows, image: int) -> _Col
         )
         raise DatasetError(msg)
     return _Columns(image, rest)
+
+
+def _prefer_names(
+    table: Path, header: list[str], rows: Rows, labels: list[int], rest: list[int]
+) -> list[int]:
+    """Return the columns of labels, without one of numbers whose names are in another."""
+    said = {n: [cells[n].strip() for _, cells in rows] for n in rest}
+    numbers = [n for n in labels if all(re.fullmatch(r"\d+|", text) for text in said[n])]
+    names = [n for n in labels if n not in numbers]
+    if len(numbers) == len(labels) == 1:
+        names = [n for n in rest if NAME_COLUMN.fullmatch(header[n].lower())]
+    if not numbers or not names or not any(said[numbers[0]]):
+        return labels
+    pairs = set(zip(said[numbers[0]], said[names[0]], strict=True))
+    both = len(numbers) == len(names) == 1
+    if both and len({n for n, _ in pairs}) == len(pairs) == len({name for _, name in pairs}):
+        return names
+    if names[0] not in labels:
+        return labels
+    msg = (
+        f"{table}:1: {header[numbers[0]]!r} has numbers, {header[names[0]]!r} has names, and they "
+        "do not go together one to one; leave out one of them, or put both into one column, with "
+        "';' between"
+    )
+    raise DatasetError(msg)
 
 
 def _is_marked(rows: Rows, column: int) -> bool:
@@ -187,6 +222,11 @@ def _tell_columns(table: Path, header: list[str], rows: Rows, columns: _Columns)
 
 def _tell_labels(table: Path, said: Mapping[str, Mapping[str, None]]) -> None:
     labels = sorted({label for labels_of in said.values() for label in labels_of})
+    if labels and {*labels} <= {*YES, *NO}:
+        logging.info(
+            "%s: 0 and 1 are taken for two classes of these names; call the column as what 1 is, "
+            "where 0 is to be no label", table,
+        )  # fmt: skip
     more = ", …" if len(labels) > 5 else ""
     logging.info("%s: %d labels: %s%s", table, len(labels), ", ".join(labels[:5]), more)
 
