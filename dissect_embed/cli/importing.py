@@ -13,7 +13,7 @@ from dissect_embed.errors import ConfigError
 # Of each format: what its labels are, and the options that are its own.
 _PAIRS = ("classes", "image_ending", "mask_ending", "skip_unlabelled")
 FORMATS = {
-    "masks": ("the folder of masks", ("first", "ignore", "variable", *_PAIRS)),
+    "masks": ("the folder of masks", ("first", "number_column", "ignore", "variable", *_PAIRS)),
     "colours": ("the folder of masks", _PAIRS),
     "labelme": ("", ()),
     "coco": ("the JSON file of annotations", ()),
@@ -53,6 +53,13 @@ def import_(
     first: Annotated[
         int | None, typer.Option(help="masks: the number of the first of names alone.")
     ] = None,
+    number_column: Annotated[
+        str,
+        typer.Option(
+            help="masks: the column of the class list that has the masks' numbers, where several "
+            "could, as 'trainId'."
+        ),
+    ] = "",
     ignore: Annotated[
         list[int] | None,
         typer.Option(
@@ -112,7 +119,8 @@ def import_(
         background=tuple(background), orientation=orientation,
     )  # fmt: skip
     own: dict[str, Any] = {
-        "classes": classes, "first": first, "ignore": tuple(ignore or ()),
+        "classes": classes, "first": first, "number_column": number_column,
+        "ignore": tuple(ignore or ()),
         "image_ending": image_ending, "mask_ending": mask_ending,
         "skip_unlabelled": skip_unlabelled, "masks": masks,
         "variable": variable,
@@ -139,7 +147,8 @@ def import_(
         if format == "masks":
             n_images = import_masks(
                 output, pairs, own["classes"], settings,
-                first=first, ignore=own["ignore"], variable=variable, n_threads=threads,
+                first=first, number_column=number_column, ignore=own["ignore"],
+                variable=variable, n_threads=threads,
             )  # fmt: skip
         else:
             n_images = import_colours(output, pairs, own["classes"], settings, n_threads=threads)

@@ -214,10 +214,31 @@ def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
             "Idx,Ratio,Train,Val,Stuff,Name\n2,0.10,9,1,1,building;edifice\n",
             {2: "building"},
         ),
+        ("id,label\n1,sky\n", {1: "sky"}),
+        ("class_id;class_name\n1;sky\n", {1: "sky"}),
+        ("category,Label ID\nsky,1\n", {1: "sky"}),
+        ("class,label\n1,sky\n", {1: "sky"}),
+        ("label,class\n1,sky\n", {1: "sky"}),
+        ("id,index,name\n1,1,sky\n", {1: "sky"}),
+        ("sky,1\nroad,2\n", {1: "sky", 2: "road"}),
+        ("0: background\n1: sky\n", {0: "background", 1: "sky"}),
+        ("0 background\n12 sky, blue\n", {0: "background", 12: "sky, blue"}),
+        ("2 wheeler\ncar\n", {1: "2 wheeler", 2: "car"}),
+        ("name,id\nsky,1\nlicense plate,-1\n", {1: "sky"}),
+        ("name,trainId\nroad,0\nego,255\nborder,255\nplate,-1\n", {0: "road"}),
+        ("name,id\nsky,1\nunknown,255\n", {1: "sky", 255: "unknown"}),
+        # What parts cells is what parts all rows alike.
+        ('1;"sky, blue"\n2;"road, wet"\n', {1: "sky, blue", 2: "road, wet"}),
+        ('id;"name, main"\n7;road\n', r":1: the header is 'id,name, main', none of it is known"),
+        ("sep=;\nid;name\n7;road, wet\n", {7: "road, wet"}),
     ],
 )
 def test_class_lists_of_all_forms(tmp_path, text, expected):
     (tmp_path / "classes").write_text(text, "utf-8")
+    if isinstance(expected, str):
+        with pytest.raises(DatasetError, match=expected):
+            read_numbers(tmp_path / "classes", first=1)
+        return
     numbers, others = read_numbers(tmp_path / "classes", first=1)
     assert numbers == expected
     assert others.get("building") in (None, "edifice")
@@ -227,6 +248,14 @@ def test_class_lists_of_all_forms(tmp_path, text, expected):
     ("text", "message"),
     [
         ("sky\nroad\n", r"classes: names without numbers.*--first 0 or --first 1"),
+        (
+            "name,id,trainId\nroad,7,0\n",
+            r"classes:1: 'id' and 'trainId' are columns of .* \(--number-column id\)",
+        ),
+        ("foo,name\n7,road\n", r"classes:1: the header is 'foo,name', none .* number, idx, index"),
+        ("id,foo\n7,road\n", r"classes:1: .* known for that of names; call one class, label"),
+        ("1,sky\n-2,road\n", r"classes:2: '-2', expected a whole number"),
+        ("sep=;\n", r"classes: empty but for 'sep=;'"),
         ("1,sky\n1,road\n", r"classes:2: number 1 stands here twice"),
         ("1,sky\nx,road\n", r"classes:2: 'x', expected a whole number"),
         (
@@ -241,6 +270,28 @@ def test_class_lists_that_cannot_be_told(tmp_path, text, message):
     (tmp_path / "classes").write_text(text, "latin-1")
     with pytest.raises(DatasetError, match=message):
         read_numbers(tmp_path / "classes")
+
+
+def test_a_column_of_numbers_is_chosen(tmp_path, pairs, caplog):
+    """As of Cityscapes' own table, for masks of labelTrainIds."""
+    caplog.set_level("INFO")
+    listed = "name,id,trainId\nroad,7,1\nsky,23,2\nego,1,255\nborder,2,255\nplate,-1,-1\n"
+    (tmp_path / "labels.csv").write_text(listed)
+    for name, message in (
+        ("", r"labels.csv:1: 'id' and 'trainId' are columns of other numbers"),
+        ("catId", r"labels.csv:1: .*no column 'catId' \(--number-column\)"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            import_masks(
+                tmp_path / "out", pairs, tmp_path / "labels.csv", SMALL, number_column=name
+            )
+    done = run(
+        "masks", pairs.images, pairs.masks, "--classes", tmp_path / "labels.csv", "-o",
+        tmp_path / "out", "--number-column", "trainid", "--size", 8, "--label-size", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "255 as others are: 3 rows (ego, border, plate)" in done.stderr + done.stdout
+    assert labels_of(tmp_path / "out")[0] == ["road", "road", "sky", "sky"]
 
 
 def test_faults_of_masks(tmp_path, pairs):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from dissect_embed.datasets.examination import SUFFIXES
-from dissect_embed.datasets.importing.classes import read_rows
+from dissect_embed.datasets.importing.rows import read_rows
 from dissect_embed.errors import DatasetError
 
 Rows: TypeAlias = Sequence[tuple[int, list[str]]]  # line and cells

@@ -35,6 +35,7 @@ def import_masks(
     settings: Import = Import(),
     *,
     first: int | None = None,
+    number_column: str = "",
     ignore: Sequence[int] = (),
     variable: str = "",
     n_threads: int | None = None,
@@ -49,6 +50,8 @@ def import_masks(
         The class list (``classes.read_numbers``).
     first
         The number of its first line, where it has names alone.
+    number_column
+        Its column of numbers, where several could be that.
     ignore
         Numbers that mean unlabelled, whatever the class list says.
     variable
@@ -65,7 +68,7 @@ def import_masks(
     if outside := [number for number in ignore if not 0 <= number <= LARGEST]:
         msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
         raise DatasetError(msg)
-    names, synonyms = read_numbers(classes, first)
+    names, synonyms = read_numbers(classes, first, number_column)
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
     decode: Callable[[Path], Int[np.ndarray, "y x"]] = _decode_mask
@@ -76,7 +79,10 @@ def import_masks(
         raise DatasetError(msg)
     code = _Code(
         classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number,
-        {"first": first, "ignore": sorted(ignore), "variable": variable},
+        {
+            "first": first, "number_column": number_column, "ignore": sorted(ignore),
+            "variable": variable,
+        },
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
