@@ -200,6 +200,29 @@ def test_what_labels_are(tmp_path, caplog, text, expected):
         assert ("0 and 1 are taken for two classes" in caplog.text) == (expected == ["0", "1"])
 
 
+def test_images_that_have_none_of_the_labels(tmp_path, caplog):
+    """They count as unlabelled, and it is said so, or as the rest."""
+    caplog.set_level("INFO")
+    images = save(tmp_path / "images", "1.png", "2.png", "3.png")
+    said = tmp_path / "labels.csv"
+    said.write_text("image,crack,wet\n1,1,1\n2,0,0\n3,0,1\n")
+    import_table(tmp_path / "out", images, said, SCENE)
+    told = (
+        "1 of 3 images have nothing of 'scene': they count as unlabelled there, not as without it"
+    )
+    assert f"{told}; name what is there instead (--rest NAME)" in caplog.text
+    caplog.clear()
+    done = run(
+        "table", images, said, "-o", tmp_path / "out", "--rest", "sound", "--size", 8,
+        "--label-size", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(said_of(tmp_path / "out").values()) == ["crack+wet", "sound", "wet"]
+    assert "have nothing of" not in done.stderr + done.stdout
+    done = run("folders", images, "-o", tmp_path / "other", "--rest", "sound")
+    assert "import folders: --rest does not go with this format" in done.stderr
+
+
 def test_names_are_those_of_one_image_alone(tmp_path):
     """A path below the folder comes first; letters are the same, one code point or two."""
     images = save(tmp_path / "images", "train/1.png", "test/1.png", "Möwe.png")

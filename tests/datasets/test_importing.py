@@ -20,6 +20,7 @@ from dissect_embed.datasets.importing.coco import (
 )
 from dissect_embed.datasets.importing.files import Pairs
 from dissect_embed.datasets.importing.masks import import_colours, import_masks
+from dissect_embed.datasets.importing.writing import UNKNOWN, fill_rest
 from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
@@ -294,6 +295,52 @@ def test_a_column_of_numbers_is_chosen(tmp_path, pairs, caplog):
     assert labels_of(tmp_path / "out")[0] == ["road", "road", "sky", "sky"]
 
 
+def test_the_rest_of_masks_is_0_and_nothing_else(tmp_path, pairs, caplog):
+    """Not what is ignored: nobody knows what is there."""
+    caplog.set_level("INFO")
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4, :6], mask[4:, :6], mask[:4, 6:8] = 1, 255, 2
+    Image.fromarray(mask).save(pairs.masks / "a/0.png")
+    Image.new("L", (12, 8)).save(pairs.masks / "b/9.png")
+    made = SMALL.model_copy(update={"rest": "ground"})
+    import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", made, ignore=[2])
+    top, bottom = ["sky", "sky", "", "ground"], ["", "", "ground", "ground"]
+    assert labels_of(tmp_path / "out") == [top, top, bottom, bottom]
+    assert labels_of(tmp_path / "out", 9) == [["ground"] * 4] * 4
+    assert labels_of(tmp_path / "out", 1) == [["sky", "sky", "", ""]] * 2 + [[""] * 4] * 2
+    assert check_dataset(tmp_path / "out") == []
+    assert "have nothing of" not in caplog.text
+    import_masks(tmp_path / "plain", pairs, tmp_path / "classes.csv", SMALL, ignore=[2])
+    told = "1 of 10 images have nothing of 'object': they count as unlabelled there, not as without"
+    assert told in caplog.text
+    assert "--rest NAME), or the number 0 in the class list ('0,background')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("listed", "ignore", "rest", "message"),
+    [
+        ("1,sky\n2,road\n", [], "sky", r"masks|images: 'sky' is a class already; call the rest"),
+        ("1,sky\n2,road\n", [], "red-c", r"a class 'red-c', as a colour is"),
+        ("0,ground\n1,sky\n2,road\n", [], "rest", r"0 means something else .* '--rest rest'"),
+        ("1,sky\n2,road\n", [0], "rest", r"classes.csv: 0 means something else already"),
+    ],
+)
+def test_faults_of_the_rest(tmp_path, pairs, listed, ignore, rest, message):
+    (tmp_path / "classes.csv").write_text(listed)
+    made = SMALL.model_copy(update={"rest": rest})
+    with pytest.raises(DatasetError, match=message):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", made, ignore=ignore)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rest_is_what_no_map_labels():
+    first, second = np.array([[1, 0, 0, UNKNOWN]]), np.array([[0, 2, 0, 0]])
+    filled = fill_rest([first, second], 3)
+    assert [m.tolist() for m in filled] == [[[1, 0, 3, UNKNOWN]], [[0, 2, 0, 0]]]
+    assert fill_rest([], 3) == [3]
+    assert fill_rest([1, 2], 3) == [1, 2]
+
+
 def test_faults_of_masks(tmp_path, pairs):
     """Each by its message; nothing lies under the final name afterwards."""
     classes, out = tmp_path / "classes.csv", tmp_path / "out"
@@ -477,6 +524,18 @@ def test_coco(tmp_path, coco):
     assert {r["name"]: r["category"] for r in table(tmp_path / "out/label.csv")} == {
         "red-c": "color(3)", "person": "object(1)", "tie": "object(2)",
     }  # fmt: skip
+
+
+def test_the_rest_of_coco_is_where_no_instance_is(tmp_path, coco):
+    import_coco(tmp_path / "out", *coco, SMALL.model_copy(update={"rest": "wall"}))
+    assert check_dataset(tmp_path / "out") == []
+    assert labels_of(tmp_path / "out") == [
+        ["person", "person", "wall", "wall"],
+        ["person", "person+tie", "tie", "wall"],
+        ["person", "person", "wall", "wall"],
+        ["person", "person", "wall", "person"],
+    ]
+    assert labels_of(tmp_path / "out", 2) == [["wall"] * 4] * 4
 
 
 def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):

@@ -12,7 +12,13 @@ from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.files import decode_picture, find_files
 from dissect_embed.datasets.importing.image_tables import read_image_table
-from dissect_embed.datasets.importing.writing import SPLITS, Labelled, Source, write_dataset
+from dissect_embed.datasets.importing.writing import (
+    NAME_REST,
+    SPLITS,
+    Labelled,
+    Source,
+    write_dataset,
+)
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
@@ -136,5 +142,10 @@ def _import(
         return Labelled(pixels, [place[label] for label in said[names[n]]])
 
     files = [[found[name]] for name in names]
-    write_dataset(root, Source(names, classes, read, note, files, tables), settings, n_threads)
+    write_dataset(
+        root,
+        Source(names, classes, read, note, files, tables, remedy=NAME_REST),
+        settings,
+        n_threads,
+    )
     return len(names)

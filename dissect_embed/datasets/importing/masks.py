@@ -20,12 +20,20 @@ from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
 from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
 from dissect_embed.datasets.importing.matlab import read_label_map
-from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.importing.writing import (
+    NAME_REST,
+    UNKNOWN,
+    Labelled,
+    Source,
+    check_size,
+    write_dataset,
+)
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 from dissect_embed.parallel import map_in_threads
 
 IGNORED = (0, 255)  # mean unlabelled wherever a class list does not name them
+LOST = -2  # a value without a meaning
 
 
 def import_masks(
@@ -69,6 +77,9 @@ def import_masks(
         msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
         raise DatasetError(msg)
     names, synonyms = read_numbers(classes, first, number_column)
+    if settings.rest and 0 in {*names, *ignore}:
+        msg = f"{classes}: 0 means something else already; leave out '--rest {settings.rest}'"
+        raise DatasetError(msg)
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
     decode: Callable[[Path], Int[np.ndarray, "y x"]] = _decode_mask
@@ -83,6 +94,7 @@ def import_masks(
             "first": first, "number_column": number_column, "ignore": sorted(ignore),
             "variable": variable,
         },
+        f"{NAME_REST}, or the number 0 in the class list ('0,background')",
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -114,7 +126,7 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {},
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {}, "name their colour in the table",
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -130,6 +142,7 @@ class _Code(NamedTuple):
     ignoring: str  # how a value is said to mean unlabelled
     show: Callable[[int], object]  # a value, for people
     said: Mapping[str, object]  # what else was said of the class list
+    remedy: str  # where images have no label
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -150,10 +163,11 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     images, masks = pair_files(pairs)
     names = sorted(images)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
-    place = {"": 0} | {name: n for n, name in enumerate(classes, start=1)}
-    # The class of each value, and -1 of those that have no meaning, with all above at the end.
-    said = np.full(max(code.names) + 2, -1, dtype=np.int32)
+    place = {"": UNKNOWN} | {name: n for n, name in enumerate(classes, start=1)}
+    # The class of each value, with all that are above the last at the end.
+    said = np.full(max(code.names) + 2, LOST, dtype=np.int32)
     said[list(code.names)] = [place[name] for name in code.names.values()]
+    said[0] = 0 if settings.rest else said[0]
 
     def classify(label: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
         return np.asarray(said[np.minimum(label, len(said) - 1)])
@@ -174,6 +188,7 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     source = Source(
         names, classes, read, note, files, [code.path],
         lambda places: _check_masks([in_order[n] for n in places], code, classify, n_threads),
+        code.remedy,
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)
@@ -196,7 +211,7 @@ def _check_masks(
     def look(mask: Path) -> list[tuple[int, int, str]]:
         """Return each unknown value, of how many pixels, and the first of them."""
         label = code.decode(mask)
-        lost = classify(label) < 0
+        lost = classify(label) == LOST
         unknown = []
         for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
