@@ -10,6 +10,7 @@ from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.checking import check_dataset
+from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.importing.image_labels import import_folders, import_table
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.datasets.settings import Import
@@ -87,6 +88,55 @@ def test_faults_of_folders(tmp_path):
     refused(r"cat/1.png: cannot be decoded")
     (images / "cat/1.png").unlink()
     refused(r"images: no file that ends in .jpg")
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["images/cat/1.png", "images/dog/2.png"],
+            r"photos: all images lie in images, .* \(cat, dog …\); .* name .*photos/images, else",
+        ),
+        (["train/images/cat/1.png", "train/images/dog/2.png"], r"move them out of images"),
+        (
+            ["train/1.png", "bus/2.png"],
+            r"1 of 2 images lie .*; train are taken for splits: a class",
+        ),
+        (["train/a/1.png", "bus/2.png"], r"train is taken for a split, bus beside it .*rename its"),
+    ],
+)
+def test_folders_that_are_hardly_those_of_classes(tmp_path, names, message):
+    images = save(tmp_path / "photos", *names)
+    with pytest.raises(DatasetError, match=message):
+        import_folders(tmp_path / "out", images, Import(size=8, val=0))
+
+
+def test_one_class_is_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    import_folders(tmp_path / "out", save(tmp_path / "photos", "cat/1.png", "cat/a/2.png"), SCENE)
+    assert "photos: one class alone, 'cat'" in caplog.text
+
+
+def test_kinds_of_images(tmp_path, caplog):
+    """What Pillow reads is read; others are no 'no images'."""
+    caplog.set_level("INFO")
+    kinds = [e for e in (".jfif", ".jpe", ".jp2", ".avif") if e in SUFFIXES]
+    images = save(tmp_path / "images", *(f"cat/{n}{e}" for n, e in enumerate(kinds)), "dog/a.PNG")
+    for file in ("cat/x.HEIC", "cat/y.heic", "cat/z.txt"):
+        (images / file).write_bytes(b"?")
+    assert len(kinds) > 1
+    assert import_folders(tmp_path / "out", images, SCENE) == len(kinds) + 1
+    assert "passed over, images of kinds that cannot be read here; save them as PNG: 2 .heic" in (
+        caplog.text
+    )
+    assert "passed over, being no images: 1 .txt" in caplog.text
+    heic = tmp_path / "heic"
+    heic.mkdir()
+    (heic / "1.heic").write_bytes(b"?")
+    with pytest.raises(DatasetError, match=r"heic: no file that ends in .jpg.*, but 1 .heic; name"):
+        import_folders(tmp_path / "other", heic, SCENE)
+    with pytest.raises(DatasetError, match=r"nowhere: no such folder; name the one"):
+        import_folders(tmp_path / "other", tmp_path / "nowhere", SCENE)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from dissect_embed.datasets.importing.writing import (
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
+UNREADABLE = {".avif", ".cr2", ".dng", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raw", ".svg"}
+
 
 def import_folders(
     root: Path, images: Path, settings: Import = Import(), *, n_threads: int | None = None
@@ -47,7 +49,10 @@ def import_folders(
     """
     check_replaceable(root, images)
     found = _find_images(images)
-    said, outside = {}, []
+    said: dict[str, tuple[str]] = {}
+    outside: list[Path] = []
+    tops = {PurePosixPath(name).parts[0] for name in found if "/" in name}
+    taken = sorted(top for top in tops if top.lower() in SPLITS)
     for name in found:
         folders = PurePosixPath(name).parts[:-1]
         # A class may well be called 'test', inside of a split.
@@ -62,8 +67,38 @@ def import_folders(
             f"first: {outside[0].name}); move each into one, whose name is its class, or name the "
             "labels in a table ('import table')"
         )
+        if taken:
+            msg += (
+                f"; {', '.join(taken)} are taken for splits: a class of such a name needs another"
+            )
         raise DatasetError(msg)
+    if taken and (beside := sorted(tops - {*taken})):
+        msg = (
+            f"{images}: {taken[0]} is taken for a split, {beside[0]} beside it is none; if "
+            f"{taken[0]} is a class, rename its folder, else move {beside[0]} into a split"
+        )
+        raise DatasetError(msg)
+    _check_level(images, said, taken)
     return _import(root, found, said, {"source": str(images)}, (), settings, n_threads)
+
+
+def _check_level(images: Path, said: Mapping[str, Sequence[str]], splits: Sequence[str]) -> None:
+    """Refuse what is one class alone but holds several folders, which may be the classes."""
+    classes = {labels[0] for labels in said.values()}
+    if len(classes) > 1:
+        return
+    (alone,) = classes
+    depth = 2 if splits else 1
+    inside = {p[depth] for name in said if len(p := PurePosixPath(name).parts) > depth + 1}
+    if len(inside) > 1:
+        remedy = f"move them out of {alone}" if splits else f"name {images / alone}"
+        msg = (
+            f"{images}: all images lie in {alone}, which would be the one class, and in it in "
+            f"{len(inside)} folders ({', '.join(sorted(inside)[:3])} …); if these are the classes, "
+            f"{remedy}, else take the images out of them"
+        )
+        raise DatasetError(msg)
+    logging.info("%s: one class alone, %r", images, alone)
 
 
 def import_table(
@@ -117,9 +152,14 @@ def _find_images(folder: Path) -> dict[str, Path]:
         for file in sorted(list_files(folder))
         if not file.lower().endswith(SUFFIXES)
     )
-    if others:
-        kinds = ", ".join(f"{n} {ending}" for ending, n in others.most_common(5))
-        logging.info("%s: passed over, being no images: %s", folder, kinds)
+    for why, endings in (
+        ("images of kinds that cannot be read here; save them as PNG", others.keys() & UNREADABLE),
+        ("being no images", others.keys() - UNREADABLE),
+    ):
+        kinds = Counter({ending: others[ending] for ending in sorted(endings)}).most_common(5)
+        if kinds:
+            listed = ", ".join(f"{n} {ending}" for ending, n in kinds)
+            logging.info("%s: passed over, %s: %s", folder, why, listed)
     return found
 
 
