@@ -454,6 +454,13 @@ def test_colours(tmp_path, pairs):
     lines = labels_of(tmp_path / "out")
     assert lines == [["sky", "road", "road", "road"]] * 2 + [["sky", "road", "road", ""]] * 2
     assert check_dataset(tmp_path / "out") == []
+    for text in (  # as of CamVid, and Void left out; and other lists without a header
+        "9 8 7\t\tsky\n1 2 3\troad\n3 2 1\troad\n0 0 0\n",
+        '9,8,7,sky\n1,2,3,"road"\n3,2,1,road\n0,0,0,\n',
+    ):
+        (tmp_path / "colours.csv").write_text(text)
+        import_colours(tmp_path / "other", pairs, tmp_path / "colours.csv", SMALL)
+        assert labels_of(tmp_path / "other") == lines
     (tmp_path / "colours.csv").write_text("red,green,blue,name\n9,8,7,sky\n0,0,0,\n3,2,1,sea\n")
     with pytest.raises(
         DatasetError,
@@ -470,6 +477,8 @@ def test_colours(tmp_path, pairs):
         ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
         ("r,g,b,name\n1,2,256,x\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
         ("r,g,b,name\n1,2,3,x\n1,2,3,y\n", "colours.csv:3: colour 1, 2, 3 stands here twice"),
+        ("1 2 3 x\n1 2 y\n", "colours.csv:2: expected red, green, blue and a name"),
+        ("1 2 3 x\n1 2 256 y\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
         ("r,g,b,name\n1,2,3\n", "colours.csv:2: 3 cells, the header has 4"),
     ):
         (tmp_path / "colours.csv").write_text(text)

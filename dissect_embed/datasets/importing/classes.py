@@ -16,6 +16,8 @@ NAME_COLUMNS = ("name", "names", "classname", "labelname", "categoryname")
 EITHER = ("class", "label", "category")  # whichever is in their cells
 # A number and a name with a space or a colon between.
 NUMBERED = re.compile(r"\s*(\d+)(?:\s*[:=]\s*|\s+)([^\W\d].*)")
+# Red, green, blue and a name, or none.
+COLOURED = re.compile(r"(\d+)[\s,;]+(\d+)[\s,;]+(\d+)(?:[\s,;]+(.*))?")
 NO_CLASS = 255  # the number that several classes may share: masks have it for none
 
 
@@ -145,13 +147,37 @@ def _find_columns(
 def read_colours(path: Path) -> dict[tuple[int, int, int], str]:
     """Return the class of each colour; several colours may have the same.
 
-    The file is a CSV or TSV table whose header has ``red,green,blue,name``, or ``r,g,b,name``.
+    The file is a table whose header has ``red,green,blue,name``, or ``r,g,b,name``, or it has lines
+    of red, green, blue and a name, such as ``64 128 64 Animal``.
 
     Raises
     ------
     DatasetError
         If it cannot be read or lacks a column, or a colour is none or stands there twice.
     """
+    classes: dict[tuple[int, int, int], str] = {}
+    for line, cells, name in _read_colour_rows(path):
+        red, green, blue = (_read_whole(path, line, cell, 255) for cell in cells)
+        if (red, green, blue) in classes:
+            msg = f"{path}:{line}: colour {red}, {green}, {blue} stands here twice; keep one"
+            raise DatasetError(msg)
+        classes[red, green, blue] = name.strip()
+    return classes
+
+
+def _read_colour_rows(path: Path) -> list[tuple[int, Sequence[str], str]]:
+    """Return line, red, green and blue, and name."""
+    parted = [(line, COLOURED.fullmatch(text.strip())) for line, text in read_lines(path)]
+    if parted[0][1]:
+        for line, found in parted:
+            if not found:
+                msg = f"{path}:{line}: expected red, green, blue and a name, as the first line has"
+                raise DatasetError(msg)
+        return [
+            (line, found.groups()[:3], (found[4] or "").strip('"'))
+            for line, found in parted
+            if found
+        ]
     (_, header), *rows = read_rows(path)
     known = [_fold(cell) for cell in header]
     places = [known.index(c) if c in known else -1 for c in ("red", "green", "blue")]
@@ -161,17 +187,11 @@ def read_colours(path: Path) -> dict[tuple[int, int, int], str]:
     if -1 in (*places, name):
         msg = f"{path}:1: the header is {','.join(header)!r}, expected red,green,blue,name"
         raise DatasetError(msg)
-    classes: dict[tuple[int, int, int], str] = {}
     for line, cells in rows:
         if len(cells) != len(header):
             msg = f"{path}:{line}: {len(cells)} cells, the header has {len(header)}"
             raise DatasetError(msg)
-        red, green, blue = (_read_whole(path, line, cells[p], 255) for p in places)
-        if (red, green, blue) in classes:
-            msg = f"{path}:{line}: colour {red}, {green}, {blue} stands here twice; keep one"
-            raise DatasetError(msg)
-        classes[red, green, blue] = cells[name].strip()
-    return classes
+    return [(line, [cells[p] for p in places], cells[name]) for line, cells in rows]
 
 
 def _read_whole(path: Path, line: int, text: str, largest: int) -> int:
