@@ -189,6 +189,25 @@ def test_what_was_interrupted_with_other_options_is_begun_anew(tmp_path, pairs, 
     assert labels_of(out) == [["sky", "sky", "", ""]] * 2 + [[""] * 4] * 2
 
 
+@pytest.mark.parametrize(
+    ("first", "highest", "told"),
+    [(1, 2, True), (0, 2, False), (1, 3, False)],
+)
+def test_a_list_that_begins_too_high_is_told(tmp_path, pairs, caplog, first, highest, told):
+    """As Pascal VOC's with --first 1: every class would be the one before it."""
+    caplog.set_level("INFO")
+    (tmp_path / "names.txt").write_text("ground\nsky\nroad\n")
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4], mask[4:, 6:] = 1, highest if first else 2
+    Image.fromarray(mask).save(pairs.masks / "a/0.png")
+    import_masks(tmp_path / "out", pairs, tmp_path / "names.txt", SMALL, first=first)
+    asked = (
+        "names.txt: 1 of 10 masks have 0, which is not in it, and none has its last number, 3 "
+        "(road): does it begin at 0 (--first 0)?"
+    )
+    assert (asked in caplog.text) == told
+
+
 def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
     Image.new("L", (12, 8)).save(pairs.masks / "a/0.png")
     (tmp_path / "names.txt").write_text("ground\nsky\nroad\n")

@@ -6,6 +6,7 @@ how their names end.
 """
 
 import functools
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,6 +78,8 @@ def import_masks(
         msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
         raise DatasetError(msg)
     names, synonyms = read_numbers(classes, first, number_column)
+    # Counted from 1 in place of 0, every class would be another.
+    last = max(names) if first and 0 not in {*names, *ignore} and not settings.rest else None
     if settings.rest and 0 in {*names, *ignore}:
         msg = f"{classes}: 0 means something else already; leave out '--rest {settings.rest}'"
         raise DatasetError(msg)
@@ -95,6 +98,7 @@ def import_masks(
             "variable": variable,
         },
         f"{NAME_REST}, or the number 0 in the class list ('0,background')",
+        last,
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -143,6 +147,7 @@ class _Code(NamedTuple):
     show: Callable[[int], object]  # a value, for people
     said: Mapping[str, object]  # what else was said of the class list
     remedy: str  # where images have no label
+    last: int | None = None  # of numbers that were counted, where they may begin too high
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -179,16 +184,19 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         check_size(pixels, label.shape, image, mask)
         return Labelled(pixels, [label])
 
+    def check(places: Sequence[int]) -> None:
+        # Of the last masks of an interrupted import nothing is told about all.
+        told = code if len(places) == len(names) else code._replace(last=None)
+        _check_masks([masks[names[n]] for n in places], told, classify, n_threads)
+
     note = {
         "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
         "endings": [pairs.image_ending, pairs.mask_ending], **code.said,
     }  # fmt: skip
     files = [(images[name], masks[name]) for name in names]
-    in_order = [masks[name] for name in names]
     source = Source(
         names, classes, read, note, files, [code.path],
-        lambda places: _check_masks([in_order[n] for n in places], code, classify, n_threads),
-        code.remedy,
+        check, code.remedy,
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)
@@ -208,21 +216,27 @@ def _check_masks(
         If they have: the one that most of them have, and where it is first.
     """
 
-    def look(mask: Path) -> list[tuple[int, int, str]]:
-        """Return each unknown value, of how many pixels, and the first of them."""
+    def look(mask: Path) -> tuple[list[tuple[int, int, str]], bool, bool]:
+        """Return each unknown value, of how many pixels, and the first of them; the ends seen."""
         label = code.decode(mask)
         lost = classify(label) == LOST
         unknown = []
         for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
             unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
-        return unknown
+        if code.last is None:
+            return unknown, False, False
+        return unknown, bool((label == 0).any()), bool((label == code.last).any())
 
     files: Counter[int] = Counter()
     pixels: Counter[int] = Counter()
     first: dict[int, str] = {}
     looked = map_in_threads(look, masks, n_threads=n_threads)
-    for unknown in tqdm(looked, "look at masks", len(masks), unit=" masks", disable=None):
+    with_zero = with_last = 0
+    for unknown, zero, last in tqdm(
+        looked, "look at masks", len(masks), unit=" masks", disable=None
+    ):
+        with_zero, with_last = with_zero + zero, with_last + last
         for value, n, where in unknown:
             files[value] += 1
             pixels[value] += n
@@ -237,3 +251,9 @@ def _check_masks(
             f"({code.ignoring.format(code.show(value))})"
         )
         raise DatasetError(msg)
+    if with_zero and not with_last and code.last is not None:
+        logging.info(
+            "%s: %d of %d masks have 0, which is not in it, and none has its last number, %d (%s): "
+            "does it begin at 0 (--first 0)?", code.path, with_zero, len(masks), code.last,
+            code.names[code.last],
+        )  # fmt: skip
