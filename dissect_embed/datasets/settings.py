@@ -76,8 +76,8 @@ class Import(Section):
     category: Name = Field("object", description="What the classes are a category of.")
     rest: str = Field(
         "",
-        description="The class of images and pixels that have none of the others; by default they "
-        "are unlabelled. In masks it is number 0. (masks, labelme, coco, table)",
+        description="masks, labelme, coco, table: the class of images and pixels that have none of "
+        "the others, in masks of those that are 0; by default they are unlabelled.",
     )
     licence: str = Field("", description="Of the images, for the note in the folder.")
     background: Background = ()

@@ -195,6 +195,7 @@ def test_tables_of_all_forms(tmp_path, text, expected):
         ("filename,path,label\n2.png,images/2.png,dog\n1.png,images/1.png,cat\n", ["cat", "dog"]),
         ("dog,2.png\ncat,1.png\n", ["cat", "dog"]),  # without a header
         ("id,image,label\n1,2,dog\n2,1,cat\n", r":1: the images may be .* 'id' or 'image'"),
+        (",x,label\n7,2.png,dog\n8,9.png,cat\n", r"labels.csv:3: '9.png': no such image"),
         ("a,b\n1,2\n2,1\n", r":1: .* column 'a' or 'b', which differ; take out .* 'image'"),
     ],
 )  # fmt: skip
@@ -271,6 +272,12 @@ def test_images_that_have_none_of_the_labels(tmp_path, caplog):
     assert "have nothing of" not in done.stderr + done.stdout
     done = run("folders", images, "-o", tmp_path / "other", "--rest", "sound")
     assert "import folders: --rest does not go with this format" in done.stderr
+    with pytest.raises(DatasetError, match=r"more: --rest sound does not go with this format"):
+        import_folders(
+            tmp_path / "other",
+            save(tmp_path / "more", "cat/1.png", "dog/1.png"),
+            Import(rest="sound"),
+        )
 
 
 def test_names_are_those_of_one_image_alone(tmp_path):

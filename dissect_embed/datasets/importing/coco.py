@@ -17,7 +17,6 @@ from dissect_embed.datasets.importing.documents import (
 )
 from dissect_embed.datasets.importing.files import decode_picture
 from dissect_embed.datasets.importing.writing import (
-    NAME_REST,
     Labelled,
     Source,
     check_size,
@@ -102,7 +101,7 @@ def import_coco(
     note = {"source": str(images), "labels": source}
     files = [[named[number][1]] for number in order]
     names_of = [named[number][0] for number in order]
-    data = Source(names_of, classes, read, note, files, [annotations], remedy=NAME_REST)
+    data = Source(names_of, classes, read, note, files, [annotations], has_rest=True)
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

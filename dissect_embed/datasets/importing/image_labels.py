@@ -13,7 +13,6 @@ from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.files import decode_picture, find_files
 from dissect_embed.datasets.importing.image_tables import read_image_table
 from dissect_embed.datasets.importing.writing import (
-    NAME_REST,
     SPLITS,
     Labelled,
     Source,
@@ -182,10 +181,7 @@ def _import(
         return Labelled(pixels, [place[label] for label in said[names[n]]])
 
     files = [[found[name]] for name in names]
-    write_dataset(
-        root,
-        Source(names, classes, read, note, files, tables, remedy=NAME_REST),
-        settings,
-        n_threads,
-    )
+    # A table may say of an image that it has no label; a folder cannot.
+    source = Source(names, classes, read, note, files, tables, has_rest=bool(tables))
+    write_dataset(root, source, settings, n_threads)
     return len(names)

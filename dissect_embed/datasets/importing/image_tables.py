@@ -120,7 +120,9 @@ def _find_image_column(
     able = [n for n, hits in enumerate(named) if hits >= NEARLY_ALL * len(rows)]
     called = [n for n, name in enumerate(header) if name.lower() in IMAGE_COLUMNS]
     if not able:  # of which rows it is told, for what they name is not there
-        return min(called, key=lambda n: IMAGE_COLUMNS.index(header[n].lower()), default=0)
+        if called:
+            return min(called, key=lambda n: IMAGE_COLUMNS.index(header[n].lower()))
+        return max(range(len(header)), key=lambda n: named[n])
     # A number may be that of a row or a class; what ends as a file does is a file.
     ended = [n for n in able if all(c[n].strip().lower().endswith(SUFFIXES) for _, c in rows)]
     able = ended or able
@@ -167,7 +169,7 @@ def _prefer_names(
 ) -> list[int]:
     """Return the columns of labels, without one of numbers whose names are in another."""
     said = {n: [cells[n].strip() for _, cells in rows] for n in rest}
-    numbers = [n for n in labels if all(re.fullmatch(r"\d+|", text) for text in said[n])]
+    numbers = [n for n in labels if all(re.fullmatch(r"\d+(\.0)?|", text) for text in said[n])]
     names = [n for n in labels if n not in numbers]
     if len(numbers) == len(labels) == 1:
         names = [n for n in rest if NAME_COLUMN.fullmatch(header[n].lower())]

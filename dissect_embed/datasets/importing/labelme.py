@@ -22,7 +22,6 @@ from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
 from dissect_embed.datasets.importing.files import find_files
 from dissect_embed.datasets.importing.writing import (
-    NAME_REST,
     UNKNOWN,
     Labelled,
     Source,
@@ -125,7 +124,7 @@ def import_labelme(
     read_from = [
         [path, image] if image else [path] for path, (_, _, image) in zip(paths, found, strict=True)
     ]
-    data = Source(names, classes, read, note, read_from, remedy=NAME_REST)
+    data = Source(names, classes, read, note, read_from, has_rest=True)
     write_dataset(root, data, settings, n_threads)
     if sum(cut):
         logging.info("%s: %d shapes jut out of their image and were cut off", folder, sum(cut))

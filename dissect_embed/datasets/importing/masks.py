@@ -78,11 +78,12 @@ def import_masks(
         msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
         raise DatasetError(msg)
     names, synonyms = read_numbers(classes, first, number_column)
-    # Counted from 1 in place of 0, every class would be another.
-    last = max(names) if first and 0 not in {*names, *ignore} and not settings.rest else None
-    if settings.rest and 0 in {*names, *ignore}:
+    has_rest = 0 not in {*names, *ignore}
+    if settings.rest and not has_rest:
         msg = f"{classes}: 0 means something else already; leave out '--rest {settings.rest}'"
         raise DatasetError(msg)
+    # Counted from 1 in place of 0, every class would be another.
+    last = max(names, default=None) if first and has_rest and not settings.rest else None
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
     decode: Callable[[Path], Int[np.ndarray, "y x"]] = _decode_mask
@@ -98,7 +99,7 @@ def import_masks(
             "variable": variable,
         },
         f"{NAME_REST}, or the number 0 in the class list ('0,background')",
-        last,
+        has_rest, last,
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -147,6 +148,7 @@ class _Code(NamedTuple):
     show: Callable[[int], object]  # a value, for people
     said: Mapping[str, object]  # what else was said of the class list
     remedy: str  # where images have no label
+    has_rest: bool = False  # 0 means none of the classes
     last: int | None = None  # of numbers that were counted, where they may begin too high
 
 
@@ -172,7 +174,7 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     # The class of each value, with all that are above the last at the end.
     said = np.full(max(code.names) + 2, LOST, dtype=np.int32)
     said[list(code.names)] = [place[name] for name in code.names.values()]
-    said[0] = 0 if settings.rest else said[0]
+    said[0] = 0 if code.has_rest else said[0]
 
     def classify(label: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
         return np.asarray(said[np.minimum(label, len(said) - 1)])
@@ -196,7 +198,7 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     files = [(images[name], masks[name]) for name in names]
     source = Source(
         names, classes, read, note, files, [code.path],
-        check, code.remedy,
+        check, code.has_rest, code.remedy,
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)

@@ -36,8 +36,9 @@ SPLITS = {
 VAL = 0.2
 # In a map: unlabelled, and not of the rest either, for nobody knows what is there.
 UNKNOWN = -1
-# What to do about images that lack a class and do not say so, for people.
+# What to do about images in which nothing is labelled, for people.
 NAME_REST = "name what is there instead (--rest NAME)"
+LABEL_REST = "label what is there instead, as a class"
 
 
 Label: TypeAlias = Int[np.ndarray, "y x"] | int
@@ -65,7 +66,8 @@ class Source(NamedTuple):
     tables: Sequence[Path] = ()  # those of all
     # Looks at the labels of images together, before the first of them is made.
     check: Callable[[Sequence[int]], None] = lambda places: None
-    remedy: str = "label what is there instead, as a class"  # where images lack a label
+    has_rest: bool = False  # what is labelled as 0 is known to be none of the classes
+    remedy: str = ""  # where nothing is labelled, for people; empty: as `has_rest` says
 
 
 def write_dataset(
@@ -125,6 +127,9 @@ def _add_rest(source: Source, rest: str) -> Source:
     """Give what has none of the classes one of its own, if it has a name."""
     if not rest or not source.classes:
         return source
+    if not source.has_rest:
+        msg = f"{source.note['source']}: --rest {rest} does not go with this format; leave it out"
+        raise DatasetError(msg)
     if rest in source.classes:
         msg = f"{source.note['source']}: {rest!r} is a class already; call the rest otherwise"
         raise DatasetError(msg)
@@ -274,12 +279,13 @@ def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import
             "left out, being in no image: %d of %d classes (%s%s)", len(absent), len(classes),
             ", ".join(absent[:5]), ", …" if len(absent) > 5 else "",
         )  # fmt: skip
+    remedy = source.remedy or (NAME_REST if source.has_rest else LABEL_REST)
     for category in sorted(concepts.keys() - {"color"}):
         without = sum(all(c != category for c, _ in entry.pixels) for entry in entries)
         if without and concepts[category]:
             logging.info(
                 "%d of %d images have nothing of %r: they count as unlabelled there, not as "
-                "without it; %s", without, len(entries), category, source.remedy,
+                "without it; %s", without, len(entries), category, remedy,
             )  # fmt: skip
     # Nor is a category of which nothing is left.
     entries = [
