@@ -13,14 +13,17 @@ from dissect_embed.errors import ConfigError
 # Of each format: what its labels are, and the options that are its own.
 _PAIRS = ("classes", "image_ending", "mask_ending", "skip_unlabelled")
 FORMATS = {
-    "masks": ("the folder of masks", ("first", "ignore", "variable", *_PAIRS)),
+    "masks": (
+        "the folder of masks",
+        ("first", "number_column", "ignore", "variable", "rest", *_PAIRS),
+    ),
     "colours": ("the folder of masks", _PAIRS),
-    "labelme": ("", ()),
-    "coco": ("the JSON file of annotations", ()),
+    "labelme": ("", ("rest",)),
+    "coco": ("the JSON file of annotations", ("rest",)),
     "panoptic": ("the JSON file of annotations", ("masks",)),
     "ade20k": ("", ("skip_unlabelled",)),
     "folders": ("", ()),
-    "table": ("the table of labels", ("skip_unlabelled",)),
+    "table": ("the table of labels", ("rest", "skip_unlabelled")),
 }
 
 
@@ -53,6 +56,13 @@ def import_(
     first: Annotated[
         int | None, typer.Option(help="masks: the number of the first of names alone.")
     ] = None,
+    number_column: Annotated[
+        str,
+        typer.Option(
+            help="masks: the column of the class list that has the masks' numbers, where several "
+            "could, as 'trainId'."
+        ),
+    ] = "",
     ignore: Annotated[
         list[int] | None,
         typer.Option(
@@ -91,6 +101,7 @@ def import_(
     val: float | None = setting(Import, "val"),
     seed: int = setting(Import, "seed"),
     category: str = setting(Import, "category"),
+    rest: str = setting(Import, "rest"),
     licence: str = setting(Import, "licence"),
     background: list[int] = setting(Import, "background"),
     orientation: str = setting(Import, "orientation"),
@@ -108,14 +119,15 @@ def import_(
 
     log_to(log)
     settings = Import(
-        size=size, label_size=label_size, val=val, seed=seed, category=category, licence=licence,
-        background=tuple(background), orientation=orientation,
+        size=size, label_size=label_size, val=val, seed=seed, category=category, rest=rest,
+        licence=licence, background=tuple(background), orientation=orientation,
     )  # fmt: skip
     own: dict[str, Any] = {
-        "classes": classes, "first": first, "ignore": tuple(ignore or ()),
+        "classes": classes, "first": first, "number_column": number_column,
+        "ignore": tuple(ignore or ()),
         "image_ending": image_ending, "mask_ending": mask_ending,
         "skip_unlabelled": skip_unlabelled, "masks": masks,
-        "variable": variable,
+        "variable": variable, "rest": rest,
     }  # fmt: skip
     labels = _check_arguments(format, images, labels, own)
     if format == "labelme":
@@ -139,7 +151,8 @@ def import_(
         if format == "masks":
             n_images = import_masks(
                 output, pairs, own["classes"], settings,
-                first=first, ignore=own["ignore"], variable=variable, n_threads=threads,
+                first=first, number_column=number_column, ignore=own["ignore"],
+                variable=variable, n_threads=threads,
             )  # fmt: skip
         else:
             n_images = import_colours(output, pairs, own["classes"], settings, n_threads=threads)

@@ -13,13 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
+from PIL import Image
 
 from dissect_embed.artefacts.labels import Labels
 from dissect_embed.datasets.folders import is_junk
 from dissect_embed.datasets.pixels import read_picture
 from dissect_embed.errors import DatasetError
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm",
+    *(ending for ending in (".jp2", ".avif") if ending in Image.registered_extensions()),
+)  # fmt: skip
 
 
 class Examination(NamedTuple):

@@ -74,6 +74,11 @@ class Import(Section):
     )
     seed: Seed = Field(0, description="Draws the images of split 'val'.")
     category: Name = Field("object", description="What the classes are a category of.")
+    rest: str = Field(
+        "",
+        description="masks, labelme, coco, table: the class of images and pixels that have none of "
+        "the others, in masks of those that are 0; by default they are unlabelled.",
+    )
     licence: str = Field("", description="Of the images, for the note in the folder.")
     background: Background = ()
     orientation: Orientation = "refuse"

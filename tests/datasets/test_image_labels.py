@@ -10,6 +10,7 @@ from PIL import Image
 
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.checking import check_dataset
+from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.importing.image_labels import import_folders, import_table
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.datasets.settings import Import
@@ -90,6 +91,55 @@ def test_faults_of_folders(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ["images/cat/1.png", "images/dog/2.png"],
+            r"photos: all images lie in images, .* \(cat, dog …\); .* name .*photos/images, else",
+        ),
+        (["train/images/cat/1.png", "train/images/dog/2.png"], r"move them out of images"),
+        (
+            ["train/1.png", "bus/2.png"],
+            r"1 of 2 images lie .*; train are taken for splits: a class",
+        ),
+        (["train/a/1.png", "bus/2.png"], r"train is taken for a split, bus beside it .*rename its"),
+    ],
+)
+def test_folders_that_are_hardly_those_of_classes(tmp_path, names, message):
+    images = save(tmp_path / "photos", *names)
+    with pytest.raises(DatasetError, match=message):
+        import_folders(tmp_path / "out", images, Import(size=8, val=0))
+
+
+def test_one_class_is_told(tmp_path, caplog):
+    caplog.set_level("INFO")
+    import_folders(tmp_path / "out", save(tmp_path / "photos", "cat/1.png", "cat/a/2.png"), SCENE)
+    assert "photos: one class alone, 'cat'" in caplog.text
+
+
+def test_kinds_of_images(tmp_path, caplog):
+    """What Pillow reads is read; others are no 'no images'."""
+    caplog.set_level("INFO")
+    kinds = [e for e in (".jfif", ".jpe", ".jp2", ".avif") if e in SUFFIXES]
+    images = save(tmp_path / "images", *(f"cat/{n}{e}" for n, e in enumerate(kinds)), "dog/a.PNG")
+    for file in ("cat/x.HEIC", "cat/y.heic", "cat/z.txt"):
+        (images / file).write_bytes(b"?")
+    assert len(kinds) > 1
+    assert import_folders(tmp_path / "out", images, SCENE) == len(kinds) + 1
+    assert "passed over, images of kinds that cannot be read here; save them as PNG: 2 .heic" in (
+        caplog.text
+    )
+    assert "passed over, being no images: 1 .txt" in caplog.text
+    heic = tmp_path / "heic"
+    heic.mkdir()
+    (heic / "1.heic").write_bytes(b"?")
+    with pytest.raises(DatasetError, match=r"heic: no file that ends in .jpg.*, but 1 .heic; name"):
+        import_folders(tmp_path / "other", heic, SCENE)
+    with pytest.raises(DatasetError, match=r"nowhere: no such folder; name the one"):
+        import_folders(tmp_path / "other", tmp_path / "nowhere", SCENE)
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("image,label\na/1.png,cat\na/2.JPG,dog\n", ["cat", "dog"]),
@@ -102,6 +152,10 @@ def test_faults_of_folders(tmp_path):
          ["cat+wet, cold", "dog"]),
         ("filename,width,class,xmin\n1.png,8,cat,3\n1.png,8,dog,4\n2.jpg,8,dog,1\n",
          ["cat+dog", "dog"]),
+        ('1.png;"cat, big"\n2.JPG;"dog, wet"\n', ["cat, big", "dog, wet"]),
+        ('image;"label, main"\n1;cat\n2;dog\n', ["cat", "dog"]),
+        ("sep=;\nimage;label\n1;cat\n2;dog, wet\n", ["cat", "dog, wet"]),
+        ("1.png,cat;wet\n2.JPG,dog;dry\n", ["cat+wet", "dog+dry"]),
         ("image,cat,dog\n1,1.0,0.0\n2,1.0,1.0\n", ["cat", "cat+dog"]),
         ("image,cat,dog\n1,1,0\n2,2,1\n", r"labels.csv:1: .*which columns are labels cannot be"),
         ("image,label\n1,cat,wet\n", r"labels.csv:2: 3 cells, the first row has 2.*quotes"),
@@ -126,6 +180,104 @@ def test_tables_of_all_forms(tmp_path, text, expected):
         assert import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE) == 2
         assert check_dataset(tmp_path / "out") == []
         assert list(said_of(tmp_path / "out").values()) == expected
+
+
+# Two images, 1.png and 2.png, of a cat and a dog; the other way round if rows are taken for images.
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("id,image_name,label\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        (",filepath,label\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        (",filepath,breed\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        ("Unnamed: 0,whatever,label\n1,2.png,dog\n2,1.png,cat\n", ["cat", "dog"]),
+        ("index,img,label\n1,2,dog\n2,1,cat\n", ["cat", "dog"]),
+        ("image,label\n2,1\n1,2\n", ["2", "1"]),  # of classes that are numbers
+        ("filename,path,label\n2.png,images/2.png,dog\n1.png,images/1.png,cat\n", ["cat", "dog"]),
+        ("dog,2.png\ncat,1.png\n", ["cat", "dog"]),  # without a header
+        ("id,image,label\n1,2,dog\n2,1,cat\n", r":1: the images may be .* 'id' or 'image'"),
+        (",x,label\n7,2.png,dog\n8,9.png,cat\n", r"labels.csv:3: '9.png': no such image"),
+        ("a,b\n1,2\n2,1\n", r":1: .* column 'a' or 'b', which differ; take out .* 'image'"),
+    ],
+)  # fmt: skip
+def test_the_image_is_the_column_that_names_images(tmp_path, text, expected):
+    images = save(tmp_path / "images", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text(text)
+    if isinstance(expected, str):
+        with pytest.raises(DatasetError, match=expected):
+            import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+    else:
+        import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+        assert list(said_of(tmp_path / "out").values()) == expected
+
+
+def test_it_is_told_what_columns_are(tmp_path, caplog):
+    caplog.set_level("INFO")
+    images = save(tmp_path / "images", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text("id,image_name,label\n1,2.png,a|b\n2,1.png,c\n")
+    import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+    told = "the image is column 'image_name'; labels are 'label'; passed over: 'id'"
+    assert f"labels.csv: {told}" in caplog.text
+    assert "labels.csv: 2 labels: a|b, c\n" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("image,label_1,label_2\n1,1,0\n2,1,1\n", ["label_1", "label_1+label_2"]),
+        ("image,class 1,class 2\n1,0,1.0\n2,-1,0\n", ["class 2", ""]),
+        ("image,label\n1,0\n2,1\n", ["0", "1"]),
+        ("image,label,label_name\n1,3,cat\n2,4,dog\n", ["cat", "dog"]),
+        ("image,label,name\n1,3,cat\n2,4,dog\n", ["cat", "dog"]),
+        ("image,class_name,class\n1,cat,0\n2,dog,1\n", ["cat", "dog"]),
+        ("image,label,name\n1,3,cat\n2,3,dog\n", ["3", "3"]),  # names of something else
+        ("image,label,label_2\n1,3,cat\n2,3,dog\n", r":1: .label. has numbers, .label_2."),
+        ("image,label,class 1,class 2\n1,a,0,1\n2,b,0,1\n", r":1: .label. has labels, .class 1."),
+        ("1.png,0,1\n2.png,1,0\n", r":1: 0 and 1, and no header that says of what"),
+        ("image,label\n1,cat\n2,nan\n", r":3: 'nan' in column 'label'; leave the cell empty"),
+        ("image,cat,dog\n1,1,0\n2,NaN,1\n", r":3: 'NaN' in column 'cat'; leave the cell empty"),
+        ("image,label\n1,none\n2,\n", ["none", ""]),
+    ],
+)  # fmt: skip
+def test_what_labels_are(tmp_path, caplog, text, expected):
+    caplog.set_level("INFO")
+    images = save(tmp_path / "images", "1.png", "2.png")
+    (tmp_path / "labels.csv").write_text(text)
+    if isinstance(expected, str):
+        with pytest.raises(DatasetError, match=expected):
+            import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+    else:
+        import_table(tmp_path / "out", images, tmp_path / "labels.csv", SCENE)
+        assert list(said_of(tmp_path / "out").values()) == expected
+        assert ("0 and 1 are taken for two classes" in caplog.text) == (expected == ["0", "1"])
+
+
+def test_images_that_have_none_of_the_labels(tmp_path, caplog):
+    """They count as unlabelled, and it is said so, or as the rest."""
+    caplog.set_level("INFO")
+    images = save(tmp_path / "images", "1.png", "2.png", "3.png")
+    said = tmp_path / "labels.csv"
+    said.write_text("image,crack,wet\n1,1,1\n2,0,0\n3,0,1\n")
+    import_table(tmp_path / "out", images, said, SCENE)
+    told = (
+        "1 of 3 images have nothing of 'scene': they count as unlabelled there, not as without it"
+    )
+    assert f"{told}; name what is there instead (--rest NAME)" in caplog.text
+    caplog.clear()
+    done = run(
+        "table", images, said, "-o", tmp_path / "out", "--rest", "sound", "--size", 8,
+        "--label-size", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(said_of(tmp_path / "out").values()) == ["crack+wet", "sound", "wet"]
+    assert "have nothing of" not in done.stderr + done.stdout
+    done = run("folders", images, "-o", tmp_path / "other", "--rest", "sound")
+    assert "import folders: --rest does not go with this format" in done.stderr
+    with pytest.raises(DatasetError, match=r"more: --rest sound does not go with this format"):
+        import_folders(
+            tmp_path / "other",
+            save(tmp_path / "more", "cat/1.png", "dog/1.png"),
+            Import(rest="sound"),
+        )
 
 
 def test_names_are_those_of_one_image_alone(tmp_path):

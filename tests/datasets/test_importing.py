@@ -20,6 +20,7 @@ from dissect_embed.datasets.importing.coco import (
 )
 from dissect_embed.datasets.importing.files import Pairs
 from dissect_embed.datasets.importing.masks import import_colours, import_masks
+from dissect_embed.datasets.importing.writing import UNKNOWN, fill_rest
 from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
@@ -188,6 +189,25 @@ def test_what_was_interrupted_with_other_options_is_begun_anew(tmp_path, pairs, 
     assert labels_of(out) == [["sky", "sky", "", ""]] * 2 + [[""] * 4] * 2
 
 
+@pytest.mark.parametrize(
+    ("first", "highest", "told"),
+    [(1, 2, True), (0, 2, False), (1, 3, False)],
+)
+def test_a_list_that_begins_too_high_is_told(tmp_path, pairs, caplog, first, highest, told):
+    """As Pascal VOC's with --first 1: every class would be the one before it."""
+    caplog.set_level("INFO")
+    (tmp_path / "names.txt").write_text("ground\nsky\nroad\n")
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4], mask[4:, 6:] = 1, highest if first else 2
+    Image.fromarray(mask).save(pairs.masks / "a/0.png")
+    import_masks(tmp_path / "out", pairs, tmp_path / "names.txt", SMALL, first=first)
+    asked = (
+        "names.txt: 1 of 10 masks have 0, which is not in it, and none has its last number, 3 "
+        "(road): does it begin at 0 (--first 0)?"
+    )
+    assert (asked in caplog.text) == told
+
+
 def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
     Image.new("L", (12, 8)).save(pairs.masks / "a/0.png")
     (tmp_path / "names.txt").write_text("ground\nsky\nroad\n")
@@ -214,10 +234,31 @@ def test_a_class_that_is_listed_as_0_or_255_is_one(tmp_path, pairs):
             "Idx,Ratio,Train,Val,Stuff,Name\n2,0.10,9,1,1,building;edifice\n",
             {2: "building"},
         ),
+        ("id,label\n1,sky\n", {1: "sky"}),
+        ("class_id;class_name\n1;sky\n", {1: "sky"}),
+        ("category,Label ID\nsky,1\n", {1: "sky"}),
+        ("class,label\n1,sky\n", {1: "sky"}),
+        ("label,class\n1,sky\n", {1: "sky"}),
+        ("id,index,name\n1,1,sky\n", {1: "sky"}),
+        ("sky,1\nroad,2\n", {1: "sky", 2: "road"}),
+        ("0: background\n1: sky\n", {0: "background", 1: "sky"}),
+        ("0 background\n12 sky, blue\n", {0: "background", 12: "sky, blue"}),
+        ("2 wheeler\ncar\n", {1: "2 wheeler", 2: "car"}),
+        ("name,id\nsky,1\nlicense plate,-1\n", {1: "sky"}),
+        ("name,trainId\nroad,0\nego,255\nborder,255\nplate,-1\n", {0: "road"}),
+        ("name,id\nsky,1\nunknown,255\n", {1: "sky", 255: "unknown"}),
+        # What parts cells is what parts all rows alike.
+        ('1;"sky, blue"\n2;"road, wet"\n', {1: "sky, blue", 2: "road, wet"}),
+        ('id;"name, main"\n7;road\n', r":1: the header is 'id,name, main', none of it is known"),
+        ("sep=;\nid;name\n7;road, wet\n", {7: "road, wet"}),
     ],
 )
 def test_class_lists_of_all_forms(tmp_path, text, expected):
     (tmp_path / "classes").write_text(text, "utf-8")
+    if isinstance(expected, str):
+        with pytest.raises(DatasetError, match=expected):
+            read_numbers(tmp_path / "classes", first=1)
+        return
     numbers, others = read_numbers(tmp_path / "classes", first=1)
     assert numbers == expected
     assert others.get("building") in (None, "edifice")
@@ -227,6 +268,14 @@ def test_class_lists_of_all_forms(tmp_path, text, expected):
     ("text", "message"),
     [
         ("sky\nroad\n", r"classes: names without numbers.*--first 0 or --first 1"),
+        (
+            "name,id,trainId\nroad,7,0\n",
+            r"classes:1: 'id' and 'trainId' are columns of .* \(--number-column id\)",
+        ),
+        ("foo,name\n7,road\n", r"classes:1: the header is 'foo,name', none .* number, idx, index"),
+        ("id,foo\n7,road\n", r"classes:1: .* known for that of names; call one class, label"),
+        ("1,sky\n-2,road\n", r"classes:2: '-2', expected a whole number"),
+        ("sep=;\n", r"classes: empty but for 'sep=;'"),
         ("1,sky\n1,road\n", r"classes:2: number 1 stands here twice"),
         ("1,sky\nx,road\n", r"classes:2: 'x', expected a whole number"),
         (
@@ -241,6 +290,74 @@ def test_class_lists_that_cannot_be_told(tmp_path, text, message):
     (tmp_path / "classes").write_text(text, "latin-1")
     with pytest.raises(DatasetError, match=message):
         read_numbers(tmp_path / "classes")
+
+
+def test_a_column_of_numbers_is_chosen(tmp_path, pairs, caplog):
+    """As of Cityscapes' own table, for masks of labelTrainIds."""
+    caplog.set_level("INFO")
+    listed = "name,id,trainId\nroad,7,1\nsky,23,2\nego,1,255\nborder,2,255\nplate,-1,-1\n"
+    (tmp_path / "labels.csv").write_text(listed)
+    for name, message in (
+        ("", r"labels.csv:1: 'id' and 'trainId' are columns of other numbers"),
+        ("catId", r"labels.csv:1: .*no column 'catId' \(--number-column\)"),
+    ):
+        with pytest.raises(DatasetError, match=message):
+            import_masks(
+                tmp_path / "out", pairs, tmp_path / "labels.csv", SMALL, number_column=name
+            )
+    done = run(
+        "masks", pairs.images, pairs.masks, "--classes", tmp_path / "labels.csv", "-o",
+        tmp_path / "out", "--number-column", "trainid", "--size", 8, "--label-size", 4,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "255 as others are: 3 rows (ego, border, plate)" in done.stderr + done.stdout
+    assert labels_of(tmp_path / "out")[0] == ["road", "road", "sky", "sky"]
+
+
+def test_the_rest_of_masks_is_0_and_nothing_else(tmp_path, pairs, caplog):
+    """Not what is ignored: nobody knows what is there."""
+    caplog.set_level("INFO")
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:4, :6], mask[4:, :6], mask[:4, 6:8] = 1, 255, 2
+    Image.fromarray(mask).save(pairs.masks / "a/0.png")
+    Image.new("L", (12, 8)).save(pairs.masks / "b/9.png")
+    made = SMALL.model_copy(update={"rest": "ground"})
+    import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", made, ignore=[2])
+    top, bottom = ["sky", "sky", "", "ground"], ["", "", "ground", "ground"]
+    assert labels_of(tmp_path / "out") == [top, top, bottom, bottom]
+    assert labels_of(tmp_path / "out", 9) == [["ground"] * 4] * 4
+    assert labels_of(tmp_path / "out", 1) == [["sky", "sky", "", ""]] * 2 + [[""] * 4] * 2
+    assert check_dataset(tmp_path / "out") == []
+    assert "have nothing of" not in caplog.text
+    import_masks(tmp_path / "plain", pairs, tmp_path / "classes.csv", SMALL, ignore=[2])
+    told = "1 of 10 images have nothing of 'object': they count as unlabelled there, not as without"
+    assert told in caplog.text
+    assert "--rest NAME), or the number 0 in the class list ('0,background')" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("listed", "ignore", "rest", "message"),
+    [
+        ("1,sky\n2,road\n", [], "sky", r"masks|images: 'sky' is a class already; call the rest"),
+        ("1,sky\n2,road\n", [], "red-c", r"a class 'red-c', as a colour is"),
+        ("0,ground\n1,sky\n2,road\n", [], "rest", r"0 means something else .* '--rest rest'"),
+        ("1,sky\n2,road\n", [0], "rest", r"classes.csv: 0 means something else already"),
+    ],
+)
+def test_faults_of_the_rest(tmp_path, pairs, listed, ignore, rest, message):
+    (tmp_path / "classes.csv").write_text(listed)
+    made = SMALL.model_copy(update={"rest": rest})
+    with pytest.raises(DatasetError, match=message):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", made, ignore=ignore)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rest_is_what_no_map_labels():
+    first, second = np.array([[1, 0, 0, UNKNOWN]]), np.array([[0, 2, 0, 0]])
+    filled = fill_rest([first, second], 3)
+    assert [m.tolist() for m in filled] == [[[1, 0, 3, UNKNOWN]], [[0, 2, 0, 0]]]
+    assert fill_rest([], 3) == [3]
+    assert fill_rest([1, 2], 3) == [1, 2]
 
 
 def test_faults_of_masks(tmp_path, pairs):
@@ -356,6 +473,13 @@ def test_colours(tmp_path, pairs):
     lines = labels_of(tmp_path / "out")
     assert lines == [["sky", "road", "road", "road"]] * 2 + [["sky", "road", "road", ""]] * 2
     assert check_dataset(tmp_path / "out") == []
+    for text in (  # as of CamVid, and Void left out; and other lists without a header
+        "9 8 7\t\tsky\n1 2 3\troad\n3 2 1\troad\n0 0 0\n",
+        '9,8,7,sky\n1,2,3,"road"\n3,2,1,road\n0,0,0,\n',
+    ):
+        (tmp_path / "colours.csv").write_text(text)
+        import_colours(tmp_path / "other", pairs, tmp_path / "colours.csv", SMALL)
+        assert labels_of(tmp_path / "other") == lines
     (tmp_path / "colours.csv").write_text("red,green,blue,name\n9,8,7,sky\n0,0,0,\n3,2,1,sea\n")
     with pytest.raises(
         DatasetError,
@@ -372,6 +496,8 @@ def test_colours(tmp_path, pairs):
         ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
         ("r,g,b,name\n1,2,256,x\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
         ("r,g,b,name\n1,2,3,x\n1,2,3,y\n", "colours.csv:3: colour 1, 2, 3 stands here twice"),
+        ("1 2 3 x\n1 2 y\n", "colours.csv:2: expected red, green, blue and a name"),
+        ("1 2 3 x\n1 2 256 y\n", "colours.csv:2: '256', expected a whole number of 0 to 255"),
         ("r,g,b,name\n1,2,3\n", "colours.csv:2: 3 cells, the header has 4"),
     ):
         (tmp_path / "colours.csv").write_text(text)
@@ -426,6 +552,18 @@ def test_coco(tmp_path, coco):
     assert {r["name"]: r["category"] for r in table(tmp_path / "out/label.csv")} == {
         "red-c": "color(3)", "person": "object(1)", "tie": "object(2)",
     }  # fmt: skip
+
+
+def test_the_rest_of_coco_is_where_no_instance_is(tmp_path, coco):
+    import_coco(tmp_path / "out", *coco, SMALL.model_copy(update={"rest": "wall"}))
+    assert check_dataset(tmp_path / "out") == []
+    assert labels_of(tmp_path / "out") == [
+        ["person", "person", "wall", "wall"],
+        ["person", "person+tie", "tie", "wall"],
+        ["person", "person", "wall", "wall"],
+        ["person", "person", "wall", "person"],
+    ]
+    assert labels_of(tmp_path / "out", 2) == [["wall"] * 4] * 4
 
 
 def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):

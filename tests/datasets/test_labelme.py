@@ -65,6 +65,18 @@ def test_labelme(tmp_path, labelme, caplog):
     assert "1 shapes jut out" in caplog.text
 
 
+def test_the_rest_of_labelme_is_what_nothing_lies_on(tmp_path, labelme):
+    """But for __ignore__: nobody knows what is there."""
+    shapes = [("sky", "rectangle", [[0, 0], [3, 3]]), ("__ignore__", "rectangle", [[4, 0], [7, 3]])]
+    shapes.append(("_background_", "rectangle", [[0, 6], [3, 7]]))
+    save_labelme(labelme / "0.json", shapes)
+    import_labelme(tmp_path / "out", labelme, SMALL.model_copy(update={"rest": "ground"}))
+    top = ["sky", "sky", "", ""]
+    assert labels_of(tmp_path / "out") == [top, top, ["ground"] * 4, ["ground"] * 4]
+    edge = ["ground", "sun", "sun", "ground"]
+    assert labels_of(tmp_path / "out", 1) == [edge, ["sun"] * 4, ["sun"] * 4, edge]
+
+
 def test_labelme_pictures_are_upright_and_found_by_windows_paths(tmp_path):
     """Stored as 6 × 8 pixels lying on the side, shown and drawn on as 8 × 6."""
     folder = tmp_path / "labelme"

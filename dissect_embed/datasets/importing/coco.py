@@ -16,7 +16,12 @@ from dissect_embed.datasets.importing.documents import (
     read_points,
 )
 from dissect_embed.datasets.importing.files import decode_picture
-from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.importing.writing import (
+    Labelled,
+    Source,
+    check_size,
+    write_dataset,
+)
 from dissect_embed.datasets.index import format_size
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -96,7 +101,7 @@ def import_coco(
     note = {"source": str(images), "labels": source}
     files = [[named[number][1]] for number in order]
     names_of = [named[number][0] for number in order]
-    data = Source(names_of, classes, read, note, files, [annotations])
+    data = Source(names_of, classes, read, note, files, [annotations], has_rest=True)
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

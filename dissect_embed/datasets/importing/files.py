@@ -1,6 +1,7 @@
 """Find images and the files of their labels, and decode images, and masks of colours."""
 
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,8 +64,12 @@ def find_files(
     folder: Path, endings: Sequence[str], hint: str, leave_out: frozenset[Path] = frozenset()
 ) -> dict[str, Path]:
     """Return the files with one of some endings, by their path below the folder without it."""
+    if not folder.is_dir():
+        msg = f"{folder}: no such folder; name the one that the files are in"
+        raise DatasetError(msg)
     found: dict[str, Path] = {}
-    for file in sorted(list_files(folder)):
+    there = sorted(list_files(folder))
+    for file in there:
         ending = next((e for e in endings if file.lower().endswith(e.lower())), None)
         if (
             ending is None
@@ -82,7 +87,12 @@ def find_files(
             raise DatasetError(msg)
         found[name] = folder / file
     if not found:
-        msg = f"{folder}: no file that ends in {', '.join(endings)}; name the folder they are in"
+        kinds = Counter(Path(file).suffix.lower() or file for file in there).most_common(3)
+        others = ", ".join(f"{n} {ending}" for ending, n in kinds) or "nothing"
+        msg = (
+            f"{folder}: no file that ends in {', '.join(endings)}, but {others}; name the folder "
+            "they are in, or save what is there so"
+        )
         raise DatasetError(msg)
     return found
 

@@ -4,26 +4,24 @@ They become numbers in the index, which label every pixel, as Broden's scenes an
 """
 
 import logging
-import re
-import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
 
 from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import check_replaceable, list_files
-from dissect_embed.datasets.importing.classes import read_rows
 from dissect_embed.datasets.importing.files import decode_picture, find_files
-from dissect_embed.datasets.importing.writing import SPLITS, Labelled, Source, write_dataset
+from dissect_embed.datasets.importing.image_tables import read_image_table
+from dissect_embed.datasets.importing.writing import (
+    SPLITS,
+    Labelled,
+    Source,
+    write_dataset,
+)
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 
-IMAGE_COLUMNS = ("image", "filename", "file_name", "file", "path", "image_id", "imageid", "id")
-# As label, labels, label_2, class, classes, category, tags.
-LABEL_COLUMN = re.compile(r"(label|class|category|tag)(s|es)?[ _]?\d*|categories")
-
-YES, NO = ("1", "1.0"), ("0", "0.0", "-1", "")
+UNREADABLE = {".avif", ".cr2", ".dng", ".heic", ".heif", ".jxl", ".nef", ".psd", ".raw", ".svg"}
 
 
 def import_folders(
@@ -50,7 +48,10 @@ def import_folders(
     """
     check_replaceable(root, images)
     found = _find_images(images)
-    said, outside = {}, []
+    said: dict[str, tuple[str]] = {}
+    outside: list[Path] = []
+    tops = {PurePosixPath(name).parts[0] for name in found if "/" in name}
+    taken = sorted(top for top in tops if top.lower() in SPLITS)
     for name in found:
         folders = PurePosixPath(name).parts[:-1]
         # A class may well be called 'test', inside of a split.
@@ -65,8 +66,38 @@ def import_folders(
             f"first: {outside[0].name}); move each into one, whose name is its class, or name the "
             "labels in a table ('import table')"
         )
+        if taken:
+            msg += (
+                f"; {', '.join(taken)} are taken for splits: a class of such a name needs another"
+            )
         raise DatasetError(msg)
+    if taken and (beside := sorted(tops - {*taken})):
+        msg = (
+            f"{images}: {taken[0]} is taken for a split, {beside[0]} beside it is none; if "
+            f"{taken[0]} is a class, rename its folder, else move {beside[0]} into a split"
+        )
+        raise DatasetError(msg)
+    _check_level(images, said, taken)
     return _import(root, found, said, {"source": str(images)}, (), settings, n_threads)
+
+
+def _check_level(images: Path, said: Mapping[str, Sequence[str]], splits: Sequence[str]) -> None:
+    """Refuse what is one class alone but holds several folders, which may be the classes."""
+    classes = {labels[0] for labels in said.values()}
+    if len(classes) > 1:
+        return
+    (alone,) = classes
+    depth = 2 if splits else 1
+    inside = {p[depth] for name in said if len(p := PurePosixPath(name).parts) > depth + 1}
+    if len(inside) > 1:
+        remedy = f"move them out of {alone}" if splits else f"name {images / alone}"
+        msg = (
+            f"{images}: all images lie in {alone}, which would be the one class, and in it in "
+            f"{len(inside)} folders ({', '.join(sorted(inside)[:3])} …); if these are the classes, "
+            f"{remedy}, else take the images out of them"
+        )
+        raise DatasetError(msg)
+    logging.info("%s: one class alone, %r", images, alone)
 
 
 def import_table(
@@ -80,11 +111,6 @@ def import_table(
 ) -> int:
     """Make a data set in Broden's format of images and a table of their labels; return its images.
 
-    A row has an image and its labels: in one cell or several, several in a cell with ``;`` between
-    them, or as 0 and 1 below the labels' names. Rows of one image add up. Images are named with
-    their path below the folder, or without its folders, its ending, or both, where that can be
-    meant of one image alone.
-
     Parameters
     ----------
     root
@@ -92,9 +118,7 @@ def import_table(
     images
         The folder below which the images are.
     table
-        Cells with commas, tabs or semicolons between them, in UTF-8. Its header names the columns
-        (``IMAGE_COLUMNS``, else the first; ``LABEL_COLUMN``, else what is left if it is one, or 0
-        and 1). Where the first row has an image already, all others are labels.
+        Of images and labels (``image_tables.read_image_table``).
     skip_unlabelled
         Leave out images of which the table has no row.
 
@@ -108,7 +132,7 @@ def import_table(
     """
     check_replaceable(root, images)
     found = _find_images(images)
-    said = _read_table(table, found, images)
+    said = read_image_table(table, found, images)
     without = [found[name] for name in found if name not in said]
     if without and not skip_unlabelled:
         msg = (
@@ -127,9 +151,14 @@ def _find_images(folder: Path) -> dict[str, Path]:
         for file in sorted(list_files(folder))
         if not file.lower().endswith(SUFFIXES)
     )
-    if others:
-        kinds = ", ".join(f"{n} {ending}" for ending, n in others.most_common(5))
-        logging.info("%s: passed over, being no images: %s", folder, kinds)
+    for why, endings in (
+        ("images of kinds that cannot be read here; save them as PNG", others.keys() & UNREADABLE),
+        ("being no images", others.keys() - UNREADABLE),
+    ):
+        kinds = Counter({ending: others[ending] for ending in sorted(endings)}).most_common(5)
+        if kinds:
+            listed = ", ".join(f"{n} {ending}" for ending, n in kinds)
+            logging.info("%s: passed over, %s: %s", folder, why, listed)
     return found
 
 
@@ -152,106 +181,7 @@ def _import(
         return Labelled(pixels, [place[label] for label in said[names[n]]])
 
     files = [[found[name]] for name in names]
-    write_dataset(root, Source(names, classes, read, note, files, tables), settings, n_threads)
+    # A table may say of an image that it has no label; a folder cannot.
+    source = Source(names, classes, read, note, files, tables, has_rest=bool(tables))
+    write_dataset(root, source, settings, n_threads)
     return len(names)
-
-
-class _Columns(NamedTuple):
-    """Where a table has what."""
-
-    image: int
-    labels: Sequence[int]
-    marked: bool = False  # the header has the labels, below which is 1 or 0
-
-
-def _read_table(table: Path, found: Mapping[str, Path], images: Path) -> dict[str, list[str]]:
-    """Return the labels of each image that the table has, by its name."""
-    rows = read_rows(table)
-    header = [cell.strip() for cell in rows[0][1]]
-    for line, cells in rows:
-        if len(cells) != len(header) or len(cells) < 2:
-            msg = (
-                f"{table}:{line}: {len(cells)} cells, the first row has {len(header)}, expected an "
-                "image and its labels; a name with a comma must be in double quotes"
-            )
-            raise DatasetError(msg)
-    names = _index_names(found, images.resolve().name)
-    if _look_up(names, header[0]) or header[0].lower().endswith(SUFFIXES):
-        columns = _Columns(0, range(1, len(header)))  # there is no header
-    else:
-        rows = rows[1:]
-        columns = _read_header(table, header, rows)
-    said: dict[str, dict[str, None]] = {}
-    lost = []
-    for line, cells in rows:
-        where = f"{table}:{line}: {cells[columns.image]!r}"
-        meant = _look_up(names, cells[columns.image])
-        if len(meant) > 1:
-            msg = (
-                f"{where} may be any of {len(meant)} images ({meant[0]}, {meant[1]} …); name it "
-                "with its folder and its ending"
-            )
-            raise DatasetError(msg)
-        if meant:
-            labels = said.setdefault(meant[0], {})
-            labels.update(dict.fromkeys(_read_labels(columns, header, cells)))
-        else:
-            lost.append(where)
-    if lost:
-        msg = (
-            f"{lost[0]}: no such image below {images}, as of {len(lost)} of {len(rows)} rows; "
-            "name the folder that holds them, or take the rows out"
-        )
-        raise DatasetError(msg)
-    return {name: list(labels) for name, labels in said.items()}
-
-
-def _read_header(table: Path, header: list[str], rows: Sequence[tuple[int, list[str]]]) -> _Columns:
-    """Return what the columns are."""
-    names = [name.lower() for name in header]
-    image = next((names.index(name) for name in IMAGE_COLUMNS if name in names), 0)
-    rest = [n for n in range(len(names)) if n != image]
-    if labels := [n for n in rest if LABEL_COLUMN.fullmatch(names[n])]:
-        return _Columns(image, labels)
-    if all(cells[n].strip() in (*YES, *NO) for _, cells in rows for n in rest):
-        return _Columns(image, rest, marked=True)
-    if len(rest) > 1:
-        msg = (
-            f"{table}:1: the header is {','.join(header)!r}, and which columns are labels cannot "
-            "be told; call them label, label_2 …, or leave the others out"
-        )
-        raise DatasetError(msg)
-    return _Columns(image, rest)
-
-
-def _read_labels(columns: _Columns, header: Sequence[str], cells: Sequence[str]) -> list[str]:
-    """Return the labels of a row."""
-    if columns.marked:
-        return [header[n] for n in columns.labels if cells[n].strip() in YES]
-    parts = [part.strip() for n in columns.labels for part in cells[n].split(";")]
-    return [part for part in parts if part]
-
-
-def _index_names(found: Mapping[str, Path], folder: str) -> list[dict[str, list[str]]]:
-    """Return the images' names by what a table may call them, what is most exact first."""
-    levels: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
-    for name, path in found.items():
-        whole = name + path.suffix
-        short = (path.name, path.name[: -len(path.suffix)])
-        for level, keys in enumerate(((whole, f"{folder}/{whole}"), (name, f"{folder}/{name}"))):
-            for key in keys:
-                levels[level][_fold(key)].append(name)
-        for level, key in enumerate(short, start=2):
-            levels[level][_fold(key)].append(name)
-    return levels
-
-
-def _look_up(levels: Sequence[Mapping[str, list[str]]], text: str) -> list[str]:
-    """Return the images that a text may mean."""
-    return next((level[_fold(text)] for level in levels if _fold(text) in level), [])
-
-
-def _fold(name: str) -> str:
-    # Windows has other separators, macOS takes letters from their dots, neither minds capitals.
-    name = unicodedata.normalize("NFC", name.strip().replace("\\", "/")).casefold()
-    return name.removeprefix("./")

@@ -21,7 +21,13 @@ from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import check_replaceable, list_files
 from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
 from dissect_embed.datasets.importing.files import find_files
-from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.importing.writing import (
+    UNKNOWN,
+    Labelled,
+    Source,
+    check_size,
+    write_dataset,
+)
 from dissect_embed.datasets.index import format_size
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -95,7 +101,7 @@ def import_labelme(
     labels = (drawn or set[str]().union(*(flags for _, flags, _ in found))).difference(UNLABELLED)
     classes = dict.fromkeys(sorted(labels), "")
     number = {label: n for n, label in enumerate(classes, start=1)}
-    number |= dict.fromkeys(UNLABELLED, 0)
+    number |= {"__ignore__": UNKNOWN, "_background_": 0}
 
     def read(n: int) -> Labelled:
         annotation = _read_file(paths[n])
@@ -108,7 +114,7 @@ def import_labelme(
         if annotation.size:
             check_size(pixels, annotation.size, where, annotation.path)
         if not drawn:
-            return Labelled(pixels, [number[flag] for flag in annotation.flags if number[flag]])
+            return Labelled(pixels, [number[flag] for flag in annotation.flags if number[flag] > 0])
         cut.append(sum(_juts_out(shape, pixels.shape[:2]) for shape in annotation.shapes))
         return Labelled(pixels, [_draw(annotation.shapes, pixels.shape[:2], number)])
 
@@ -118,7 +124,7 @@ def import_labelme(
     read_from = [
         [path, image] if image else [path] for path, (_, _, image) in zip(paths, found, strict=True)
     ]
-    data = Source(names, classes, read, note, read_from)
+    data = Source(names, classes, read, note, read_from, has_rest=True)
     write_dataset(root, data, settings, n_threads)
     if sum(cut):
         logging.info("%s: %d shapes jut out of their image and were cut off", folder, sum(cut))

@@ -6,6 +6,7 @@ how their names end.
 """
 
 import functools
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,12 +21,20 @@ from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
 from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
 from dissect_embed.datasets.importing.matlab import read_label_map
-from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
+from dissect_embed.datasets.importing.writing import (
+    NAME_REST,
+    UNKNOWN,
+    Labelled,
+    Source,
+    check_size,
+    write_dataset,
+)
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
 from dissect_embed.parallel import map_in_threads
 
 IGNORED = (0, 255)  # mean unlabelled wherever a class list does not name them
+LOST = -2  # a value without a meaning
 
 
 def import_masks(
@@ -35,6 +44,7 @@ def import_masks(
     settings: Import = Import(),
     *,
     first: int | None = None,
+    number_column: str = "",
     ignore: Sequence[int] = (),
     variable: str = "",
     n_threads: int | None = None,
@@ -49,6 +59,8 @@ def import_masks(
         The class list (``classes.read_numbers``).
     first
         The number of its first line, where it has names alone.
+    number_column
+        Its column of numbers, where several could be that.
     ignore
         Numbers that mean unlabelled, whatever the class list says.
     variable
@@ -65,7 +77,13 @@ def import_masks(
     if outside := [number for number in ignore if not 0 <= number <= LARGEST]:
         msg = f"--ignore {outside[0]}: masks hold numbers of 0 to {LARGEST}; leave it out"
         raise DatasetError(msg)
-    names, synonyms = read_numbers(classes, first)
+    names, synonyms = read_numbers(classes, first, number_column)
+    has_rest = 0 not in {*names, *ignore}
+    if settings.rest and not has_rest:
+        msg = f"{classes}: 0 means something else already; leave out '--rest {settings.rest}'"
+        raise DatasetError(msg)
+    # Counted from 1 in place of 0, every class would be another.
+    last = max(names, default=None) if first and has_rest and not settings.rest else None
     ignored = {*ignore, *(number for number in IGNORED if number not in names)}
     names |= dict.fromkeys(ignored, "")
     decode: Callable[[Path], Int[np.ndarray, "y x"]] = _decode_mask
@@ -76,7 +94,12 @@ def import_masks(
         raise DatasetError(msg)
     code = _Code(
         classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number,
-        {"first": first, "ignore": sorted(ignore), "variable": variable},
+        {
+            "first": first, "number_column": number_column, "ignore": sorted(ignore),
+            "variable": variable,
+        },
+        f"{NAME_REST}, or the number 0 in the class list ('0,background')",
+        has_rest, last,
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -108,7 +131,7 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {},
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {}, "name their colour in the table",
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -124,6 +147,9 @@ class _Code(NamedTuple):
     ignoring: str  # how a value is said to mean unlabelled
     show: Callable[[int], object]  # a value, for people
     said: Mapping[str, object]  # what else was said of the class list
+    remedy: str  # where images have no label
+    has_rest: bool = False  # 0 means none of the classes
+    last: int | None = None  # of numbers that were counted, where they may begin too high
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -144,10 +170,11 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     images, masks = pair_files(pairs)
     names = sorted(images)
     classes = {name: code.synonyms.get(name, "") for name in code.names.values() if name}
-    place = {"": 0} | {name: n for n, name in enumerate(classes, start=1)}
-    # The class of each value, and -1 of those that have no meaning, with all above at the end.
-    said = np.full(max(code.names) + 2, -1, dtype=np.int32)
+    place = {"": UNKNOWN} | {name: n for n, name in enumerate(classes, start=1)}
+    # The class of each value, with all that are above the last at the end.
+    said = np.full(max(code.names) + 2, LOST, dtype=np.int32)
     said[list(code.names)] = [place[name] for name in code.names.values()]
+    said[0] = 0 if code.has_rest else said[0]
 
     def classify(label: Int[np.ndarray, "y x"]) -> Int[np.ndarray, "y x"]:
         return np.asarray(said[np.minimum(label, len(said) - 1)])
@@ -159,15 +186,19 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         check_size(pixels, label.shape, image, mask)
         return Labelled(pixels, [label])
 
+    def check(places: Sequence[int]) -> None:
+        # Of the last masks of an interrupted import nothing is told about all.
+        told = code if len(places) == len(names) else code._replace(last=None)
+        _check_masks([masks[names[n]] for n in places], told, classify, n_threads)
+
     note = {
         "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
         "endings": [pairs.image_ending, pairs.mask_ending], **code.said,
     }  # fmt: skip
     files = [(images[name], masks[name]) for name in names]
-    in_order = [masks[name] for name in names]
     source = Source(
         names, classes, read, note, files, [code.path],
-        lambda places: _check_masks([in_order[n] for n in places], code, classify, n_threads),
+        check, code.has_rest, code.remedy,
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)
@@ -187,21 +218,27 @@ def _check_masks(
         If they have: the one that most of them have, and where it is first.
     """
 
-    def look(mask: Path) -> list[tuple[int, int, str]]:
-        """Return each unknown value, of how many pixels, and the first of them."""
+    def look(mask: Path) -> tuple[list[tuple[int, int, str]], bool, bool]:
+        """Return each unknown value, of how many pixels, and the first of them; the ends seen."""
         label = code.decode(mask)
-        lost = classify(label) < 0
+        lost = classify(label) == LOST
         unknown = []
         for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
             unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
-        return unknown
+        if code.last is None:
+            return unknown, False, False
+        return unknown, bool((label == 0).any()), bool((label == code.last).any())
 
     files: Counter[int] = Counter()
     pixels: Counter[int] = Counter()
     first: dict[int, str] = {}
     looked = map_in_threads(look, masks, n_threads=n_threads)
-    for unknown in tqdm(looked, "look at masks", len(masks), unit=" masks", disable=None):
+    with_zero = with_last = 0
+    for unknown, zero, last in tqdm(
+        looked, "look at masks", len(masks), unit=" masks", disable=None
+    ):
+        with_zero, with_last = with_zero + zero, with_last + last
         for value, n, where in unknown:
             files[value] += 1
             pixels[value] += n
@@ -216,3 +253,9 @@ def _check_masks(
             f"({code.ignoring.format(code.show(value))})"
         )
         raise DatasetError(msg)
+    if with_zero and not with_last and code.last is not None:
+        logging.info(
+            "%s: %d of %d masks have 0, which is not in it, and none has its last number, %d (%s): "
+            "does it begin at 0 (--first 0)?", code.path, with_zero, len(masks), code.last,
+            code.names[code.last],
+        )  # fmt: skip

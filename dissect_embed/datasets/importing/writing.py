@@ -34,6 +34,11 @@ SPLITS = {
     "testing": "test",
 }  # fmt: skip
 VAL = 0.2
+# In a map: unlabelled, and not of the rest either, for nobody knows what is there.
+UNKNOWN = -1
+# What to do about images in which nothing is labelled, for people.
+NAME_REST = "name what is there instead (--rest NAME)"
+LABEL_REST = "label what is there instead, as a class"
 
 
 Label: TypeAlias = Int[np.ndarray, "y x"] | int
@@ -43,8 +48,8 @@ class Labelled(NamedTuple):
     """An image and what is labelled in it."""
 
     pixels: UInt8[np.ndarray, "y x 3"]
-    # Maps, in which 0 is unlabelled and k the k-th class, and classes of the whole image. All hold
-    # at once, a pixel has a class in one of them.
+    # Maps, in which 0 is unlabelled (as is UNKNOWN) and k the k-th class, and classes of the whole
+    # image. All hold at once, a pixel has a class in one of them.
     labels: Sequence[Label]
     others: Mapping[str, Sequence[Label]] = {}  # of further categories, the same in each image
 
@@ -61,6 +66,8 @@ class Source(NamedTuple):
     tables: Sequence[Path] = ()  # those of all
     # Looks at the labels of images together, before the first of them is made.
     check: Callable[[Sequence[int]], None] = lambda places: None
+    has_rest: bool = False  # what is labelled as 0 is known to be none of the classes
+    remedy: str = ""  # where nothing is labelled, for people; empty: as `has_rest` says
 
 
 def write_dataset(
@@ -83,6 +90,7 @@ def write_dataset(
         If it will not fit on the disk, or this runs full.
     """
     check_replaceable(root)
+    source = _add_rest(source, settings.rest)
     _check_names(source, settings)
     splits = _choose_splits(source.names, settings)
     made_of = {
@@ -113,6 +121,35 @@ def write_dataset(
             "version": __version__,
         }
         move_into_place(part, root, note)
+
+
+def _add_rest(source: Source, rest: str) -> Source:
+    """Give what has none of the classes one of its own, if it has a name."""
+    if not rest or not source.classes:
+        return source
+    if not source.has_rest:
+        msg = f"{source.note['source']}: --rest {rest} does not go with this format; leave it out"
+        raise DatasetError(msg)
+    if rest in source.classes:
+        msg = f"{source.note['source']}: {rest!r} is a class already; call the rest otherwise"
+        raise DatasetError(msg)
+    number = len(source.classes) + 1
+
+    def read(place: int) -> Labelled:
+        labelled = source.read(place)
+        return labelled._replace(labels=fill_rest(labelled.labels, number))
+
+    return source._replace(classes={**source.classes, rest: ""}, read=read)
+
+
+def fill_rest(labels: Sequence[Label], number: int) -> Sequence[Label]:
+    """Return labels with a number for what has none: an image, or pixels that are 0 in all maps."""
+    if not labels:
+        return [number]
+    if any(isinstance(said, int) for said in labels):
+        return labels  # of the whole image
+    free = np.all([said == 0 for said in labels], axis=0)
+    return [np.where(free, number, labels[0]), *labels[1:]]
 
 
 def check_size(
@@ -242,6 +279,14 @@ def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import
             "left out, being in no image: %d of %d classes (%s%s)", len(absent), len(classes),
             ", ".join(absent[:5]), ", …" if len(absent) > 5 else "",
         )  # fmt: skip
+    remedy = source.remedy or (NAME_REST if source.has_rest else LABEL_REST)
+    for category in sorted(concepts.keys() - {"color"}):
+        without = sum(all(c != category for c, _ in entry.pixels) for entry in entries)
+        if without and concepts[category]:
+            logging.info(
+                "%d of %d images have nothing of %r: they count as unlabelled there, not as "
+                "without it; %s", without, len(entries), category, remedy,
+            )  # fmt: skip
     # Nor is a category of which nothing is left.
     entries = [
         Entry({k: v for k, v in row.items() if concepts.get(k, True)}, pixels)
