@@ -366,7 +366,7 @@ def test_colours(tmp_path, pairs):
     for file in pairs.masks.rglob("*.png"):
         Image.fromarray(mask).save(file.with_suffix(".jpg"))
     lossy = pairs._replace(mask_ending=".jpg")
-    with pytest.raises(DatasetError, match="a mask as JPEG has other colours than were saved"):
+    with pytest.raises(DatasetError, match="a label map as JPEG may have other colours"):
         import_colours(tmp_path / "out", lossy, tmp_path / "colours.csv", SMALL)
     for text, message in (
         ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
@@ -377,6 +377,16 @@ def test_colours(tmp_path, pairs):
         (tmp_path / "colours.csv").write_text(text)
         with pytest.raises(DatasetError, match=message):
             import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+
+
+def test_gray_masks_saved_as_colour_are_told_apart(tmp_path, pairs):
+    """Read as red + 256 · green, 1 were 257, which a list of many classes names as well."""
+    file = pairs.masks / "b/9.png"
+    Image.open(file).convert("RGB").save(file)
+    (tmp_path / "classes.csv").write_text("".join(f"{n},class {n}\n" for n in range(1000)))
+    with pytest.raises(DatasetError, match=r"b/9.png: gray saved as colour .* \(mode L\)"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert not list(tmp_path.glob("out*"))
 
 
 def coco_document() -> dict:

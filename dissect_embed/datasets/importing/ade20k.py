@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
+from dissect_embed.datasets.decoding import decode_colours
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import read_document, read_field
-from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
+from dissect_embed.datasets.importing.files import Pairs, decode_picture, pair_files
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError

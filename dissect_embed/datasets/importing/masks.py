@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import LARGEST, decode_numbers
+from dissect_embed.datasets.decoding import LARGEST, decode_colours, decode_numbers
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
-from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
+from dissect_embed.datasets.importing.files import Pairs, decode_picture, pair_files
 from dissect_embed.datasets.importing.matlab import read_label_map
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
@@ -127,7 +127,7 @@ class _Code(NamedTuple):
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
-    return decode_numbers(mask, mask)
+    return decode_numbers(mask, mask, refuse_gray=True)
 
 
 def _decode_colours(mask: Path) -> Int[np.ndarray, "y x"]:

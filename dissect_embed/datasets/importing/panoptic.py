@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from dissect_embed.datasets.decoding import decode_colours
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.coco import find_images
 from dissect_embed.datasets.importing.documents import index_by_id, read_document, read_field
-from dissect_embed.datasets.importing.files import decode_colours, decode_picture
+from dissect_embed.datasets.importing.files import decode_picture
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
