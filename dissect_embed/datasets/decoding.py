@@ -7,8 +7,8 @@ all white, hidden pixels behind alpha to what nobody sees. Here each kind of fil
   composed over a stated colour. What a camera stored lying on its side (EXIF orientation) is turned
   only where it is said so.
 - Label maps: gray of 1 to 16 bits and 32-bit integers are numbers as they stand, of a palette the
-  indices; red-green-blue, with alpha or without, is ``red + 256·green``, as in Broden. What the file
-  holds says whether it is lossless, not how its name ends.
+  indices; red-green-blue, with alpha or without, is ``red + 256·green``, as in Broden. Whether
+  a file is lossless is told by its content, not by its name.
 """
 
 import io

@@ -55,9 +55,6 @@ def import_ade20k(
         If the data set will not fit on the disk.
     """
     check_replaceable(root, folder)
-    if settings.category in ("part", "scene"):
-        msg = f"import.category: {settings.category!r} is one of its own here; choose another name"
-        raise DatasetError(msg)
     hint = "put what is missing beside the rest"
     images, masks = pair_files(Pairs(folder, folder, ".jpg", "_seg.png", skip_unlabelled, hint))
     order = sorted(images)
@@ -83,7 +80,8 @@ def import_ade20k(
         [images[name], masks[name], _beside(masks[name], ".json"), *_find_parts(masks[name])]
         for name in order
     ]
-    data = Source(order, classes, read, {"source": str(folder)}, files)
+    note = {"source": str(folder)}
+    data = Source(order, classes, read, note, files, others=("part", "scene"))
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

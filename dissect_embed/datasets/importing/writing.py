@@ -17,7 +17,8 @@ from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.decoding import write_label_png
 from dissect_embed.datasets.fetch import check_room
 from dissect_embed.datasets.folders import check_replaceable, move_into_place
-from dissect_embed.datasets.index import INDEX_COLUMNS, MAX_NUMBER, ImageRow, format_size
+from dissect_embed.datasets.importing.names import check_names
+from dissect_embed.datasets.index import INDEX_COLUMNS, ImageRow, format_size
 from dissect_embed.datasets.mini.colors import name_colors
 from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
 from dissect_embed.datasets.progress import keep_progress, make_images, stamp_files
@@ -61,6 +62,7 @@ class Source(NamedTuple):
     tables: Sequence[Path] = ()  # those of all
     # Looks at the labels of images together, before the first of them is made.
     check: Callable[[Sequence[int]], None] = lambda places: None
+    others: Sequence[str] = ()  # further categories
 
 
 def write_dataset(
@@ -83,7 +85,10 @@ def write_dataset(
         If it will not fit on the disk, or this runs full.
     """
     check_replaceable(root)
-    _check_names(source, settings)
+    check_names(
+        str(source.note["source"]), source.names, source.classes, COLORS, settings.category,
+        source.others,
+    )  # fmt: skip
     splits = _choose_splits(source.names, settings)
     made_of = {
         "settings": settings.model_dump(mode="json"),
@@ -130,31 +135,6 @@ def check_size(
             f"{labels}: labels of {format_size(size)} pixels, but {image} has "
             f"{format_size(pixels.shape[:2])}; take the image that was labelled, in its full size"
         )
-        raise DatasetError(msg)
-
-
-def _check_names(source: Source, settings: Import) -> None:
-    if settings.category in ("color", *INDEX_COLUMNS):
-        msg = f"import.category: {settings.category!r} has another meaning; choose another name"
-        raise DatasetError(msg)
-    if not source.names or not source.classes:
-        what = "image" if not source.names else "class"
-        msg = f"{source.note['source']}: no labelled {what} found; name the folder that holds them"
-        raise DatasetError(msg)
-    for name, n in Counter(source.names).items():
-        path = PurePosixPath(name)
-        # In an index, ';' stands between names, and spaces around them mean nothing.
-        wrong = ";" in name or name != name.strip() or path.is_absolute() or ".." in path.parts
-        if n > 1 or wrong:
-            what = f"{n} images have this name" if n > 1 else "an index cannot hold this name"
-            msg = f"{source.note['source']}: {name!r}: {what}; rename the image and its labels"
-            raise DatasetError(msg)
-    if "" in source.classes or (doubled := sorted(source.classes.keys() & COLORS)):
-        what = "without a name" if "" in source.classes else f"{doubled[0]!r}, as a colour is"
-        msg = f"{source.note['source']}: a class {what}; rename it"
-        raise DatasetError(msg)
-    if len(COLORS) + len(source.classes) > MAX_NUMBER:
-        msg = f"{source.note['source']}: {len(source.classes)} classes; Broden's format has less"
         raise DatasetError(msg)
 
 
