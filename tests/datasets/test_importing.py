@@ -19,6 +19,7 @@ from dissect_embed.datasets.importing.coco import (
     import_coco,
 )
 from dissect_embed.datasets.importing.files import Pairs
+from dissect_embed.datasets.importing.image_labels import import_folders
 from dissect_embed.datasets.importing.masks import import_colours, import_masks
 from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Import
@@ -309,6 +310,34 @@ def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
     with pytest.raises(DatasetError, match="not made by dissect-embed"):
         import_masks(out, pairs, tmp_path / "classes.csv", SMALL)
     assert (out / "mine.txt").read_text() == "mine"
+
+
+def test_a_data_set_of_another_source_is_not_replaced(tmp_path, pairs, coco, monkeypatch):
+    """By the same source it is, whatever the settings, and however that is spelt."""
+    out, classes = tmp_path / "out", tmp_path / "classes.csv"
+    both = pairs._replace(skip_unlabelled=True)
+    import_masks(out, both, classes, SMALL)
+    before = (out / NOTE).read_bytes()
+    message = rf"out: holds a data set made from masks {pairs.images} {pairs.masks}, and this is to"
+    with pytest.raises(DatasetError, match=message):
+        import_coco(out, *coco, SMALL)
+    (tmp_path / "colours.csv").write_text("red,green,blue,name\n1,1,1,sky\n")
+    with pytest.raises(DatasetError, match=r"this is to be made from colours .*; name another"):
+        import_colours(out, both, tmp_path / "colours.csv", SMALL)
+    with pytest.raises(DatasetError, match=message):
+        import_folders(out, pairs.masks, SMALL)
+    assert (out / NOTE).read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    short = both._replace(images=Path("images"), masks=Path("masks"))
+    import_masks(Path("out"), short, classes, Import(size=16), ignore=[2])
+    assert load_broden(out).image_size == (16, 16)
+    (out / NOTE).write_text("{")
+    with pytest.raises(DatasetError, match=r"made from what .* should say, which is damaged"):
+        import_masks(out, both, classes, SMALL)
+    for note, told in (('{"archive": "b.zip"}', "the archive b.zip"), ('{"seed": 0}', "nothing")):
+        (out / NOTE).write_text(note)
+        with pytest.raises(DatasetError, match=f"out: holds a data set made from {told}"):
+            import_masks(out, both, classes, SMALL)
 
 
 def test_a_data_set_is_not_made_within_its_source(tmp_path, pairs, coco):

@@ -266,6 +266,18 @@ def test_faults_of_sources(tmp_path, one, two):
     assert not (tmp_path / "out").exists()
 
 
+def test_what_was_merged_of_other_sources_is_not_replaced(tmp_path, one, two):
+    merge(tmp_path, one, two)
+    with pytest.raises(
+        DatasetError,
+        match=rf"out: holds a data set made from the data sets one={one}, two={two}, and this is "
+        rf"to be made from the data sets one={one}; name another folder, or delete it",
+    ):
+        merge(tmp_path, one)
+    merge(tmp_path, one, two, table="name,concept\ncouch,sofa\n")
+    assert "couch" not in {c.name for c in load_broden(tmp_path / "out").concepts}
+
+
 def test_an_empty_category_and_concepts_in_no_image_are_left_out(tmp_path, one, caplog):
     caplog.set_level("INFO")
     concepts = {1: ("cat", "object"), 2: ("gnu", "object"), 3: ("red", "color")}

@@ -80,7 +80,7 @@ def import_ade20k(
         [images[name], masks[name], _beside(masks[name], ".json"), *_find_parts(masks[name])]
         for name in order
     ]
-    note = {"source": str(folder)}
+    note = {"format": "ade20k", "source": str(folder)}
     data = Source(order, classes, read, note, files, others=("part", "scene"))
     write_dataset(root, data, settings, n_threads)
     return len(order)

@@ -93,7 +93,7 @@ def import_coco(
             masks[number] = masks[number] | mask if number in masks else mask
         return Labelled(pixels, _stack(masks))
 
-    note = {"source": str(images), "labels": source}
+    note = {"format": "coco", "source": str(images), "labels": source}
     files = [[named[number][1]] for number in order]
     names_of = [named[number][0] for number in order]
     data = Source(names_of, classes, read, note, files, [annotations])

@@ -113,7 +113,7 @@ def import_labelme(
         return Labelled(pixels, [_draw(annotation.shapes, pixels.shape[:2], number)])
 
     _tell_unlabelled(folder, paths, [image for _, _, image in found if image])
-    note = {"source": str(folder)}
+    note = {"format": "labelme", "source": str(folder)}
     cut: list[int] = []
     read_from = [
         [path, image] if image else [path] for path, (_, _, image) in zip(paths, found, strict=True)

@@ -76,7 +76,7 @@ def import_masks(
         raise DatasetError(msg)
     code = _Code(
         classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number,
-        {"first": first, "ignore": sorted(ignore), "variable": variable},
+        {"format": "masks", "first": first, "ignore": sorted(ignore), "variable": variable},
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -108,7 +108,7 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {},
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {"format": "colours"},
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 

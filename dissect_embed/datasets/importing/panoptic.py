@@ -83,7 +83,9 @@ def import_panoptic(
             pixels, [_label(where, masks / file, red + 256 * green + 65536 * blue, said)]
         )
 
-    note = {"source": str(images), "labels": source, "masks": str(masks)}
+    note = {
+        "format": "panoptic", "source": str(images), "labels": source, "masks": str(masks)
+    }  # fmt: skip
     files = [(named[number][1], masks / found[number][1]) for number in order]
     names_of = [named[number][0] for number in order]
     data = Source(names_of, classes, read, note, files, [annotations])

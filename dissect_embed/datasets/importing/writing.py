@@ -16,7 +16,7 @@ from dissect_embed import __version__
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.decoding import write_label_png
 from dissect_embed.datasets.fetch import check_room
-from dissect_embed.datasets.folders import check_replaceable, move_into_place
+from dissect_embed.datasets.folders import check_origin, check_replaceable, move_into_place
 from dissect_embed.datasets.importing.names import check_names
 from dissect_embed.datasets.index import INDEX_COLUMNS, ImageRow, format_size
 from dissect_embed.datasets.mini.colors import name_colors
@@ -78,13 +78,14 @@ def write_dataset(
     Raises
     ------
     DatasetError
-        If `root` holds something else, names will not do, some images lie in a folder of a split
-        and others do not, nothing is labelled, another process makes it, or whatever `source.read`
-        and `source.check` raise.
+        If `root` holds something else, or a data set of another source; names will not do, some
+        images lie in a folder of a split and others do not, nothing is labelled, another process
+        makes it, or whatever `source.read` and `source.check` raise.
     DiskSpaceError
         If it will not fit on the disk, or this runs full.
     """
     check_replaceable(root)
+    check_origin(root, source.note)
     check_names(
         str(source.note["source"]), source.names, source.classes, COLORS, settings.category,
         source.others,
