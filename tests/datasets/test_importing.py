@@ -499,6 +499,14 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
             {"segmentation": {"size": [8, 9], "counts": [72]}},
             r"annotation 1: run lengths of size \[8, 9\], its image has \[8, 8\]",
         ),
+        *(
+            (
+                ("annotations", 0),
+                {"segmentation": {"size": size, "counts": [64]}},
+                rf"annotation 1: run lengths of size {size}, its image has \[8, 8\]",
+            )
+            for size in (None, 5)
+        ),
         (("images", 0), {"file_name": "no.jpg"}, r"1 of its 3 images are not below .*no.jpg"),
         (("images", 0), {"height": 9}, r"image 5: labels of 9 × 8 pixels, but .*b.jpg has 8 × 8"),
         (("images", 0), {"id": 3}, r"images: id 3 stands there twice"),

@@ -156,7 +156,7 @@ def decode_segmentation(where: str, said: Any, size: tuple[int, int]) -> Bool[np
         If it is neither, or does not fit the image.
     """
     if isinstance(said, dict):
-        if list(said.get("size", ())) != list(size):
+        if said.get("size") != list(size):
             msg = f"{where}: run lengths of size {said.get('size')}, its image has {list(size)}"
             raise DatasetError(msg)
         counts: Any = said.get("counts")
