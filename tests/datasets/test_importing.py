@@ -367,10 +367,31 @@ def test_names_that_will_not_do(tmp_path, pairs):
         Import(val=2.0)
 
 
-def test_nothing_that_is_labelled_is_left(tmp_path, pairs):
+def test_nothing_that_is_labelled_is_left(tmp_path, pairs, caplog):
+    caplog.set_level("INFO")
     for file in pairs.masks.rglob("*.png"):
         Image.new("L", (12, 8)).save(file)
+    message = r"masks: none of the 3 classes of .*classes.csv is in any of 10 masks, but numbers "
+    with pytest.raises(DatasetError, match=message + r"that mean unlabelled \(0: 960 pixels\)"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert not list(tmp_path.glob("out*"))
+    # In what is cut off alone; then all of it is made, and there is nothing to go on with.
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:, 0] = 1
+    Image.fromarray(mask).save(file)
     with pytest.raises(DatasetError, match=r"none of its 3 classes is in any of the 10 images"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert not list(tmp_path.glob("out*"))
+    assert "images are made" not in caplog.text
+
+
+def test_a_mask_of_black_and_white(tmp_path, pairs):
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:, :5] = 255
+    for file in pairs.masks.rglob("*.png"):
+        Image.fromarray(mask).save(file)
+    (tmp_path / "classes.csv").write_text("1,a\n")
+    with pytest.raises(DatasetError, match=r"unlabelled \(0: 560 pixels; 255: 400 pixels\); add"):
         import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
 
 
@@ -483,7 +504,17 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
         (("annotations", 1), {"category_id": 7}, r"annotation 2: category_id 7 is not in"),
         (("annotations", 0), {"segmentation": []}, r"annotation 1: no segmentation"),
         (("annotations", 0), {"segmentation": [[0, 0, 1, 1]]}, r"annotation 1: 2 points"),
-        (("annotations", 0), {"segmentation": [[0, 0, 1]]}, r"annotation 1: 0 points"),
+        (
+            ("annotations", 0),
+            {"segmentation": [[0, 0, 1]]},
+            r"annotation 1: a polygon is \[0, 0, 1\],",
+        ),
+        (("annotations", 0), {"segmentation": [2, 2, 20]}, r"annotation 1: a polygon is 2, ex"),
+        (
+            ("annotations", 0),
+            {"segmentation": [[0, 0, 4, None, 4, 8]]},
+            r"annotation 1: point 2 of 3 \(x, y\) is \[4, None\]: not a number each",
+        ),
         (
             ("annotations", 0),
             {"segmentation": [[0, 0, 4, 0, 4, 8], [9, 0, 12, 0, 12, 8]]},
@@ -508,7 +539,12 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
             for size in (None, 5)
         ),
         (("images", 0), {"file_name": "no.jpg"}, r"1 of its 3 images are not below .*no.jpg"),
-        (("images", 0), {"height": 9}, r"image 5: labels of 9 × 8 pixels, but .*b.jpg has 8 × 8"),
+        (
+            ("images", 2),
+            {"height": 9},
+            r"image 4: labels of 9 × 8 pixels, but .*c.jpg has 8 × 8 \(h",
+        ),
+        (("images", 2), {"height": "9"}, r"image 4: 'height' is '9', a text, expected int"),
         (("images", 0), {"id": 3}, r"images: id 3 stands there twice"),
         (("images", 0), {"id": None}, r"images, number 1: 'id' is missing, expected int"),
     ],
@@ -520,6 +556,23 @@ def test_faults_of_coco(tmp_path, coco, place, change, message):
     with pytest.raises(DatasetError, match=message):
         import_coco(tmp_path / "out", *coco, SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_faults_of_annotations_are_counted_before_an_image_is_made(tmp_path, coco, caplog):
+    """That of the last image too: once the file is corrected, all images are made of another."""
+    caplog.set_level("INFO")
+    document = coco_document()
+    document["annotations"][3]["segmentation"]["counts"] = [3]
+    document["annotations"][1]["segmentation"] = [[0, 0, float("nan"), 1, 2, 2]]
+    coco[1].write_text(json.dumps(document))
+    with pytest.raises(
+        DatasetError,
+        match=r"annotation 2: point 2 .*\[nan, 1\]: not a number each; redraw it; "
+        r"1 more of 4 annotations are faulty",
+    ):
+        import_coco(tmp_path / "out", *coco, SMALL, n_threads=1)
+    assert not list(tmp_path.glob("out*"))
+    assert "images are made" not in caplog.text
 
 
 def test_a_broken_json_of_coco(tmp_path, coco):

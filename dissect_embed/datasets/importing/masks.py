@@ -167,7 +167,9 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     in_order = [masks[name] for name in names]
     source = Source(
         names, classes, read, note, files, [code.path],
-        lambda places: _check_masks([in_order[n] for n in places], code, classify, n_threads),
+        lambda places: _check_masks(
+            [in_order[n] for n in places], len(names), pairs.masks, code, classify, n_threads
+        ),
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)
@@ -175,6 +177,8 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
 
 def _check_masks(
     masks: Sequence[Path],
+    n_images: int,
+    folder: Path,
     code: _Code,
     classify: Callable[[Int[np.ndarray, "y x"]], Int[np.ndarray, "y x"]],
     n_threads: int | None,
@@ -184,28 +188,41 @@ def _check_masks(
     Raises
     ------
     DatasetError
-        If they have: the one that most of them have, and where it is first.
+        If they have: the one that most of them have, and where it is first. If no mask of all
+        images has a class.
     """
 
-    def look(mask: Path) -> list[tuple[int, int, str]]:
-        """Return each unknown value, of how many pixels, and the first of them."""
+    def look(mask: Path) -> tuple[list[tuple[int, int, str]], dict[int, int] | None]:
+        """Return each unknown value, of how many pixels, and the first of them.
+
+        And, of a mask without a class, how many pixels each value has.
+        """
         label = code.decode(mask)
-        lost = classify(label) < 0
+        said = classify(label)
+        lost = said < 0
         unknown = []
         for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
             unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
-        return unknown
+        if (said > 0).any():
+            return unknown, None
+        values, counts = np.unique(label, return_counts=True)
+        return unknown, dict(zip(values.tolist(), counts.tolist(), strict=True))
 
+    unlabelled: Counter[int] = Counter()
+    n_unlabelled = 0
     files: Counter[int] = Counter()
     pixels: Counter[int] = Counter()
     first: dict[int, str] = {}
     looked = map_in_threads(look, masks, n_threads=n_threads)
-    for unknown in tqdm(looked, "look at masks", len(masks), unit=" masks", disable=None):
+    for unknown, of_none in tqdm(looked, "look at masks", len(masks), unit=" masks", disable=None):
         for value, n, where in unknown:
             files[value] += 1
             pixels[value] += n
             first.setdefault(value, where)
+        if of_none is not None:
+            n_unlabelled += 1
+            unlabelled.update(of_none)
     if files:
         value, n = files.most_common(1)[0]
         others = f"; so are {len(files) - 1} further values" if len(files) > 1 else ""
@@ -214,5 +231,13 @@ def _check_masks(
             f"{code.path}; {n} of {len(masks)} masks have it, {pixels[value]} pixels in all"
             f"{others}; add it there, or let it mean unlabelled "
             f"({code.ignoring.format(code.show(value))})"
+        )
+        raise DatasetError(msg)
+    if n_unlabelled == n_images:
+        found = "; ".join(f"{code.show(v)}: {n} pixels" for v, n in unlabelled.most_common(5))
+        msg = (
+            f"{folder}: none of the {len(set(filter(None, code.names.values())))} classes of "
+            f"{code.path} is in any of {n_images} masks, but {code.what.split()[0]}s that "
+            f"mean unlabelled ({found}); add them to the list, if they are a class"
         )
         raise DatasetError(msg)

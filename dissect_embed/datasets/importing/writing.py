@@ -134,7 +134,8 @@ def check_size(
     if pixels.shape[:2] != size:
         msg = (
             f"{labels}: labels of {format_size(size)} pixels, but {image} has "
-            f"{format_size(pixels.shape[:2])}; take the image that was labelled, in its full size"
+            f"{format_size(pixels.shape[:2])} (height × width); take the image that was labelled, "
+            "in its full size"
         )
         raise DatasetError(msg)
 
