@@ -16,7 +16,7 @@ from jaxtyping import Int
 
 from dissect_embed import __version__
 from dissect_embed.datasets.broden import Broden, load_broden
-from dissect_embed.datasets.decoding import write_label_png
+from dissect_embed.datasets.decoding import decode_image, write_label_png
 from dissect_embed.datasets.fetch import check_room
 from dissect_embed.datasets.folders import (
     NOTE,
@@ -69,7 +69,7 @@ def merge_datasets(
     Raises
     ------
     DatasetError
-        If a source will not do, sources differ in the size of images, a concept is of different
+        If a source or image will not do, sources differ in the size of images, a concept is of different
         categories, the table of synonyms names what is not there, or `root` holds something
         else, or what was made of other sources.
     DiskSpaceError
@@ -198,7 +198,10 @@ def _make_image(
     name, row, cells = image
     numbers = lookup[name]
     (images / name / row.image).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source.root / "images" / row.image, images / name / row.image)
+    # A damaged one is refused; what is transparent or turned, settings of the merged one are for.
+    path = source.root / "images" / row.image
+    decode_image(path, path, background=(0, 0, 0), orientation="ignore")
+    shutil.copyfile(path, images / name / row.image)
     (ih, iw), (sh, sw) = row.size, row.label_size
     written: dict[str, str | int] = {"image": f"{name}/{row.image}", "split": row.split}
     written |= {"ih": ih, "iw": iw, "sh": sh, "sw": sw, **dict.fromkeys(categories, "")}
