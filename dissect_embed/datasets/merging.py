@@ -69,9 +69,9 @@ def merge_datasets(
     Raises
     ------
     DatasetError
-        If a source or image will not do, sources differ in the size of images, a concept is of different
-        categories, the table of synonyms names what is not there, or `root` holds something
-        else, or what was made of other sources.
+        If a source or an image will not do, sources differ in the size of images, a concept is of
+        different categories, the table of synonyms names what is not there, or `root` holds
+        something else, or what was made of other sources.
     DiskSpaceError
         If it will not fit on the disk, or this runs full.
     """
