@@ -85,8 +85,8 @@ def keep_progress(
             # With all images made, what is wrong is not mended image by image.
             if done and not (len(done) == len(stamps) and isinstance(error, DatasetError)):
                 logging.info(
-                    "%s: %d images are made; the same command goes on from there, if no file is "
-                    "changed but those of single images", part, len(done),
+                    "%s: %d images are made; the same command goes on from there, unless a file "
+                    "that all images share is changed", part, len(done),
                 )  # fmt: skip
             else:
                 shutil.rmtree(part, ignore_errors=True)

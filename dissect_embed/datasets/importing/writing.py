@@ -56,7 +56,8 @@ class Source(NamedTuple):
     names: list[str]  # sorted: the images' paths in the source, with '/', without their suffix
     classes: dict[str, str]  # each class, and its other names, joined by ';'
     read: Callable[[int], Labelled]  # decodes the n-th image
-    # Where it comes from, and whatever else says what `read` makes of the files.
+    # Where it comes from (`format`, `source`, `labels`, `masks`: a data set of others is not
+    # replaced), and whatever else says what `read` makes of the files.
     note: Mapping[str, object]
     files: Sequence[Sequence[Path]]  # those of each image
     tables: Sequence[Path] = ()  # those of all
