@@ -65,13 +65,16 @@ def import_labelme(
     root
         The folder to make.
     folder
-        Of JSON files, with the images within (``imageData``) or where these say (``imagePath``).
+        Of JSON files, with the images within (``imageData``), where these say (``imagePath``), or
+        beside them.
 
     Raises
     ------
     DatasetError
-        If a JSON file is broken or not labelme's, its image is missing or has another size, or a
-        shape has no area or lies outside of its image.
+        If a JSON file is broken or not labelme's, its image is missing, another's as well or has
+        another size, or a shape has no name or no area or lies outside of its image.
+    ConfigError
+        If pictures are to be left as they are stored.
     DiskSpaceError
         If the data set will not fit on the disk.
     """
