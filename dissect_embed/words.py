@@ -1,6 +1,7 @@
 """How alike the data set's images and the words of a text file are: ``words.h5``."""
 
 import functools
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +86,8 @@ def read_words(path: Path) -> list[str]:
     Raises
     ------
     DatasetError
-        If it cannot be read, has fewer than two words, or has one twice, which would share with
-        itself what one word gets.
+        If it cannot be read, has a control character in a word, fewer than two words, or one twice,
+        which would share with itself what one word gets.
     """
     try:
         lines = path.read_text("utf-8-sig").splitlines()
@@ -97,6 +98,12 @@ def read_words(path: Path) -> list[str]:
     first: dict[str, int] = {}
     for line, text in enumerate(lines, start=1):
         word = text.strip()
+        if odd := next((c for c in word if unicodedata.category(c) == "Cc"), ""):
+            msg = (
+                f"{path}:{line}: a control character ({ord(odd):#04x}) in {word!r}; save it as a "
+                "text file in UTF-8 with one word a line"
+            )
+            raise DatasetError(msg)
         if word in first:
             msg = f"{path}:{line}: {word!r} stands in line {first[word]} as well; keep one"
             raise DatasetError(msg)

@@ -216,6 +216,8 @@ def test_a_damaged_word_is_noticed(run):
         (b"red\nblue\n\nred\n", r"words.txt:4: 'red' stands in line 1 as well; keep one"),
         (b"red\n\n", r"words.txt: 1 words; units are told apart by two at least"),
         (b"", r"words.txt: 0 words"),
+        (b"red\nbl\0ue\n", r"words.txt:2: a control character \(0x00\) in 'bl.*ue'; save it as"),
+        (b"red\nblue\t3\n", r"words.txt:2: a control character \(0x09\) in 'blue"),
         (b"gr\xfcn\nblau", r"words.txt: cannot be read \(.*codec can't decode.*in UTF-8 with one"),
     ],
 )

@@ -95,11 +95,18 @@ def describe(
 ) -> None:
     """Show what a data set holds: splits, sources, strata, concepts and how much they cover."""
     from dissect_embed.datasets.describing import describe_dataset, write_description
+    from dissect_embed.errors import DatasetError
     from dissect_embed.inspection.datasets import show_dataset
 
     log_to(log)
-    data = read_dataset(dataset, split, subset)
-    told = describe_dataset(data, threads)
+    try:
+        data = read_dataset(dataset, split, subset)
+        told = describe_dataset(data, threads)
+    except DatasetError as error:
+        if not (dataset / "index.csv").is_file():
+            raise
+        msg = f"{error} (whatever else is wrong: 'dissect-embed check {dataset}')"
+        raise DatasetError(msg) from error
     show_dataset(told)
     if output is not None:
         write_description(output, data, told)

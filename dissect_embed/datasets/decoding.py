@@ -7,7 +7,8 @@ all white, hidden pixels behind alpha to what nobody sees. Here each kind of fil
   composed over a stated colour. What a camera stored lying on its side (EXIF orientation) is turned
   only where it is said so.
 - Label maps: gray of 1 to 16 bits and 32-bit integers are numbers as they stand, of a palette the
-  indices; red-green-blue, with alpha or without, is ``red + 256·green``, as in Broden.
+  indices; red-green-blue, with alpha or without, is ``red + 256·green``, as in Broden. Whether
+  a file is lossless is told by its content, not by its name.
 """
 
 import io
@@ -26,6 +27,9 @@ EXIF_ORIENTATION = 0x0112
 # What Pillow multiplied numbers of few bits by, to fill 8 bits, by how the file has them.
 FILLED = {"L;2": 85, "L;4": 17, "L;2I": 85, "L;4I": 17}
 LARGEST = 0xFFFF  # label number
+# Kinds of files that give back what was saved; of TIFF and WebP it depends.
+LOSSLESS = ("PNG", "GIF", "BMP", "DIB", "PPM", "TGA", "PCX", "SGI", "SUN", "TIFF", "WEBP")
+LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp", "tiff_sgilog", "tiff_sgilog24")
 
 
 def decode_image(
@@ -106,20 +110,26 @@ def _to_rgb(
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def decode_numbers(source: Path | io.BytesIO, where: Path | str) -> Int[np.ndarray, "y x"]:
+def decode_numbers(
+    source: Path | io.BytesIO, where: Path | str, *, refuse_gray: bool = False
+) -> Int[np.ndarray, "y x"]:
     """Return the label number of every pixel of a label map.
+
+    Parameters
+    ----------
+    refuse_gray
+        Refuse colours that are gray everywhere: who saved them meant the gray, and not
+        ``red + 256·green``, which is 257 times it.
 
     Raises
     ------
     DatasetError
-        If it is damaged, lossy, or of a kind that has no one meaning as numbers.
+        If it is damaged, lossy, stored turned, or of a kind that has no one meaning as numbers.
     """
 
     def read(image: Image.Image) -> Int[np.ndarray, "y x"]:
-        if image.format in ("JPEG", "MPO"):
-            msg = f"{where}: a label map as JPEG has other numbers than were saved; use PNG"
-            raise DatasetError(msg)
         raw = _raw_mode(image)
+        _check_exact(image, source, where, "numbers")
         if ";16" in raw and image.mode in ("RGB", "RGBA"):
             msg = (
                 f"{where}: a label map of 16 bits a colour; save it as 16-bit gray or 8-bit colour"
@@ -127,7 +137,16 @@ def decode_numbers(source: Path | io.BytesIO, where: Path | str) -> Int[np.ndarr
             raise DatasetError(msg)
         if image.mode in ("RGB", "RGBA"):
             # Four bytes a pixel make one number: red is its lowest byte, green the next.
-            pixels = np.asarray(image.convert("RGBA")).view("<u4")[..., 0]
+            bands = np.asarray(image.convert("RGBA"))
+            gray = bands[..., :1]
+            if refuse_gray and gray.any() and (bands[..., 1:3] == gray).all():
+                msg = (
+                    f"{where}: gray saved as colour (red = green = blue everywhere), where numbers "
+                    "are red + 256 · green; save it as gray (mode L), or import it as 'colours', "
+                    "with a table of them"
+                )
+                raise DatasetError(msg)
+            pixels = bands.view("<u4")[..., 0]
             return (pixels & 0xFFFF).astype(np.int64)
         if image.mode in ("L", "P", "1", "I", "I;16", "I;16B", "I;16L", "I;16N"):
             numbers = np.asarray(image).astype(np.int64) // FILLED.get(raw, 1)
@@ -145,6 +164,60 @@ def decode_numbers(source: Path | io.BytesIO, where: Path | str) -> Int[np.ndarr
 
     numbers: Int[np.ndarray, "y x"] = _open(source, where, read)
     return numbers
+
+
+def decode_colours(mask: Path) -> Int[np.ndarray, "y x 3"]:
+    """Return red, green and blue, 0 to 255, of a label map whose colours mean something.
+
+    Raises
+    ------
+    DatasetError
+        If it is damaged, lossy, stored turned, or of a kind that has no one meaning as colours.
+    """
+
+    def read(image: Image.Image) -> Int[np.ndarray, "y x 3"]:
+        _check_exact(image, mask, mask, "colours")
+        return _to_rgb(image, mask, (), "").astype(np.int64)
+
+    colours: Int[np.ndarray, "y x 3"] = _open(mask, mask, read)
+    return colours
+
+
+def _check_exact(
+    image: Image.Image, source: Path | io.BytesIO, where: Path | str, what: str
+) -> None:
+    """Check that a label map has what was saved, in its place."""
+    kind = image.format or "a picture"
+    lossy = kind not in LOSSLESS
+    if kind == "TIFF":
+        compression = image.info.get("compression")
+        kind, lossy = f"TIFF ({compression})", compression in LOSSY_IN_TIFF
+    elif kind == "WEBP":
+        kind, lossy = "lossy WebP", not _is_lossless_webp(source)
+    elif kind == "GIF" and what == "numbers":
+        lossy = True  # whose colours are numbered anew when it is saved
+    if lossy:
+        msg = f"{where}: a label map as {kind} may have other {what} than were saved; use PNG"
+        raise DatasetError(msg)
+    turned = int(image.getexif().get(EXIF_ORIENTATION, 1))
+    if turned not in (0, 1):
+        msg = (
+            f"{where}: a label map that is stored turned (EXIF orientation {turned}), and its "
+            "image may lie otherwise; save it upright"
+        )
+        raise DatasetError(msg)
+
+
+def _is_lossless_webp(source: Path | io.BytesIO) -> bool:
+    """Tell whether a WebP file has one picture, and this as VP8L."""
+    content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+    place = 12  # after RIFF, a size and WEBP; then there are names, sizes and what they are of
+    while place + 8 <= len(content):
+        if content[place : place + 4] in (b"VP8L", b"VP8 ", b"ANMF"):
+            return content[place : place + 4] == b"VP8L"
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        place += 8 + size + size % 2
+    return False
 
 
 def write_label_png(path: Path, numbers: Int[np.ndarray, "y x"] | UInt8[np.ndarray, "y x"]) -> None:

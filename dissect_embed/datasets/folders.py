@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from dissect_embed.errors import DatasetError
 
@@ -36,6 +37,45 @@ def check_replaceable(root: Path, *sources: Path) -> None:
             "move or delete it, or name another folder"
         )
         raise DatasetError(msg)
+
+
+def check_origin(root: Path, note: Mapping[str, object]) -> None:
+    """Check that a data set that lies at ``root`` was made from the same as that which is to be.
+
+    Parameters
+    ----------
+    note
+        What says where the new one comes from, as its note will.
+
+    Raises
+    ------
+    DatasetError
+        If it was made from something else, and may be the only one of its kind.
+    """
+    path = root / NOTE
+    if not path.is_file():
+        return
+    try:
+        before = _tell_origin(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, AttributeError, KeyError):
+        before = f"what {path} should say, which is damaged"
+    if before != (now := _tell_origin(note)):
+        msg = (
+            f"{root}: holds a data set made from {before}, and this is to be made from {now}; name "
+            "another folder, or delete it"
+        )
+        raise DatasetError(msg)
+
+
+def _tell_origin(note: Mapping[str, Any]) -> str:
+    """Return what a data set was made from, for people; of all settings nothing."""
+    if "sources" in note:
+        of = [f"{source['name']}={Path(source['folder']).resolve()}" for source in note["sources"]]
+        return f"the data sets {', '.join(of)}"
+    if "source" in note:
+        places = [Path(note[key]).resolve() for key in ("source", "labels", "masks") if key in note]
+        return " ".join([*([note["format"]] if "format" in note else []), *map(str, places)])
+    return f"the archive {note['archive']}" if "archive" in note else "nothing (rendered)"
 
 
 def move_into_place(part: Path, root: Path, note: Mapping[str, object]) -> None:

@@ -44,10 +44,13 @@ class ImageRow:
 
 def read_categories(root: Path, fail: Fail = refuse) -> tuple[str, ...]:
     """Return the categories of labels, in their order."""
+    if not root.is_dir():
+        fail(f"{root}: no such folder; name that of a data set, in which index.csv is")
+        return ()
     if not (root / "index.csv").is_file():
         fail(
-            f"{root}: no index.csv here, so it is no data set in Broden's format; check "
-            "dataset.root, or make it with 'snakemake --cores all' (rules mini, fetch)"
+            f"{root}: no index.csv in it, so it is no data set in Broden's format; name the folder "
+            "that has it, or make one ('dissect-embed import')"
         )
         return ()
     path = root / "category.csv"

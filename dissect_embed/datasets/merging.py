@@ -16,9 +16,15 @@ from jaxtyping import Int
 
 from dissect_embed import __version__
 from dissect_embed.datasets.broden import Broden, load_broden
-from dissect_embed.datasets.decoding import write_label_png
+from dissect_embed.datasets.decoding import decode_image, write_label_png
 from dissect_embed.datasets.fetch import check_room
-from dissect_embed.datasets.folders import NOTE, check_replaceable, list_files, move_into_place
+from dissect_embed.datasets.folders import (
+    NOTE,
+    check_origin,
+    check_replaceable,
+    list_files,
+    move_into_place,
+)
 from dissect_embed.datasets.index import (
     INDEX_COLUMNS,
     MAX_NUMBER,
@@ -28,7 +34,7 @@ from dissect_embed.datasets.index import (
 )
 from dissect_embed.datasets.pixels import read_label_png
 from dissect_embed.datasets.progress import keep_progress, make_images, stamp_files
-from dissect_embed.datasets.synonyms import Names, name_concepts
+from dissect_embed.datasets.synonyms import Names, name_concepts, number_concepts
 from dissect_embed.datasets.tables import Entry, read_table, write_tables
 from dissect_embed.errors import ConfigError, DatasetError
 
@@ -63,18 +69,20 @@ def merge_datasets(
     Raises
     ------
     DatasetError
-        If a source will not do, sources differ in the size of images, a concept is of different
-        categories, the table of synonyms names what is not there, or `root` holds something else.
+        If a source or an image will not do, sources differ in the size of images, a concept is of
+        different categories, the table of synonyms names what is not there, or `root` holds
+        something else, or what was made of other sources.
     DiskSpaceError
         If it will not fit on the disk, or this runs full.
     """
     check_replaceable(root, *sources.values())
+    check_origin(root, {"sources": [{"name": n, "folder": f} for n, f in sources.items()]})
     data = {name: load_broden(folder) for name, folder in sources.items()}
     _check_sizes(data)
     _tell_splits(data)
     categories = list(dict.fromkeys(c for source in data.values() for c in source.categories))
     names = name_concepts(data, synonyms)
-    numbers = _number_concepts(names, categories)
+    numbers = number_concepts(names, categories)
     lookup = {name: _look_up(source, names, name, numbers) for name, source in data.items()}
     images = [image for name, source in data.items() for image in _read_images(name, source)]
     sizes = {
@@ -156,15 +164,6 @@ def _tell_splits(data: Mapping[str, Broden]) -> None:
         logging.info("splits stay as they are called: %s", told)
 
 
-def _number_concepts(names: Names, categories: Sequence[str]) -> dict[str, int]:
-    """Return a number for each concept, category after category."""
-    order = sorted(names.category, key=lambda name: categories.index(names.category[name]))
-    if len(order) > MAX_NUMBER:
-        msg = f"{len(order)} concepts; a label map holds at most {MAX_NUMBER}: merge fewer sources"
-        raise DatasetError(msg)
-    return {name: number for number, name in enumerate(order, start=1)}
-
-
 def _look_up(
     source: Broden, names: Names, name: str, numbers: Mapping[str, int]
 ) -> Int[np.ndarray, " number"]:
@@ -199,7 +198,10 @@ def _make_image(
     name, row, cells = image
     numbers = lookup[name]
     (images / name / row.image).parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source.root / "images" / row.image, images / name / row.image)
+    # A damaged one is refused; what is transparent or turned, settings of the merged one are for.
+    path = source.root / "images" / row.image
+    decode_image(path, path, background=(0, 0, 0), orientation="ignore")
+    shutil.copyfile(path, images / name / row.image)
     (ih, iw), (sh, sw) = row.size, row.label_size
     written: dict[str, str | int] = {"image": f"{name}/{row.image}", "split": row.split}
     written |= {"ih": ih, "iw": iw, "sh": sh, "sw": sw, **dict.fromkeys(categories, "")}

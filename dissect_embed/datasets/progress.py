@@ -82,10 +82,12 @@ def keep_progress(
                 logging.info("%s: goes on after the %d images that are made", part, len(done))
             yield Progress(part, record, done, stamps)
         except BaseException as error:
-            if done:
+            # With all images made, what is wrong is not mended image by image.
+            if done and not (len(done) == len(stamps) and isinstance(error, DatasetError)):
                 logging.info(
-                    "%s: %d images are made; the same command goes on from there", part, len(done)
-                )
+                    "%s: %d images are made; the same command goes on from there, unless a file "
+                    "that all images share is changed", part, len(done),
+                )  # fmt: skip
             else:
                 shutil.rmtree(part, ignore_errors=True)
                 path.unlink()

@@ -3,12 +3,12 @@
 import difflib
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from dissect_embed.datasets.broden import Broden
-from dissect_embed.datasets.index import Concept
+from dissect_embed.datasets.index import MAX_NUMBER, Concept
 from dissect_embed.datasets.tables import read_table
 from dissect_embed.errors import DatasetError
 
@@ -71,6 +71,21 @@ def name_concepts(data: Mapping[str, Broden], table: Path | None = None) -> Name
     _tell_alike(merged)
     synonyms = {name: ";".join(sorted(others[name] - held.keys())) for name in held}
     return Names(merged, {name: of[0][1].category for name, of in held.items()}, synonyms)
+
+
+def number_concepts(names: Names, categories: Sequence[str]) -> dict[str, int]:
+    """Return a number for each concept of a merged data set, category after category.
+
+    Raises
+    ------
+    DatasetError
+        If they are more than a label map holds.
+    """
+    order = sorted(names.category, key=lambda name: categories.index(names.category[name]))
+    if len(order) > MAX_NUMBER:
+        msg = f"{len(order)} concepts; a label map holds at most {MAX_NUMBER}: merge fewer sources"
+        raise DatasetError(msg)
+    return {name: number for number, name in enumerate(order, start=1)}
 
 
 def read_synonyms(path: Path, data: Mapping[str, Broden]) -> dict[tuple[str, str], str]:

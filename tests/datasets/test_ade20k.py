@@ -134,7 +134,7 @@ def test_faults(tmp_path, ade20k):
             import_ade20k(tmp_path / "out", ade20k, Import(size=8, **settings))
         assert not (tmp_path / "out").exists()
 
-    refused("import.category: 'part' is one of its own here", category="part")
+    refused("import.category: 'part' has another meaning", category="part")
     whole = {file: (folder / file).read_bytes() for file in ("a_parts_1.png", "a.json", "a.jpg")}
     Image.new("RGB", (8, 9)).save(folder / "a_parts_1.png")
     refused(r"a_parts_1.png: labels of 9 × 8 pixels, but .*a.jpg has 8 × 8")

@@ -314,9 +314,11 @@ def test_table_that_is_no_csv(tiny):
 
 
 def test_no_index(tiny, tmp_path):
-    message = r"no index\.csv here, .*check dataset\.root, .*'snakemake --cores all'"
     (tiny / "index.csv").unlink()
-    for root in (tiny, tmp_path / "none"):
+    for root, message in (
+        (tiny, r"no index\.csv in it, .*name the folder that has it, or make one"),
+        (tmp_path / "none", r"none: no such folder; name that of a data set"),
+    ):
         with pytest.raises(DatasetError, match=message):
             load_broden(root)
 

@@ -6,8 +6,11 @@ import sys
 import pytest
 from PIL import Image
 
+from dissect_embed.cli.data import describe
 from dissect_embed.datasets.checking import check_dataset
+from dissect_embed.datasets.merging import merge_datasets
 from dissect_embed.datasets.settings import Subset
+from dissect_embed.errors import DatasetError
 
 
 @pytest.fixture
@@ -89,6 +92,27 @@ def test_a_missing_table_is_no_stack_trace(tiny, name):
     assert any(name in fault for fault in faults)
     (tiny / name).write_bytes(b"caf\xe9,x\n1,2\n")
     assert any(name in fault for fault in check_dataset(tiny))
+
+
+def test_a_folder_that_is_none_or_has_no_index(tiny):
+    nowhere = tiny / "nowhere"
+    assert check_dataset(nowhere) == [
+        f"{nowhere}: no such folder; name that of a data set, in which index.csv is"
+    ]
+    nowhere.mkdir()
+    (fault,) = check_dataset(nowhere)
+    assert fault.startswith(f"{nowhere}: no index.csv in it, so it is no data set in Broden's")
+    with pytest.raises(DatasetError, match=r"nowhere: no index.csv in it"):
+        merge_datasets(tiny.parent / "out", {"tiny": tiny, "nowhere": nowhere})
+
+
+@pytest.mark.parametrize("lost", ["images/3_color.png", "label.csv", "index.csv"])
+def test_describe_points_to_check(tiny, lost):
+    (tiny / lost).unlink()
+    with pytest.raises(DatasetError) as caught:
+        describe(tiny, subset="{}")
+    pointed = str(caught.value).endswith(f" (whatever else is wrong: 'dissect-embed check {tiny}')")
+    assert pointed == (lost != "index.csv")
 
 
 def test_the_command_prints_all_and_says_so_by_its_status(tiny):

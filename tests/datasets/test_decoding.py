@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dissect_embed.datasets.decoding import decode_image, decode_numbers
+from dissect_embed.datasets.decoding import decode_colours, decode_image, decode_numbers
 from dissect_embed.errors import DatasetError
 
 NUMBERS = np.array([[0, 1, 2], [7, 200, 255]], dtype=np.uint8)
@@ -86,13 +86,95 @@ def test_a_binary_mask_is_label_1(tmp_path):
         ("LA", "a.png", "a label map of mode LA, whose values have no one meaning as numbers"),
         ("F", "a.tif", "a label map of mode F"),
         ("CMYK", "a.tif", "a label map of mode CMYK"),
-        ("L", "a.jpg", "as JPEG has other numbers than were saved; use PNG"),
     ],
 )
 def test_label_maps_without_one_meaning_are_refused(tmp_path, mode, name, message):
     path = saved(tmp_path / name, Image.fromarray(NUMBERS).convert(mode))
     with pytest.raises(DatasetError, match=rf"{name}: .*{message}"):
         decode_numbers(path, path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("JPEG", {}, "a label map as JPEG may have other"),
+        ("MPO", {}, "a label map as (MPO|JPEG) may have other"),
+        ("TIFF", {"compression": "jpeg"}, r"a label map as TIFF \(jpeg\) may have other"),
+        ("JPEG2000", {"irreversible": False}, "a label map as JPEG2000 may have other"),
+        ("WEBP", {"quality": 80}, "a label map as lossy WebP may have other"),
+        ("AVIF", {}, "a label map as AVIF may have other"),
+    ],
+)
+def test_lossy_label_maps_are_refused_whatever_their_names(tmp_path, kind, options, message):
+    if kind == "AVIF":
+        pytest.importorskip("PIL._avif")
+    path = tmp_path / "a.png"
+    Image.fromarray(COLOURS).save(path, kind, **options)
+    with pytest.raises(DatasetError, match=rf"a\.png: {message} numbers than were saved; use PNG"):
+        decode_numbers(path, path)
+    with pytest.raises(DatasetError, match=rf"a\.png: {message} colours than were saved; use PNG"):
+        decode_colours(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("WEBP", {"lossless": True}), ("TIFF", {"compression": "tiff_lzw"}), ("BMP", {}), ("PPM", {})],
+)
+def test_lossless_label_maps_are_read_whatever_their_names(tmp_path, kind, options):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(COLOURS).save(path, kind, **options)
+    np.testing.assert_array_equal(decode_colours(path), COLOURS)
+    expected = COLOURS[..., 0] + 256 * COLOURS[..., 1].astype(int)
+    np.testing.assert_array_equal(decode_numbers(path, path), expected)
+
+
+def test_lossless_webp_with_a_profile_before_its_picture(tmp_path):
+    path = tmp_path / "a.webp"
+    Image.fromarray(COLOURS).save(path, lossless=True, icc_profile=b"odd")
+    np.testing.assert_array_equal(decode_colours(path), COLOURS)
+    frames = [Image.fromarray(COLOURS + n) for n in (0, 1)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    with pytest.raises(DatasetError, match=r"a\.webp: a label map as lossy WebP"):
+        decode_colours(path)
+
+
+def test_a_gif_has_colours_and_no_numbers(tmp_path):
+    path = tmp_path / "a.gif"
+    image = Image.fromarray(np.array([[5, 5, 200]], dtype=np.uint8), "P")
+    image.putpalette([n * 7 % 256 for n in range(768)])
+    image.save(path)
+    with pytest.raises(DatasetError, match=r"a\.gif: a label map as GIF may have other numbers"):
+        decode_numbers(path, path)
+    np.testing.assert_array_equal(decode_colours(path), np.asarray(image.convert("RGB")))
+
+
+def test_a_label_map_that_is_stored_turned_is_refused(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for mode, read in (("L", lambda p: decode_numbers(p, p)), ("RGB", decode_colours)):
+        path = tmp_path / f"{mode}.png"
+        Image.fromarray(NUMBERS).convert(mode).save(path, exif=exif)
+        with pytest.raises(DatasetError, match=rf"{mode}\.png: .* turned \(EXIF orientation 6\)"):
+            read(path)
+        exif[0x0112] = 1
+        Image.fromarray(NUMBERS).convert(mode).save(path, exif=exif)
+        assert read(path).shape[:2] == (2, 3)
+        exif[0x0112] = 6
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_gray_saved_as_colour_is_refused_where_it_is_asked_for(tmp_path, mode):
+    """A number below 256 has no green, one above has no blue as Broden writes it."""
+    path = saved(tmp_path / "a.png", Image.fromarray(NUMBERS).convert(mode))
+    message = r"a\.png: gray saved as colour .*; save it as gray \(mode L\)"
+    with pytest.raises(DatasetError, match=message):
+        decode_numbers(path, path, refuse_gray=True)
+    np.testing.assert_array_equal(decode_numbers(path, path), NUMBERS.astype(int) * 257)
+    for pixels in (np.zeros((1, 2, 3), np.uint8), np.array([[[1, 1, 0], [9, 9, 9]]], np.uint8)):
+        saved(path, Image.fromarray(pixels).convert(mode))
+        red, green = pixels[..., 0].astype(int), pixels[..., 1].astype(int)
+        found = decode_numbers(path, path, refuse_gray=True)
+        np.testing.assert_array_equal(found, red + 256 * green)
 
 
 def test_sixteen_bits_a_colour_and_impossible_numbers_are_refused(tmp_path):

@@ -19,6 +19,7 @@ from dissect_embed.datasets.importing.coco import (
     import_coco,
 )
 from dissect_embed.datasets.importing.files import Pairs
+from dissect_embed.datasets.importing.image_labels import import_folders
 from dissect_embed.datasets.importing.masks import import_colours, import_masks
 from dissect_embed.datasets.importing.writing import UNKNOWN, fill_rest
 from dissect_embed.datasets.pixels import read_image, read_label_png
@@ -428,6 +429,34 @@ def test_no_room_and_a_folder_of_ones_own(tmp_path, pairs, monkeypatch):
     assert (out / "mine.txt").read_text() == "mine"
 
 
+def test_a_data_set_of_another_source_is_not_replaced(tmp_path, pairs, coco, monkeypatch):
+    """By the same source it is, whatever the settings, and however that is spelt."""
+    out, classes = tmp_path / "out", tmp_path / "classes.csv"
+    both = pairs._replace(skip_unlabelled=True)
+    import_masks(out, both, classes, SMALL)
+    before = (out / NOTE).read_bytes()
+    message = rf"out: holds a data set made from masks {pairs.images} {pairs.masks}, and this is to"
+    with pytest.raises(DatasetError, match=message):
+        import_coco(out, *coco, SMALL)
+    (tmp_path / "colours.csv").write_text("red,green,blue,name\n1,1,1,sky\n")
+    with pytest.raises(DatasetError, match=r"this is to be made from colours .*; name another"):
+        import_colours(out, both, tmp_path / "colours.csv", SMALL)
+    with pytest.raises(DatasetError, match=message):
+        import_folders(out, pairs.masks, SMALL)
+    assert (out / NOTE).read_bytes() == before
+    monkeypatch.chdir(tmp_path)
+    short = both._replace(images=Path("images"), masks=Path("masks"))
+    import_masks(Path("out"), short, classes, Import(size=16), ignore=[2])
+    assert load_broden(out).image_size == (16, 16)
+    (out / NOTE).write_text("{")
+    with pytest.raises(DatasetError, match=r"made from what .* should say, which is damaged"):
+        import_masks(out, both, classes, SMALL)
+    for note, told in (('{"archive": "b.zip"}', "the archive b.zip"), ('{"seed": 0}', "nothing")):
+        (out / NOTE).write_text(note)
+        with pytest.raises(DatasetError, match=f"out: holds a data set made from {told}"):
+            import_masks(out, both, classes, SMALL)
+
+
 def test_a_data_set_is_not_made_within_its_source(tmp_path, pairs, coco):
     """An import that goes on, or is made again, would find its own images there."""
     message = r"lies within .* or holds it; name a folder beside it"
@@ -455,10 +484,31 @@ def test_names_that_will_not_do(tmp_path, pairs):
         Import(val=2.0)
 
 
-def test_nothing_that_is_labelled_is_left(tmp_path, pairs):
+def test_nothing_that_is_labelled_is_left(tmp_path, pairs, caplog):
+    caplog.set_level("INFO")
     for file in pairs.masks.rglob("*.png"):
         Image.new("L", (12, 8)).save(file)
+    message = r"masks: none of the 3 classes of .*classes.csv is in any of 10 masks, but numbers "
+    with pytest.raises(DatasetError, match=message + r"that mean unlabelled \(0: 960 pixels\)"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert not list(tmp_path.glob("out*"))
+    # In what is cut off alone; then all of it is made, and there is nothing to go on with.
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:, 0] = 1
+    Image.fromarray(mask).save(file)
     with pytest.raises(DatasetError, match=r"none of its 3 classes is in any of the 10 images"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert not list(tmp_path.glob("out*"))
+    assert "images are made" not in caplog.text
+
+
+def test_a_mask_of_black_and_white(tmp_path, pairs):
+    mask = np.zeros((8, 12), np.uint8)
+    mask[:, :5] = 255
+    for file in pairs.masks.rglob("*.png"):
+        Image.fromarray(mask).save(file)
+    (tmp_path / "classes.csv").write_text("1,a\n")
+    with pytest.raises(DatasetError, match=r"unlabelled \(0: 560 pixels; 255: 400 pixels\); add"):
         import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
 
 
@@ -490,7 +540,7 @@ def test_colours(tmp_path, pairs):
     for file in pairs.masks.rglob("*.png"):
         Image.fromarray(mask).save(file.with_suffix(".jpg"))
     lossy = pairs._replace(mask_ending=".jpg")
-    with pytest.raises(DatasetError, match="a mask as JPEG has other colours than were saved"):
+    with pytest.raises(DatasetError, match="a label map as JPEG may have other colours"):
         import_colours(tmp_path / "out", lossy, tmp_path / "colours.csv", SMALL)
     for text, message in (
         ("red,green,name\n", "the header is 'red,green,name', expected red,green,blue,name"),
@@ -503,6 +553,16 @@ def test_colours(tmp_path, pairs):
         (tmp_path / "colours.csv").write_text(text)
         with pytest.raises(DatasetError, match=message):
             import_colours(tmp_path / "out", pairs, tmp_path / "colours.csv", SMALL)
+
+
+def test_gray_masks_saved_as_colour_are_told_apart(tmp_path, pairs):
+    """Read as red + 256 · green, 1 were 257, which a list of many classes names as well."""
+    file = pairs.masks / "b/9.png"
+    Image.open(file).convert("RGB").save(file)
+    (tmp_path / "classes.csv").write_text("".join(f"{n},class {n}\n" for n in range(1000)))
+    with pytest.raises(DatasetError, match=r"b/9.png: gray saved as colour .* \(mode L\)"):
+        import_masks(tmp_path / "out", pairs, tmp_path / "classes.csv", SMALL)
+    assert not list(tmp_path.glob("out*"))
 
 
 def coco_document() -> dict:
@@ -582,7 +642,17 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
         (("annotations", 1), {"category_id": 7}, r"annotation 2: category_id 7 is not in"),
         (("annotations", 0), {"segmentation": []}, r"annotation 1: no segmentation"),
         (("annotations", 0), {"segmentation": [[0, 0, 1, 1]]}, r"annotation 1: 2 points"),
-        (("annotations", 0), {"segmentation": [[0, 0, 1]]}, r"annotation 1: 0 points"),
+        (
+            ("annotations", 0),
+            {"segmentation": [[0, 0, 1]]},
+            r"annotation 1: a polygon is \[0, 0, 1\],",
+        ),
+        (("annotations", 0), {"segmentation": [2, 2, 20]}, r"annotation 1: a polygon is 2, ex"),
+        (
+            ("annotations", 0),
+            {"segmentation": [[0, 0, 4, None, 4, 8]]},
+            r"annotation 1: point 2 of 3 \(x, y\) is \[4, None\]: not a number each",
+        ),
         (
             ("annotations", 0),
             {"segmentation": [[0, 0, 4, 0, 4, 8], [9, 0, 12, 0, 12, 8]]},
@@ -598,8 +668,21 @@ def test_a_file_name_that_leaves_the_folder_is_refused(tmp_path, coco):
             {"segmentation": {"size": [8, 9], "counts": [72]}},
             r"annotation 1: run lengths of size \[8, 9\], its image has \[8, 8\]",
         ),
+        *(
+            (
+                ("annotations", 0),
+                {"segmentation": {"size": size, "counts": [64]}},
+                rf"annotation 1: run lengths of size {size}, its image has \[8, 8\]",
+            )
+            for size in (None, 5)
+        ),
         (("images", 0), {"file_name": "no.jpg"}, r"1 of its 3 images are not below .*no.jpg"),
-        (("images", 0), {"height": 9}, r"image 5: labels of 9 × 8 pixels, but .*b.jpg has 8 × 8"),
+        (
+            ("images", 2),
+            {"height": 9},
+            r"image 4: labels of 9 × 8 pixels, but .*c.jpg has 8 × 8 \(h",
+        ),
+        (("images", 2), {"height": "9"}, r"image 4: 'height' is '9', a text, expected int"),
         (("images", 0), {"id": 3}, r"images: id 3 stands there twice"),
         (("images", 0), {"id": None}, r"images, number 1: 'id' is missing, expected int"),
     ],
@@ -611,6 +694,23 @@ def test_faults_of_coco(tmp_path, coco, place, change, message):
     with pytest.raises(DatasetError, match=message):
         import_coco(tmp_path / "out", *coco, SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_faults_of_annotations_are_counted_before_an_image_is_made(tmp_path, coco, caplog):
+    """That of the last image too: once the file is corrected, all images are made of another."""
+    caplog.set_level("INFO")
+    document = coco_document()
+    document["annotations"][3]["segmentation"]["counts"] = [3]
+    document["annotations"][1]["segmentation"] = [[0, 0, float("nan"), 1, 2, 2]]
+    coco[1].write_text(json.dumps(document))
+    with pytest.raises(
+        DatasetError,
+        match=r"annotation 2: point 2 .*\[nan, 1\]: not a number each; redraw it; "
+        r"1 more of 4 annotations are faulty",
+    ):
+        import_coco(tmp_path / "out", *coco, SMALL, n_threads=1)
+    assert not list(tmp_path.glob("out*"))
+    assert "images are made" not in caplog.text
 
 
 def test_a_broken_json_of_coco(tmp_path, coco):

@@ -16,7 +16,7 @@ from dissect_embed.datasets.checking import check_dataset
 from dissect_embed.datasets.importing.labelme import import_labelme
 from dissect_embed.datasets.pixels import read_image
 from dissect_embed.datasets.settings import Import
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import ConfigError, DatasetError
 
 
 def save_labelme(path: Path, shapes: list[tuple[str, str, list]], **more: object) -> None:
@@ -94,18 +94,33 @@ def test_labelme_pictures_are_upright_and_found_by_windows_paths(tmp_path):
     ("shapes", "more", "message"),
     [
         ([("a", "points", [[0, 0]])], {}, r"2.json: shape 1 \('a'\): a points; .*polygon"),
-        ([("a", "line", [[0, 0]])], {}, r"2.json: shape 1: 1 points, expected 2"),
+        ([("a", "line", [[0, 0]])], {}, r"2.json: shape 1 \('a'\): 1 points, expected 2"),
         ([("a", "line", [[0, 9], [7, 20]])], {}, r"shape 1 \('a'\): lies outside .*8 × 8"),
         ([("a", "point", [[14, 4]])], {}, r"shape 1 \('a'\): lies outside .*8 × 8"),
         ([("a", "mask", [[0, 0], [1, 1]])], {}, r"shape 1 \('a'\): 'mask' is missing"),
-        ([("a", "polygon", [[0, 0], [1, 1]])], {}, r"2.json: shape 1: 2 points, expected 3"),
-        ([("a", "polygon", [[0, 0], [1, 1], [2, None]])], {}, r"shape 1: 0 points"),
+        (
+            [("a", "polygon", [[0, 0], [1, 1]])],
+            {},
+            r"2.json: shape 1 \('a'\): 2 points, expected 3",
+        ),
+        ([("a", "polygon", [[0, 0], [1, 1], [2, None]])], {}, r"point 3 .*: not a number each"),
+        ([("a", "polygon", [[0, 0], [1, float("nan")], [2, 2]])], {}, r"point 2 .* not a number"),
+        ([("a", "polygon", [[0, 0], [float("inf"), 1], [2, 2]])], {}, r"point 2 .* not a number"),
+        ([("a", "polygon", [[0, 0], [1e9, 1], [2, 2]])], {}, r"point 2 .*: too far from any image"),
+        (
+            [("a", "polygon", [2, 2, 20, 2, 9, 9])],
+            {},
+            r"points are a flat list, \[2, 2, 20, .*pairs",
+        ),
+        ([("a", "polygon", None)], {}, r"shape 1 \('a'\): points are no list, None; expected"),
+        ([("a", "polygon", [])], {}, r"shape 1 \('a'\): 0 points, expected 3"),
         ([("a", "rectangle", [[9, 0], [12, 3]])], {}, r"shape 1 \('a'\): lies outside .*8 × 8"),
         ([(None, "rectangle", [[0, 0], [2, 3]])], {}, r"shape 1: 'label' is missing"),
-        ([("", "rectangle", [[0, 0], [2, 3]])], {}, r"a class without a name"),
+        ([("", "rectangle", [[0, 0], [2, 3]])], {}, r"2.json: shape 1: a label without a name"),
         ([], {"imagePath": "no.png"}, r"2.json: its image 'no.png' is not there"),
         ([], {"imagePath": "no.png", "imageData": "?"}, r"2.json: imageData is no image"),
         ([], {"imageHeight": 9}, r"2.json: labels of 9 × 8 pixels, but .*2.png has 8 × 8"),
+        ([], {"imageHeight": "8"}, r"2.json: 'imageHeight' is '8', a text, expected int"),
         ([], {"shapes": {}}, r"2.json: 'shapes' is '{}', expected list"),
     ],
 )
@@ -117,6 +132,55 @@ def test_faults_of_labelme(tmp_path, labelme, shapes, more, message):
     with pytest.raises(DatasetError, match=message):
         import_labelme(tmp_path / "out", labelme, SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_faults_of_several_files_are_counted(tmp_path, labelme):
+    """Before any image is made; also what lies outside, if the file says its image's size."""
+    for name in "23":
+        Image.new("RGB", (8, 8)).save(labelme / f"{name}.png")
+        save_labelme(labelme / f"{name}.json", [("a", "rectangle", [[9, 0], [12, 3]])])
+    message = (
+        r"2.json: shape 1 .*8 × 8 pixels \(height × width\).*; 1 more of 4 JSON files are faulty"
+    )
+    with pytest.raises(DatasetError, match=message):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_two_files_of_one_image_are_refused(tmp_path, labelme):
+    """Each would have half of the labels. One that is within is another if it has other pixels."""
+    save_labelme(labelme / "2.json", [("a", "point", [[4, 4]])], imagePath="../labelme/0.png")
+    with pytest.raises(DatasetError, match=r"2.json: of the same image as .*/0.json \(imagePath\)"):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+    within = json.loads((labelme / "1.json").read_text())
+    (labelme / "2.json").write_text(json.dumps({**within, "shapes": []}))
+    with pytest.raises(DatasetError, match=r"2.json: of the same image as .*/1.json \(imagePath\)"):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+    (labelme / "2.json").write_text(json.dumps({**within, "imageData": picture(RED)}))
+    assert import_labelme(tmp_path / "out", labelme, SMALL) == 3
+
+
+@pytest.mark.parametrize(
+    "said", ["C:\\Users\\me\\pics\\0.png", "/home/me/0.png", "0.PNG", "../of/an/other/0.Png"]
+)
+def test_an_image_beside_its_file_is_found_whatever_the_path(tmp_path, labelme, said):
+    save_labelme(labelme / "0.json", [("sky", "rectangle", [[0, 0], [7, 7]])], imagePath=said)
+    import_labelme(tmp_path / "out", labelme, SMALL)
+    assert labels_of(tmp_path / "out") == [["sky"] * 4] * 4
+    Image.new("RGB", (8, 8)).save(labelme / "0.pnG")
+    if said.endswith("0.png"):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+        return
+    with pytest.raises(DatasetError, match=r"0.json: its image .* is not there"):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+
+
+def test_what_does_not_belong_to_labelme(tmp_path, labelme):
+    (labelme / "package.json").write_text('{"name": "x"}')
+    with pytest.raises(DatasetError, match=r"package.json: 'shapes' is missing, .*; move it out"):
+        import_labelme(tmp_path / "out", labelme, SMALL)
+    with pytest.raises(ConfigError, match=r"import labelme: --orientation ignore has no effect"):
+        import_labelme(tmp_path / "out", labelme, Import(orientation="ignore"))
 
 
 def test_broken_json_is_named_by_its_line(tmp_path, labelme):

@@ -16,6 +16,7 @@ from dissect_embed.datasets.decoding import write_label_png
 from dissect_embed.datasets.describing import describe_dataset
 from dissect_embed.datasets.folders import NOTE
 from dissect_embed.datasets.merging import merge_datasets, name_sources
+from dissect_embed.datasets.settings import Subset
 from dissect_embed.errors import ConfigError, DatasetError, DiskSpaceError
 
 SIZE = (4, 6)  # of label maps
@@ -264,6 +265,36 @@ def test_faults_of_sources(tmp_path, one, two):
     with pytest.raises(DatasetError, match=r"x/1_object_0.png: cannot be decoded"):
         merge(tmp_path, one, two)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"junk", None])
+def test_a_damaged_image_is_not_copied(tmp_path, one, two, content):
+    """No picture at all, and one that is cut short."""
+    image = two / "images/x/1.jpg"
+    image.write_bytes(content or image.read_bytes()[:-200])
+    with pytest.raises(DatasetError, match=r"two/images/x/1.jpg: cannot be decoded"):
+        merge(tmp_path, one, two)
+    assert not (tmp_path / "out").exists()
+
+
+def test_how_images_are_read_is_asked_of_the_merged_data_set(tmp_path, one):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.new("RGB", (8, 8)).save(one / "images/x/0.jpg", exif=exif)
+    out = merge(tmp_path, one)
+    assert check_dataset(out, Subset(orientation="apply")) == []
+
+
+def test_what_was_merged_of_other_sources_is_not_replaced(tmp_path, one, two):
+    merge(tmp_path, one, two)
+    with pytest.raises(
+        DatasetError,
+        match=rf"out: holds a data set made from the data sets one={one}, two={two}, and this is "
+        rf"to be made from the data sets one={one}; name another folder, or delete it",
+    ):
+        merge(tmp_path, one)
+    merge(tmp_path, one, two, table="name,concept\ncouch,sofa\n")
+    assert "couch" not in {c.name for c in load_broden(tmp_path / "out").concepts}
 
 
 def test_an_empty_category_and_concepts_in_no_image_are_left_out(tmp_path, one, caplog):

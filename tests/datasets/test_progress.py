@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_it_goes_on_and_nothing_is_read_twice(tmp_path, whole, caplog):
     with pytest.raises(DatasetError, match="image 6 is damaged"):
         broken.make(out)
     assert not out.exists()
-    assert "out.part: 6 images are made; the same command goes on from there" in caplog.text
+    assert "out.part: 6 images are made; the same command goes on from there, unless" in caplog.text
     again = Reader(tmp_path)
     again.make(out)
     assert "out.part: goes on after the 6 images that are made" in caplog.text
@@ -103,6 +103,26 @@ def test_a_record_cut_short_and_files_lost_in_a_power_cut(tmp_path, whole):
     again.make(out)
     assert again.read_places == [8, 9]
     assert content(out) == whole
+
+
+def test_what_is_wrong_with_all_images_leaves_nothing_to_go_on_with(tmp_path, caplog):
+    """A disk that runs full at last does."""
+    caplog.set_level("INFO")
+    out = tmp_path / "out"
+    for error, left in ((DatasetError("no class"), 0), (OSError(errno.ENOSPC, "full"), 2)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("dissect_embed.datasets.importing.writing.write_tables", fail_with(error))
+            with pytest.raises((DatasetError, DiskSpaceError)):
+                Reader(tmp_path).make(out)
+        assert len(list(tmp_path.glob("out*"))) == left
+        assert ("10 images are made" in caplog.text) == (left > 0)
+
+
+def fail_with(error: Exception) -> Callable[..., None]:
+    def fail(*arguments: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_an_image_that_was_changed_is_made_again(tmp_path, caplog):

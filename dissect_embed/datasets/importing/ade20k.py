@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from tqdm import tqdm
 
+from dissect_embed.datasets.decoding import decode_colours
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import read_document, read_field
-from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
+from dissect_embed.datasets.importing.files import Pairs, decode_picture, pair_files
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -54,9 +55,6 @@ def import_ade20k(
         If the data set will not fit on the disk.
     """
     check_replaceable(root, folder)
-    if settings.category in ("part", "scene"):
-        msg = f"import.category: {settings.category!r} is one of its own here; choose another name"
-        raise DatasetError(msg)
     hint = "put what is missing beside the rest"
     images, masks = pair_files(Pairs(folder, folder, ".jpg", "_seg.png", skip_unlabelled, hint))
     order = sorted(images)
@@ -82,7 +80,8 @@ def import_ade20k(
         [images[name], masks[name], _beside(masks[name], ".json"), *_find_parts(masks[name])]
         for name in order
     ]
-    data = Source(order, classes, read, {"source": str(folder)}, files)
+    note = {"format": "ade20k", "source": str(folder)}
+    data = Source(order, classes, read, note, files, others=("part", "scene"))
     write_dataset(root, data, settings, n_threads)
     return len(order)
 

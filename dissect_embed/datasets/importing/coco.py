@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import (
     index_by_id,
+    look_at_all,
     read_document,
     read_field,
     read_points,
@@ -77,6 +78,7 @@ def import_coco(
                 msg = f"{where}: {key} {annotation[key]} is not in the file; drop the annotation"
                 raise DatasetError(msg)
         found[annotation["image_id"]].append((where, annotation))
+    sizes = read_sizes(source, listed)
     named = find_images(source, listed, images)
     order = sorted(named, key=lambda number: named[number][0])
     names = {
@@ -86,11 +88,9 @@ def import_coco(
     place = {name: n for n, name in enumerate(classes, start=1)}
 
     def read(n: int) -> Labelled:
-        path, image = named[order[n]][1], listed[order[n]]
-        where = f"{source}: image {order[n]}"
-        size = read_field(where, image, "height", int), read_field(where, image, "width", int)
+        path, size = named[order[n]][1], sizes[order[n]]
         pixels = decode_picture(path, settings)
-        check_size(pixels, size, path, where)
+        check_size(pixels, size, path, f"{source}: image {order[n]}")
         masks: dict[int, Bool[np.ndarray, "y x"]] = {}
         for place_in_file, annotation in found[order[n]]:
             mask = decode_segmentation(place_in_file, annotation.get("segmentation"), size)
@@ -98,10 +98,20 @@ def import_coco(
             masks[number] = masks[number] | mask if number in masks else mask
         return Labelled(pixels, _stack(masks))
 
-    note = {"source": str(images), "labels": source}
+    def check(places: Sequence[int]) -> None:
+        """Look at all annotations: where one is corrected, the file is another, for all images."""
+
+        def look(item: tuple[str, Any, tuple[int, int]]) -> None:
+            where, annotation, size = item
+            _read_segmentation(where, annotation.get("segmentation"), size)
+
+        said = [(*item, sizes[order[n]]) for n in places for item in found[order[n]]]
+        look_at_all(look, said, "annotations", n_threads)
+
+    note = {"format": "coco", "source": str(images), "labels": source}
     files = [[named[number][1]] for number in order]
     names_of = [named[number][0] for number in order]
-    data = Source(names_of, classes, read, note, files, [annotations], has_rest=True)
+    data = Source(names_of, classes, read, note, files, [annotations], check, has_rest=True)
     write_dataset(root, data, settings, n_threads)
     return len(order)
 
@@ -128,6 +138,17 @@ def find_images(
         )
         raise DatasetError(msg)
     return named
+
+
+def read_sizes(source: str, listed: Mapping[int, Any]) -> dict[int, tuple[int, int]]:
+    """Return height and width of each image, in pixels, as a JSON file lists them."""
+    return {
+        number: (
+            read_field(f"{source}: image {number}", image, "height", int),
+            read_field(f"{source}: image {number}", image, "width", int),
+        )
+        for number, image in listed.items()
+    }
 
 
 def _stack(masks: dict[int, Bool[np.ndarray, "y x"]]) -> list[Int[np.ndarray, "y x"]]:
@@ -160,8 +181,22 @@ def decode_segmentation(where: str, said: Any, size: tuple[int, int]) -> Bool[np
     DatasetError
         If it is neither, or does not fit the image.
     """
+    runs, polygons = _read_segmentation(where, said, size)
+    if runs:
+        inside = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return inside.reshape(size[::-1]).T
+    mask = np.zeros(size, dtype=bool)
+    for points in polygons:
+        mask |= fill_polygon(points, size)
+    return mask
+
+
+def _read_segmentation(
+    where: str, said: Any, size: tuple[int, int]
+) -> tuple[list[int], list[tuple[tuple[float, float], ...]]]:
+    """Return an annotation's run lengths, or the points of its polygons, checked."""
     if isinstance(said, dict):
-        if list(said.get("size", ())) != list(size):
+        if said.get("size") != list(size):
             msg = f"{where}: run lengths of size {said.get('size')}, its image has {list(size)}"
             raise DatasetError(msg)
         counts: Any = said.get("counts")
@@ -173,24 +208,29 @@ def decode_segmentation(where: str, said: Any, size: tuple[int, int]) -> Bool[np
                 "the file again"
             )
             raise DatasetError(msg)
-        runs = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-        return runs.reshape(size[::-1]).T
+        return counts, []
     if not isinstance(said, list) or not said:
         msg = f"{where}: no segmentation, but {str(said)[:40]!r}; boxes alone cannot be imported"
         raise DatasetError(msg)
-    mask = np.zeros(size, dtype=bool)
+    polygons = []
     for polygon in said:
-        flat = polygon if isinstance(polygon, list) and len(polygon) % 2 == 0 else []
-        points = read_points(where, list(zip(flat[::2], flat[1::2], strict=True)), 3)
+        if not isinstance(polygon, list) or len(polygon) % 2:
+            msg = (
+                f"{where}: a polygon is {str(polygon)[:40]}, expected an even list of numbers "
+                "([[x, y, x, y, …], …]); export the file again"
+            )
+            raise DatasetError(msg)
+        pairs = [list(pair) for pair in zip(polygon[::2], polygon[1::2], strict=True)]
+        points = read_points(where, pairs, 3)
         xs, ys = zip(*points, strict=True)
         if max(xs) < 0 or max(ys) < 0 or min(xs) > size[1] or min(ys) > size[0]:
             msg = (
-                f"{where}: a polygon lies outside of its image of {format_size(size)} pixels; drop "
-                "it, or take the image it was drawn on"
+                f"{where}: a polygon lies outside of its image of {format_size(size)} pixels "
+                "(height × width); drop it, or take the image it was drawn on"
             )
             raise DatasetError(msg)
-        mask |= fill_polygon(points, size)
-    return mask
+        polygons.append(points)
+    return [], polygons
 
 
 def decode_counts(text: str) -> list[int]:

@@ -1,10 +1,18 @@
 """Read JSON files of annotations; what is wrong is named by file and place."""
 
 import json
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from tqdm import tqdm
 
 from dissect_embed.errors import DatasetError
+from dissect_embed.parallel import map_in_threads
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def read_document(path: Path, encoding: str = "utf-8") -> dict[str, Any]:
@@ -59,6 +67,7 @@ def read_field(where: str, parent: Any, key: str, kind: type | tuple[type, ...])
         names = " or ".join({"str": "text", "dict": "object"}.get(k.__name__, k.__name__)
                             for k in kinds)  # fmt: skip
         found = "is missing" if value is None else f"is {str(value)[:40]!r}"
+        found += ", a text" * isinstance(value, str)
         msg = f"{where}: {key!r} {found}, expected {names}; correct it or export it again"
         raise DatasetError(msg)
     return value
@@ -70,17 +79,63 @@ def read_points(where: str, values: Any, least: int) -> tuple[tuple[float, float
     Raises
     ------
     DatasetError
-        If they are none, or less than the least.
+        If they are none, or less than the least, or not all numbers.
     """
-    try:
-        points = tuple((float(x), float(y)) for x, y in values)
-    except (TypeError, ValueError):
-        points = ()
-    # Far enough for any image, and what is no number is not within.
-    if len(points) < least or not all(abs(v) < 1e7 for point in points for v in point):
+    if not isinstance(values, list) or any(isinstance(v, int | float) for v in values):
+        what = "a flat list" if isinstance(values, list) else "no list"
+        msg = (
+            f"{where}: points are {what}, {str(values)[:40]}; expected pairs of x and y: redraw it"
+        )
+        raise DatasetError(msg)
+    points = []
+    for n, pair in enumerate(values, start=1):
+        try:
+            x, y = map(float, pair)
+        except (TypeError, ValueError, OverflowError):
+            x = y = math.nan
+        # Far enough for any image.
+        if not (abs(x) < 1e7 and abs(y) < 1e7):
+            what = "too far from any image" if math.isfinite(x + y) else "not a number each"
+            msg = f"{where}: point {n} of {len(values)} (x, y) is {pair}: {what}; redraw it"
+            raise DatasetError(msg)
+        points.append((x, y))
+    if len(points) < least:
         msg = f"{where}: {len(points)} points, expected {least} or more pairs of numbers; redraw it"
         raise DatasetError(msg)
-    return points
+    return tuple(points)
+
+
+def look_at_all(
+    look: Callable[[Item], Result], items: Sequence[Item], what: str, n_threads: int | None = None
+) -> list[Result]:
+    """Return what a function makes of each item, with a progress bar.
+
+    Parameters
+    ----------
+    what
+        The items are, in plural.
+
+    Raises
+    ------
+    DatasetError
+        That which the first of them raises, when all were looked at, with how many others do.
+    """
+
+    def attempt(item: Item) -> tuple[list[Result], str]:
+        try:
+            return [look(item)], ""
+        except DatasetError as error:
+            return [], str(error)
+
+    results, faults = [], []
+    looked = map_in_threads(attempt, items, n_threads=n_threads)
+    for result, fault in tqdm(looked, f"look at {what}", len(items), disable=None):
+        results += result
+        faults += [fault] if fault else []
+    if faults:
+        others = f"; {len(faults) - 1} more of {len(items)} {what} are faulty"
+        raise DatasetError(faults[0] + others * (len(faults) > 1))
+    return results
 
 
 def index_by_id(where: str, document: Any, key: str) -> dict[int, Any]:

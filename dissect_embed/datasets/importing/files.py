@@ -1,4 +1,4 @@
-"""Find images and the files of their labels, and decode images, and masks of colours."""
+"""Find images and the files of their labels, and decode images."""
 
 import unicodedata
 from collections import Counter
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int, UInt8
+from jaxtyping import UInt8
 
 from dissect_embed.datasets.decoding import decode_image
 from dissect_embed.datasets.examination import SUFFIXES
@@ -95,20 +95,6 @@ def find_files(
         )
         raise DatasetError(msg)
     return found
-
-
-def decode_colours(mask: Path) -> Int[np.ndarray, "y x 3"]:
-    """Return red, green and blue, 0 to 255, of a mask.
-
-    Raises
-    ------
-    DatasetError
-        If it is damaged, or a JPEG.
-    """
-    if mask.suffix.lower() in (".jpg", ".jpeg"):
-        msg = f"{mask}: a mask as JPEG has other colours than were saved; use PNG"
-        raise DatasetError(msg)
-    return decode_image(mask, mask).astype(np.int64)
 
 
 def decode_picture(image: Path, settings: Import) -> UInt8[np.ndarray, "y x 3"]:

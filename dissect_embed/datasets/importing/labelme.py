@@ -7,19 +7,29 @@ import base64
 import binascii
 import io
 import logging
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int
-from PIL import Image, ImageDraw
-from tqdm import tqdm
+from jaxtyping import Bool
 
 from dissect_embed.datasets.decoding import decode_image, decode_numbers
 from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.folders import check_replaceable, list_files
-from dissect_embed.datasets.importing.documents import read_document, read_field, read_points
+from dissect_embed.datasets.importing.documents import (
+    look_at_all,
+    read_document,
+    read_field,
+    read_points,
+)
+from dissect_embed.datasets.importing.drawing import (
+    SHAPES,
+    Shape,
+    check_inside,
+    draw_shapes,
+    juts_out,
+)
 from dissect_embed.datasets.importing.files import find_files
 from dissect_embed.datasets.importing.writing import (
     UNKNOWN,
@@ -30,24 +40,9 @@ from dissect_embed.datasets.importing.writing import (
 )
 from dissect_embed.datasets.index import format_size
 from dissect_embed.datasets.settings import Import
-from dissect_embed.errors import DatasetError
-from dissect_embed.parallel import map_in_threads
+from dissect_embed.errors import ConfigError, DatasetError
 
-# The points of each, or the least.
-SHAPES = {
-    "polygon": 3, "rectangle": 2, "oriented_rectangle": 4, "rotation": 4, "circle": 2, "line": 2,
-    "linestrip": 2, "point": 1, "mask": 2,
-}  # fmt: skip
-LINE_WIDTH, POINT_RADIUS = 10, 5  # in pixels
 UNLABELLED = ("__ignore__", "_background_")  # by labelme's own convention
-
-
-class _Shape(NamedTuple):
-    label: str
-    kind: str
-    points: tuple[tuple[float, float], ...]
-    where: str  # for people
-    mask: Bool[np.ndarray, "y x"] | None = None  # of the kind 'mask': the pixels in its box
 
 
 class _Annotation(NamedTuple):
@@ -56,8 +51,9 @@ class _Annotation(NamedTuple):
     path: Path
     image: Path | None  # None: within the JSON file
     size: tuple[int, int] | None  # height, width, if it says so
-    shapes: tuple[_Shape, ...]
+    shapes: tuple[Shape, ...]
     flags: tuple[str, ...]  # that are set
+    key: tuple[object, ...]  # the same as another's: both are of one image
 
 
 def import_labelme(
@@ -75,30 +71,40 @@ def import_labelme(
     root
         The folder to make.
     folder
-        Of JSON files, with the images within (``imageData``) or where these say (``imagePath``).
+        Of JSON files, with the images within (``imageData``), where these say (``imagePath``), or
+        beside them.
 
     Raises
     ------
     DatasetError
-        If a JSON file is broken or not labelme's, its image is missing or has another size, or a
-        shape has no area or lies outside of its image.
+        If a JSON file is broken or not labelme's, its image is missing, another's as well or has
+        another size, or a shape has no name or no area or lies outside of its image.
+    ConfigError
+        If pictures are to be left as they are stored.
     DiskSpaceError
         If the data set will not fit on the disk.
     """
+    if settings.orientation == "ignore":
+        msg = (
+            "import labelme: --orientation ignore has no effect, for labelme turns images; drop it"
+        )
+        raise ConfigError(msg)
     check_replaceable(root, folder)
     files = find_files(folder, (".json",), "take one of them out")
     names = sorted(files)
     paths = [files[name] for name in names]
 
-    def look(path: Path) -> tuple[set[str], set[str], Path | None]:
-        """Return labels of shapes, flags and image; the rest is read again when it is needed."""
+    def look(path: Path) -> tuple[set[str], set[str], Path | None, object]:
+        """Return labels of shapes, flags, image and how to tell it from others."""
+        # The rest is read again when it is needed.
         annotation = _read_file(path)
-        return {s.label for s in annotation.shapes}, set(annotation.flags), annotation.image
+        labels = {shape.label for shape in annotation.shapes}
+        return labels, set(annotation.flags), annotation.image, annotation.key
 
-    work = map_in_threads(look, paths, n_threads=n_threads)
-    found = list(tqdm(work, "read JSON", len(paths), unit=" files", disable=None))
-    drawn = set[str]().union(*(labels for labels, _, _ in found))
-    labels = (drawn or set[str]().union(*(flags for _, flags, _ in found))).difference(UNLABELLED)
+    found = look_at_all(look, paths, "JSON files", n_threads)
+    _check_once(paths, [key for *_, key in found])
+    drawn = set[str]().union(*(labels for labels, *_ in found))
+    labels = (drawn or set[str]().union(*(flags for _, flags, *_ in found))).difference(UNLABELLED)
     classes = dict.fromkeys(sorted(labels), "")
     number = {label: n for n, label in enumerate(classes, start=1)}
     number |= {"__ignore__": UNKNOWN, "_background_": 0}
@@ -115,14 +121,15 @@ def import_labelme(
             check_size(pixels, annotation.size, where, annotation.path)
         if not drawn:
             return Labelled(pixels, [number[flag] for flag in annotation.flags if number[flag] > 0])
-        cut.append(sum(_juts_out(shape, pixels.shape[:2]) for shape in annotation.shapes))
-        return Labelled(pixels, [_draw(annotation.shapes, pixels.shape[:2], number)])
+        cut.append(sum(juts_out(shape, pixels.shape[:2]) for shape in annotation.shapes))
+        return Labelled(pixels, [draw_shapes(annotation.shapes, pixels.shape[:2], number)])
 
-    _tell_unlabelled(folder, paths, [image for _, _, image in found if image])
-    note = {"source": str(folder)}
+    _tell_unlabelled(folder, paths, [image for _, _, image, _ in found if image])
+    note = {"format": "labelme", "source": str(folder)}
     cut: list[int] = []
     read_from = [
-        [path, image] if image else [path] for path, (_, _, image) in zip(paths, found, strict=True)
+        [path, image] if image else [path]
+        for path, (_, _, image, _) in zip(paths, found, strict=True)
     ]
     data = Source(names, classes, read, note, read_from, has_rest=True)
     write_dataset(root, data, settings, n_threads)
@@ -139,28 +146,56 @@ def _tell_unlabelled(folder: Path, paths: list[Path], images: list[Path]) -> Non
         logging.info("%s: %d images have no JSON file and are left out", folder, len(without))
 
 
+def _check_once(paths: Sequence[Path], keys: Sequence[object]) -> None:
+    """Check that no two JSON files are of one image, of which each would have its labels alone."""
+    first: dict[object, Path] = {}
+    for path, key in zip(paths, keys, strict=True):
+        if first.setdefault(key, path) != path:
+            msg = (
+                f"{path}: of the same image as {first[key]} (imagePath); put the shapes of both "
+                "into one of them"
+            )
+            raise DatasetError(msg)
+
+
 def _read_file(path: Path) -> _Annotation:
     document = read_document(path)
+    if "shapes" not in document:
+        msg = f"{path}: 'shapes' is missing, so this is no file of labelme; move it out of here"
+        raise DatasetError(msg)
     shapes = []
     for n, shape in enumerate(read_field(str(path), document, "shapes", list), start=1):
         where = f"{path}: shape {n}"
         label = read_field(where, shape, "label", str).strip()
+        if not label:
+            msg = f"{where}: a label without a name; name it in labelme, or delete the shape"
+            raise DatasetError(msg)
+        where = f"{where} ({label!r})"
         kind = shape.get("shape_type") or "polygon"  # which old files do not name
         if kind not in SHAPES:
             msg = (
-                f"{where} ({label!r}): a {kind}; what can be read are {', '.join(SHAPES)}: redraw "
+                f"{where}: a {kind}; what can be read are {', '.join(SHAPES)}: redraw "
                 "it as one, or delete it"
             )
             raise DatasetError(msg)
         points = read_points(where, shape.get("points"), SHAPES[kind])
-        where = f"{where} ({label!r})"
         mask = _read_mask(where, shape, points) if kind == "mask" else None
-        shapes.append(_Shape(label, kind, points, where, mask))
-    height, width = (document.get(key) for key in ("imageHeight", "imageWidth"))
-    size = None if height is None or width is None else (height, width)
+        shapes.append(Shape(label, kind, points, where, mask))
+    size = None
+    if document.get("imageHeight") is not None and document.get("imageWidth") is not None:
+        size = (
+            read_field(str(path), document, "imageHeight", int),
+            read_field(str(path), document, "imageWidth", int),
+        )
+        for drawn in shapes:
+            check_inside(drawn, size)
     flags = document.get("flags") or {}
     set_flags = tuple(flag for flag, on in flags.items() if on) if isinstance(flags, dict) else ()
-    return _Annotation(path, _find_image(path, document), size, tuple(shapes), set_flags)
+    image = _find_image(path, document)
+    key: tuple[object, ...] = (image.resolve(),) if image else (
+        path.parent, document.get("imagePath"), hash(str(document["imageData"]))
+    )  # fmt: skip
+    return _Annotation(path, image, size, tuple(shapes), set_flags, key)
 
 
 def _read_mask(
@@ -189,15 +224,20 @@ def _find_image(path: Path, document: Mapping[str, Any]) -> Path | None:
     if document.get("imageData"):
         return None
     said = str(document.get("imagePath") or "")
-    # Written on Windows, it has backslashes.
+    # Written on Windows, it has backslashes; written elsewhere, it may be of another disk.
     image = path.parent / said.replace("\\", "/")
-    if not said or not image.is_file():
-        msg = (
-            f"{path}: its image {said!r} is not there, and none is within (imageData); put it "
-            f"at {image}"
-        )
-        raise DatasetError(msg)
-    return image
+    beside = path.parent / PureWindowsPath(said).name
+    for place in (image, beside):
+        if said and place.is_file():
+            return place
+    alike = [file for file in path.parent.iterdir() if file.name.lower() == beside.name.lower()]
+    if len(alike) == 1 and alike[0].is_file():
+        return alike[0]
+    msg = (
+        f"{path}: its image {said!r} is not there, and none is within (imageData); put it beside "
+        "the JSON file"
+    )
+    raise DatasetError(msg)
 
 
 def _embedded(path: Path) -> io.BytesIO:
@@ -206,50 +246,3 @@ def _embedded(path: Path) -> io.BytesIO:
     except (binascii.Error, TypeError, ValueError) as error:
         msg = f"{path}: imageData is no image in base64 ({error}); save it again in labelme"
         raise DatasetError(msg) from error
-
-
-def _juts_out(shape: _Shape, size: tuple[int, int]) -> bool:
-    left, top, right, bottom = _box(shape)
-    return left < 0 or top < 0 or right > size[1] or bottom > size[0]
-
-
-def _box(shape: _Shape) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom."""
-    if shape.kind == "circle":
-        (x, y), (edge_x, edge_y) = shape.points[:2]
-        radius = float(np.hypot(edge_x - x, edge_y - y))
-        return x - radius, y - radius, x + radius, y + radius
-    if shape.kind == "point":
-        x, y = shape.points[0]
-        return x - POINT_RADIUS, y - POINT_RADIUS, x + POINT_RADIUS, y + POINT_RADIUS
-    xs, ys = zip(*shape.points, strict=True)
-    return min(xs), min(ys), max(xs), max(ys)
-
-
-def _draw(
-    shapes: tuple[_Shape, ...], size: tuple[int, int], number: Mapping[str, int]
-) -> Int[np.ndarray, "y x"]:
-    """Return the number of the uppermost shape at every pixel; 0 where there is none."""
-    canvas = Image.new("I", size[::-1])
-    pen = ImageDraw.Draw(canvas)
-    for shape in shapes:
-        fill = number[shape.label]
-        left, top, right, bottom = _box(shape)
-        if left >= size[1] or top >= size[0] or right < 0 or bottom < 0:
-            msg = (
-                f"{shape.where}: lies outside of its image of {size[0]} × {size[1]} pixels; delete "
-                "it, or take the image it was drawn on"
-            )
-            raise DatasetError(msg)
-        if shape.mask is not None:
-            stamp = Image.fromarray(shape.mask)
-            canvas.paste(fill, (int(left), int(top)), stamp)
-        elif shape.kind == "rectangle":
-            pen.rectangle((left, top, right, bottom), fill=fill, outline=fill)
-        elif shape.kind in ("circle", "point"):
-            pen.ellipse((left, top, right, bottom), fill=fill, outline=fill)
-        elif shape.kind in ("line", "linestrip"):
-            pen.line(shape.points, fill=fill, width=LINE_WIDTH)
-        else:
-            pen.polygon(shape.points, fill=fill, outline=fill)
-    return np.asarray(canvas).astype(np.int64)

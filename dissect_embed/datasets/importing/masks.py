@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Int
 from tqdm import tqdm
 
-from dissect_embed.datasets.decoding import LARGEST, decode_numbers
+from dissect_embed.datasets.decoding import LARGEST, decode_colours, decode_numbers
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.classes import read_colours, read_numbers
-from dissect_embed.datasets.importing.files import Pairs, decode_colours, decode_picture, pair_files
+from dissect_embed.datasets.importing.files import Pairs, decode_picture, pair_files
 from dissect_embed.datasets.importing.matlab import read_label_map
 from dissect_embed.datasets.importing.writing import (
     NAME_REST,
@@ -95,8 +95,8 @@ def import_masks(
     code = _Code(
         classes, names, synonyms, decode, "number {}", "--ignore {}", lambda number: number,
         {
-            "first": first, "number_column": number_column, "ignore": sorted(ignore),
-            "variable": variable,
+            "format": "masks", "first": first, "number_column": number_column,
+            "ignore": sorted(ignore), "variable": variable,
         },
         f"{NAME_REST}, or the number 0 in the class list ('0,background')",
         has_rest, last,
@@ -131,7 +131,8 @@ def import_colours(
     names = {_join(colour): name for colour, name in read_colours(classes).items()}
     code = _Code(
         classes, names, {}, _decode_colours, "colour {}", "a row of it without a name",
-        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {}, "name their colour in the table",
+        lambda n: f"{n >> 16}, {n >> 8 & 255}, {n & 255}", {"format": "colours"},
+        "name their colour in the table",
     )  # fmt: skip
     return _import(root, pairs, code, settings, n_threads)
 
@@ -153,7 +154,7 @@ class _Code(NamedTuple):
 
 
 def _decode_mask(mask: Path) -> Int[np.ndarray, "y x"]:
-    return decode_numbers(mask, mask)
+    return decode_numbers(mask, mask, refuse_gray=True)
 
 
 def _decode_colours(mask: Path) -> Int[np.ndarray, "y x"]:
@@ -189,7 +190,8 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     def check(places: Sequence[int]) -> None:
         # Of the last masks of an interrupted import nothing is told about all.
         told = code if len(places) == len(names) else code._replace(last=None)
-        _check_masks([masks[names[n]] for n in places], told, classify, n_threads)
+        in_order = [masks[names[n]] for n in places]
+        _check_masks(in_order, len(names), pairs.masks, told, classify, n_threads)
 
     note = {
         "source": str(pairs.images), "labels": str(pairs.masks), "classes": str(code.path),
@@ -198,14 +200,26 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
     files = [(images[name], masks[name]) for name in names]
     source = Source(
         names, classes, read, note, files, [code.path],
-        check, code.has_rest, code.remedy,
+        check, has_rest=code.has_rest, remedy=code.remedy,
     )  # fmt: skip
     write_dataset(root, source, settings, n_threads)
     return len(names)
 
 
+class _Looked(NamedTuple):
+    """What was seen in a mask."""
+
+    # Each value without a meaning, of how many pixels, and the first of them.
+    unknown: list[tuple[int, int, str]]
+    unlabelled: dict[int, int] | None  # of a mask without a class, the pixels of each value
+    zero: bool  # whether 0 and the list's last number are there
+    last: bool
+
+
 def _check_masks(
     masks: Sequence[Path],
+    n_images: int,
+    folder: Path,
     code: _Code,
     classify: Callable[[Int[np.ndarray, "y x"]], Int[np.ndarray, "y x"]],
     n_threads: int | None,
@@ -215,34 +229,43 @@ def _check_masks(
     Raises
     ------
     DatasetError
-        If they have: the one that most of them have, and where it is first.
+        If they have: the one that most of them have, and where it is first. If no mask of all
+        images has a class.
     """
 
-    def look(mask: Path) -> tuple[list[tuple[int, int, str]], bool, bool]:
-        """Return each unknown value, of how many pixels, and the first of them; the ends seen."""
+    def look(mask: Path) -> _Looked:
         label = code.decode(mask)
-        lost = classify(label) == LOST
+        said = classify(label)
+        lost = said == LOST
         unknown = []
         for value in np.unique(label[lost]).tolist():
             y, x = np.argwhere(label == value)[0].tolist()
             unknown.append((value, int((label == value).sum()), f"{mask}: pixel {x}, {y}"))
+        counts: dict[int, int] | None = None
+        if not (said > 0).any():
+            values, n_pixels = np.unique(label, return_counts=True)
+            counts = dict(zip(values.tolist(), n_pixels.tolist(), strict=True))
         if code.last is None:
-            return unknown, False, False
-        return unknown, bool((label == 0).any()), bool((label == code.last).any())
+            return _Looked(unknown, counts, False, False)
+        return _Looked(unknown, counts, bool((label == 0).any()), bool((label == code.last).any()))
 
+    unlabelled: Counter[int] = Counter()
+    n_unlabelled = 0
     files: Counter[int] = Counter()
     pixels: Counter[int] = Counter()
     first: dict[int, str] = {}
     looked = map_in_threads(look, masks, n_threads=n_threads)
     with_zero = with_last = 0
-    for unknown, zero, last in tqdm(
-        looked, "look at masks", len(masks), unit=" masks", disable=None
-    ):
+    bar = tqdm(looked, "look at masks", len(masks), unit=" masks", disable=None)
+    for unknown, of_none, zero, last in bar:
         with_zero, with_last = with_zero + zero, with_last + last
         for value, n, where in unknown:
             files[value] += 1
             pixels[value] += n
             first.setdefault(value, where)
+        if of_none is not None:
+            n_unlabelled += 1
+            unlabelled.update(of_none)
     if files:
         value, n = files.most_common(1)[0]
         others = f"; so are {len(files) - 1} further values" if len(files) > 1 else ""
@@ -251,6 +274,14 @@ def _check_masks(
             f"{code.path}; {n} of {len(masks)} masks have it, {pixels[value]} pixels in all"
             f"{others}; add it there, or let it mean unlabelled "
             f"({code.ignoring.format(code.show(value))})"
+        )
+        raise DatasetError(msg)
+    if n_unlabelled == n_images:
+        found = "; ".join(f"{code.show(v)}: {n} pixels" for v, n in unlabelled.most_common(5))
+        msg = (
+            f"{folder}: none of the {len(set(filter(None, code.names.values())))} classes of "
+            f"{code.path} is in any of {n_images} masks, but {code.what.split()[0]}s that "
+            f"mean unlabelled ({found}); add them to the list, if they are a class"
         )
         raise DatasetError(msg)
     if with_zero and not with_last and code.last is not None:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from dissect_embed.datasets.decoding import decode_colours
 from dissect_embed.datasets.folders import check_replaceable
-from dissect_embed.datasets.importing.coco import find_images
+from dissect_embed.datasets.importing.coco import find_images, read_sizes
 from dissect_embed.datasets.importing.documents import index_by_id, read_document, read_field
-from dissect_embed.datasets.importing.files import decode_colours, decode_picture
+from dissect_embed.datasets.importing.files import decode_picture
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -61,6 +62,7 @@ def import_panoptic(
     listed = index_by_id(source, document, "images")
     found = _read_annotations(source, document, listed, categories)
     _check_masks(source, [file for _, file, _ in found.values()], masks)
+    sizes = read_sizes(source, listed)
     named = find_images(source, listed, images)
     order = sorted(named, key=lambda number: named[number][0])
     names = {
@@ -70,11 +72,10 @@ def import_panoptic(
     place = {name: n for n, name in enumerate(classes, start=1)}
 
     def read(n: int) -> Labelled:
-        path, image = named[order[n]][1], listed[order[n]]
+        path = named[order[n]][1]
         where, file, segments = found[order[n]]
-        size = read_field(where, image, "height", int), read_field(where, image, "width", int)
         pixels = decode_picture(path, settings)
-        check_size(pixels, size, path, f"{source}: image {order[n]}")
+        check_size(pixels, sizes[order[n]], path, f"{source}: image {order[n]}")
         red, green, blue = decode_colours(masks / file).transpose(2, 0, 1)
         check_size(pixels, red.shape, path, masks / file)
         said = {segment: place[names[category]] for segment, category in segments.items()}
@@ -82,7 +83,9 @@ def import_panoptic(
             pixels, [_label(where, masks / file, red + 256 * green + 65536 * blue, said)]
         )
 
-    note = {"source": str(images), "labels": source, "masks": str(masks)}
+    note = {
+        "format": "panoptic", "source": str(images), "labels": source, "masks": str(masks)
+    }  # fmt: skip
     files = [(named[number][1], masks / found[number][1]) for number in order]
     names_of = [named[number][0] for number in order]
     data = Source(names_of, classes, read, note, files, [annotations])

@@ -16,8 +16,9 @@ from dissect_embed import __version__
 from dissect_embed.datasets.broden import load_broden
 from dissect_embed.datasets.decoding import write_label_png
 from dissect_embed.datasets.fetch import check_room
-from dissect_embed.datasets.folders import check_replaceable, move_into_place
-from dissect_embed.datasets.index import INDEX_COLUMNS, MAX_NUMBER, ImageRow, format_size
+from dissect_embed.datasets.folders import check_origin, check_replaceable, move_into_place
+from dissect_embed.datasets.importing.names import check_names
+from dissect_embed.datasets.index import INDEX_COLUMNS, ImageRow, format_size
 from dissect_embed.datasets.mini.colors import name_colors
 from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
 from dissect_embed.datasets.progress import keep_progress, make_images, stamp_files
@@ -60,12 +61,14 @@ class Source(NamedTuple):
     names: list[str]  # sorted: the images' paths in the source, with '/', without their suffix
     classes: dict[str, str]  # each class, and its other names, joined by ';'
     read: Callable[[int], Labelled]  # decodes the n-th image
-    # Where it comes from, and whatever else says what `read` makes of the files.
+    # Where it comes from (`format`, `source`, `labels`, `masks`: a data set of others is not
+    # replaced), and whatever else says what `read` makes of the files.
     note: Mapping[str, object]
     files: Sequence[Sequence[Path]]  # those of each image
     tables: Sequence[Path] = ()  # those of all
     # Looks at the labels of images together, before the first of them is made.
     check: Callable[[Sequence[int]], None] = lambda places: None
+    others: Sequence[str] = ()  # further categories
     has_rest: bool = False  # what is labelled as 0 is known to be none of the classes
     remedy: str = ""  # where nothing is labelled, for people; empty: as `has_rest` says
 
@@ -83,15 +86,19 @@ def write_dataset(
     Raises
     ------
     DatasetError
-        If `root` holds something else, names will not do, some images lie in a folder of a split
-        and others do not, nothing is labelled, another process makes it, or whatever `source.read`
-        and `source.check` raise.
+        If `root` holds something else, or a data set of another source; names will not do, some
+        images lie in a folder of a split and others do not, nothing is labelled, another process
+        makes it, or whatever `source.read` and `source.check` raise.
     DiskSpaceError
         If it will not fit on the disk, or this runs full.
     """
     check_replaceable(root)
+    check_origin(root, source.note)
     source = _add_rest(source, settings.rest)
-    _check_names(source, settings)
+    check_names(
+        str(source.note["source"]), source.names, source.classes, COLORS, settings.category,
+        source.others,
+    )  # fmt: skip
     splits = _choose_splits(source.names, settings)
     made_of = {
         "settings": settings.model_dump(mode="json"),
@@ -165,33 +172,9 @@ def check_size(
     if pixels.shape[:2] != size:
         msg = (
             f"{labels}: labels of {format_size(size)} pixels, but {image} has "
-            f"{format_size(pixels.shape[:2])}; take the image that was labelled, in its full size"
+            f"{format_size(pixels.shape[:2])} (height × width); take the image that was labelled, "
+            "in its full size"
         )
-        raise DatasetError(msg)
-
-
-def _check_names(source: Source, settings: Import) -> None:
-    if settings.category in ("color", *INDEX_COLUMNS):
-        msg = f"import.category: {settings.category!r} has another meaning; choose another name"
-        raise DatasetError(msg)
-    if not source.names or not source.classes:
-        what = "image" if not source.names else "class"
-        msg = f"{source.note['source']}: no labelled {what} found; name the folder that holds them"
-        raise DatasetError(msg)
-    for name, n in Counter(source.names).items():
-        path = PurePosixPath(name)
-        # In an index, ';' stands between names, and spaces around them mean nothing.
-        wrong = ";" in name or name != name.strip() or path.is_absolute() or ".." in path.parts
-        if n > 1 or wrong:
-            what = f"{n} images have this name" if n > 1 else "an index cannot hold this name"
-            msg = f"{source.note['source']}: {name!r}: {what}; rename the image and its labels"
-            raise DatasetError(msg)
-    if "" in source.classes or (doubled := sorted(source.classes.keys() & COLORS)):
-        what = "without a name" if "" in source.classes else f"{doubled[0]!r}, as a colour is"
-        msg = f"{source.note['source']}: a class {what}; rename it"
-        raise DatasetError(msg)
-    if len(COLORS) + len(source.classes) > MAX_NUMBER:
-        msg = f"{source.note['source']}: {len(source.classes)} classes; Broden's format has less"
         raise DatasetError(msg)
 
 
