@@ -62,16 +62,9 @@ def decode_image(
     """
 
     def read(image: Image.Image) -> UInt8[np.ndarray, "y x 3"]:
-        turned = int(image.getexif().get(EXIF_ORIENTATION, 1))
-        if turned not in (0, 1) and orientation == "refuse":
-            option = f", or set {setting.format('orientation')} to 'apply' or 'ignore'"
-            msg = (
-                f"{where}: stored turned (EXIF orientation {turned}); viewers turn it back, and "
-                f"its labels may be of either: save it upright{option if setting else ''}"
-            )
-            raise DatasetError(msg)
+        turned = _find_turn(image, where, orientation, setting)
         pixels = _to_rgb(image, where, background, setting)
-        if turned not in (0, 1) and orientation == "apply":
+        if turned:
             # Of the pixels, for not every mode can be turned with its transparency.
             upright = Image.fromarray(pixels)
             upright.getexif()[EXIF_ORIENTATION] = turned
@@ -80,6 +73,40 @@ def decode_image(
 
     pixels: UInt8[np.ndarray, "y x 3"] = _open(source, where, read)
     return pixels
+
+
+def read_size(
+    path: Path, *, orientation: Orientation = "refuse", setting: str = ""
+) -> tuple[int, int]:
+    """Return the height and width that ``decode_image`` gives an image, mostly by its head alone.
+
+    Raises
+    ------
+    DatasetError
+        If it is no image, or turned.
+    """
+
+    def read(image: Image.Image) -> tuple[int, int]:
+        on_its_side = _find_turn(image, path, orientation, setting) > 4
+        return image.size if on_its_side else image.size[::-1]
+
+    size: tuple[int, int] = _open(path, path, read)
+    return size
+
+
+def _find_turn(
+    image: Image.Image, where: Path | str, orientation: Orientation, setting: str
+) -> int:
+    """Return the EXIF orientation by which an image is to be turned; 0 if it is not."""
+    turned = int(image.getexif().get(EXIF_ORIENTATION, 1))
+    if turned not in (0, 1) and orientation == "refuse":
+        option = f", or set {setting.format('orientation')} to 'apply' or 'ignore'"
+        msg = (
+            f"{where}: stored turned (EXIF orientation {turned}); viewers turn it back, and "
+            f"its labels may be of either: save it upright{option if setting else ''}"
+        )
+        raise DatasetError(msg)
+    return turned if turned != 1 and orientation == "apply" else 0
 
 
 def _to_rgb(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dissect_embed.datasets.decoding import decode_colours, decode_image, decode_numbers
+from dissect_embed.datasets.decoding import decode_colours, decode_image, decode_numbers, read_size
 from dissect_embed.errors import DatasetError
 
 NUMBERS = np.array([[0, 1, 2], [7, 200, 255]], dtype=np.uint8)
@@ -247,6 +247,10 @@ def test_what_is_stored_turned_is_asked_about(tmp_path, mode):
         decode_image(path, path)
     stored = np.asarray(image.convert("RGB"))
     np.testing.assert_array_equal(decode_image(path, path, orientation="ignore"), stored)
+    assert read_size(path, orientation="ignore") == stored.shape[:2]
+    assert read_size(path, orientation="apply") == stored.shape[1::-1]
+    with pytest.raises(DatasetError, match=r"a\.png: stored turned .*, or set --orientation to"):
+        read_size(path, setting="--{}")
     turned = decode_image(path, path, orientation="apply")
     np.testing.assert_array_equal(turned, np.rot90(stored, -1))
 

@@ -713,6 +713,19 @@ def test_faults_of_annotations_are_counted_before_an_image_is_made(tmp_path, coc
     assert "images are made" not in caplog.text
 
 
+def test_sizes_are_looked_at_before_an_image_is_made(tmp_path, coco):
+    document = coco_document()
+    document["images"][2] |= {"height": 9}
+    coco[1].write_text(json.dumps(document))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "images/b.jpg", exif=exif)
+    made = Import(size=8, orientation="apply")
+    with pytest.raises(DatasetError, match=r"image 5: .*b.jpg has 8 × 6 .*; 1 more of 3 images"):
+        import_coco(tmp_path / "out", *coco, made, n_threads=1)
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_a_broken_json_of_coco(tmp_path, coco):
     coco[1].write_text(json.dumps(coco_document(), indent=1).replace('"id": 5', '"id" 5'))
     with pytest.raises(DatasetError, match=r"instances.json:4: broken JSON"):

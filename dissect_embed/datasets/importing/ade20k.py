@@ -163,7 +163,7 @@ def _read_map(
     """Return the class of each pixel; 0 where there is none."""
     red, green, _ = decode_colours(mask).transpose(2, 0, 1)
     numbers = red // 10 * 256 + green
-    check_size(pixels, numbers.shape, image, mask)
+    check_size(pixels.shape[:2], numbers.shape, image, mask)
     counts = np.bincount(numbers.ravel())
     unknown = [n for n in np.flatnonzero(counts).tolist() if n and n not in said]
     if unknown:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from dissect_embed.datasets.decoding import read_size
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import (
     index_by_id,
@@ -90,7 +91,7 @@ def import_coco(
     def read(n: int) -> Labelled:
         path, size = named[order[n]][1], sizes[order[n]]
         pixels = decode_picture(path, settings)
-        check_size(pixels, size, path, f"{source}: image {order[n]}")
+        check_size(pixels.shape[:2], size, path, f"{source}: image {order[n]}")
         masks: dict[int, Bool[np.ndarray, "y x"]] = {}
         for place_in_file, annotation in found[order[n]]:
             mask = decode_segmentation(place_in_file, annotation.get("segmentation"), size)
@@ -99,7 +100,12 @@ def import_coco(
         return Labelled(pixels, _stack(masks))
 
     def check(places: Sequence[int]) -> None:
-        """Look at all annotations: where one is corrected, the file is another, for all images."""
+        """Look at all that the JSON file says: corrected, it is another, for all images."""
+
+        def measure(place: int) -> None:
+            number, path = order[place], named[order[place]][1]
+            found = read_size(path, orientation=settings.orientation, setting="--{}")
+            check_size(found, sizes[number], path, f"{source}: image {number}")
 
         def look(item: tuple[str, Any, tuple[int, int]]) -> None:
             where, annotation, size = item
@@ -107,6 +113,7 @@ def import_coco(
 
         said = [(*item, sizes[order[n]]) for n in places for item in found[order[n]]]
         look_at_all(look, said, "annotations", n_threads)
+        look_at_all(measure, places, "images", n_threads)
 
     note = {"format": "coco", "source": str(images), "labels": source}
     files = [[named[number][1]] for number in order]

@@ -118,7 +118,7 @@ def import_labelme(
             background=settings.background, orientation="apply", setting="--{}",
         )  # fmt: skip
         if annotation.size:
-            check_size(pixels, annotation.size, where, annotation.path)
+            check_size(pixels.shape[:2], annotation.size, where, annotation.path)
         if not drawn:
             return Labelled(pixels, [number[flag] for flag in annotation.flags if number[flag] > 0])
         cut.append(sum(juts_out(shape, pixels.shape[:2]) for shape in annotation.shapes))

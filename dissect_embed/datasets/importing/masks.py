@@ -184,7 +184,7 @@ def _import(root: Path, pairs: Pairs, code: _Code, settings: Import, n_threads: 
         image, mask = images[names[n]], masks[names[n]]
         pixels = decode_picture(image, settings)
         label = classify(code.decode(mask))
-        check_size(pixels, label.shape, image, mask)
+        check_size(pixels.shape[:2], label.shape, image, mask)
         return Labelled(pixels, [label])
 
     def check(places: Sequence[int]) -> None:

@@ -75,9 +75,9 @@ def import_panoptic(
         path = named[order[n]][1]
         where, file, segments = found[order[n]]
         pixels = decode_picture(path, settings)
-        check_size(pixels, sizes[order[n]], path, f"{source}: image {order[n]}")
+        check_size(pixels.shape[:2], sizes[order[n]], path, f"{source}: image {order[n]}")
         red, green, blue = decode_colours(masks / file).transpose(2, 0, 1)
-        check_size(pixels, red.shape, path, masks / file)
+        check_size(pixels.shape[:2], red.shape, path, masks / file)
         said = {segment: place[names[category]] for segment, category in segments.items()}
         return Labelled(
             pixels, [_label(where, masks / file, red + 256 * green + 65536 * blue, said)]

@@ -160,7 +160,7 @@ def fill_rest(labels: Sequence[Label], number: int) -> Sequence[Label]:
 
 
 def check_size(
-    pixels: UInt8[np.ndarray, "y x 3"], size: tuple[int, ...], image: Path | str, labels: Path | str
+    found: tuple[int, ...], size: tuple[int, ...], image: Path | str, labels: Path | str
 ) -> None:
     """Check that an image has the height and width that its labels are for.
 
@@ -169,11 +169,11 @@ def check_size(
     DatasetError
         If it has not.
     """
-    if pixels.shape[:2] != size:
+    if found != size:
         msg = (
             f"{labels}: labels of {format_size(size)} pixels, but {image} has "
-            f"{format_size(pixels.shape[:2])} (height × width); take the image that was labelled, "
-            "in its full size"
+            f"{format_size(found)} (height × width); take the image that was labelled, in its "
+            "full size"
         )
         raise DatasetError(msg)
 
