@@ -78,7 +78,9 @@ def import_folders(
         )
         raise DatasetError(msg)
     _check_level(images, said, taken)
-    return _import(root, found, said, {"source": str(images)}, (), settings, n_threads)
+    return _import(
+        root, found, said, {"format": "folders", "source": str(images)}, (), settings, n_threads
+    )
 
 
 def _check_level(images: Path, said: Mapping[str, Sequence[str]], splits: Sequence[str]) -> None:
@@ -140,7 +142,7 @@ def import_table(
             f"{without[0].name}); add them, or leave them out (--skip-unlabelled)"
         )
         raise DatasetError(msg)
-    note = {"source": str(images), "labels": str(table)}
+    note = {"format": "table", "source": str(images), "labels": str(table)}
     return _import(root, found, said, note, [table], settings, n_threads)
 
 
