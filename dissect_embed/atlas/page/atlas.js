@@ -166,7 +166,7 @@ function showFormula(unit) {
   const [words, iou, gain, heldOut] = unit.formula;
   const signed = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(4);
   element.replaceChildren("Best formula: ", make("bdi", words), `, IoU ${iou.toFixed(4)}, ` +
-    `${signed(gain)} over its best concept` +
+    `${signed(gain)} over any single concept` +
     `${heldOut === null ? "" : `; on images that it was not looked for on, ${signed(heldOut)}`}.`);
 }
 
