@@ -378,8 +378,8 @@ def test_formulas_are_told_where_they_were_looked_for(browse, run, tmp_path):
     folder = make_atlas(copy, tmp_path / "told", pictures=False)
     page = browse(folder, "#many/3")
     assert page.inner_text("#formula") == (
-        f"Best formula: {words}, IoU 0.2500, +0.1500 over any single concept; on images that it was "
-        "not looked for on, −0.0312."
+        f"Best formula: {words}, IoU 0.2500, +0.1500 over any single concept; on images that it "
+        "was not looked for on, −0.0312."
     )
     assert not browse(folder, "#many/4").is_visible("#formula")
     assert not browse(folder, "#one/0").is_visible("#formula")
