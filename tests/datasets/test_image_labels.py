@@ -194,7 +194,8 @@ def test_tables_of_all_forms(tmp_path, text, expected):
         ("image,label\n2,1\n1,2\n", ["2", "1"]),  # of classes that are numbers
         ("filename,path,label\n2.png,images/2.png,dog\n1.png,images/1.png,cat\n", ["cat", "dog"]),
         ("dog,2.png\ncat,1.png\n", ["cat", "dog"]),  # without a header
-        ("id,image,label\n1,2,dog\n2,1,cat\n", r":1: the images may be .* 'id' or 'image'"),
+        ("id,image,label\n1,2,dog\n2,1,cat\n", ["cat", "dog"]),
+        ("img,image,label\n1,2,dog\n2,1,cat\n", r":1: the images may be .* 'img' or 'image'"),
         (",x,label\n7,2.png,dog\n8,9.png,cat\n", r"labels.csv:3: '9.png': no such image"),
         ("a,b\n1,2\n2,1\n", r":1: .* column 'a' or 'b', which differ; take out .* 'image'"),
     ],

@@ -128,6 +128,7 @@ def _find_image_column(
     able = ended or able
     able = [n for n in able if n in called] or able
     able = [n for n in able if not LABEL_COLUMN.fullmatch(header[n].lower())] or able
+    able = [n for n in able if header[n].lower() not in ROW_COLUMNS] or able
     if any(meant[n] != meant[able[0]] for n in able):
         which = " or ".join(repr(header[n]) for n in able)
         msg = (
