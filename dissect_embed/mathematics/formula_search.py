@@ -19,8 +19,8 @@ from dissect_embed.mathematics.formulas import OPERATORS, Formulas
 # Formulas of each length that are kept and extended. With ten, as in [MU20], their IoU is higher,
 # and more so by chance; on other images they gain less (benchmarks/README.md).
 BEAM = 5
-# Candidates of the units that are gone through together: tables of 130 MB, some of them at a time.
-CANDIDATES = 16_000_000
+# Formulas and concepts of the units that are gone through together: tables of 32 MB, some a thread.
+CANDIDATES = 4_000_000
 # And of those that are compared at once: so many stay in a processor's cache.
 CACHED = 100_000
 
