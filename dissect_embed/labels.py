@@ -7,7 +7,6 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from dissect_embed.artefacts.disk import check_disk_space
@@ -16,6 +15,7 @@ from dissect_embed.artefacts.labels import ReadLabels, write_label_file
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.index import ImageRow
 from dissect_embed.datasets.pixels import read_regions
+from dissect_embed.processes import map_in_processes
 
 # Images that a process reads at a time.
 BATCH = 32
@@ -69,13 +69,8 @@ def _read_all(dataset: Broden, dtype: np.dtype, n_threads: int | None) -> Iterat
         yield from (_read_regions(dataset, rows, dtype) for rows in batches)
         return
     small = dataclasses.replace(dataset, rows=(), concepts=())
-    try:
-        yield from joblib.Parallel(n_threads or -1, return_as="generator")(
-            joblib.delayed(_read_regions)(small, rows, dtype) for rows in batches
-        )
-    finally:
-        # joblib keeps its processes for minutes, and a child process would wait for them.
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
+    work = ((small, rows, dtype) for rows in batches)
+    yield from map_in_processes(_read_regions, work, n_threads or -1)
 
 
 def _read_regions(dataset: Broden, rows: Sequence[ImageRow], dtype: np.dtype) -> ReadLabels:

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from joblib import Parallel, cpu_count, delayed
+from joblib import cpu_count
 from tqdm import tqdm
 
 from dissect_embed.datasets.classes import SPLITS, ClassCounts, ClassSplit, write_classes
 from dissect_embed.datasets.decoding import Orientation, decode_image
 from dissect_embed.datasets.sources import Entry, read_source
 from dissect_embed.errors import DatasetError
+from dissect_embed.processes import map_in_processes
 
 _CHUNK = 500  # images that a process decodes at a time
 
@@ -172,9 +173,8 @@ def _decode_all(
     pixels = np.empty((len(images), *first.shape), np.uint8)
     chunks = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
     # Threads would wait for one another: around so small an image most of the work is Python's.
-    work = Parallel(n_jobs=min(n_jobs or cpu_count(), len(chunks)), return_as="generator")(
-        delayed(_decode_chunk)(chunk, images[0].place, first.shape, reading) for chunk in chunks
-    )
+    arguments = ((chunk, images[0].place, first.shape, reading) for chunk in chunks)
+    work = map_in_processes(_decode_chunk, arguments, min(n_jobs or cpu_count(), len(chunks)))
     with tqdm(desc="decode", total=len(images), unit=" images", disable=None) as bar:
         for start, chunk in zip(range(0, len(images), _CHUNK), work, strict=True):
             pixels[start : start + len(chunk)] = chunk

@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 from jaxtyping import UInt8
-from joblib import Parallel, delayed
 from tqdm import tqdm
 
 from dissect_embed.datasets.classes import SPLITS, ClassCounts, ClassSplit, write_classes
@@ -22,6 +21,7 @@ from dissect_embed.datasets.mini.colors import Color, mix_colors, pick_color, sc
 from dissect_embed.datasets.mini.materials import blend, make_pattern
 from dissect_embed.datasets.mini.textures import make_fractal
 from dissect_embed.errors import DatasetError
+from dissect_embed.processes import map_in_processes
 
 SHAPES: Final = ("cross", "disc", "ring", "star", "triangle")
 PATTERNS: Final = ("plain", "striped", "dotted", "chequered")
@@ -69,11 +69,10 @@ def render_shapes(
             "class; expected at least 1 of each: raise the number"
         )
         raise DatasetError(msg)
-    work = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_render_class)(split, label, n_images[split], seed)
-        for split in SPLITS
-        for label in range(len(CLASSES))
-    )
+    arguments = [
+        (split, label, n_images[split], seed) for split in SPLITS for label in range(len(CLASSES))
+    ]
+    work = map_in_processes(_render_class, arguments, n_jobs)
     total = sum(n_images.values()) * len(CLASSES)
     rendered = []
     with tqdm(desc="render shapes", total=total, unit=" images", disable=None) as bar:

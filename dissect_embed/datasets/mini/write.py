@@ -5,7 +5,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
 from PIL import Image
 from tqdm import tqdm
 
@@ -16,6 +15,7 @@ from dissect_embed.datasets.mini.concepts import CONCEPTS, NUMBERS
 from dissect_embed.datasets.mini.scenes import render_picture
 from dissect_embed.datasets.tables import Entry, write_tables
 from dissect_embed.errors import DatasetError
+from dissect_embed.processes import map_in_processes
 
 _SIZE = 224
 _CONCEPTS = {c: {name: NUMBERS[name] for name in names} for c, names in CONCEPTS.items()}
@@ -51,9 +51,8 @@ def render_mini(root: Path, n_images: int = 2000, seed: int = 0, n_jobs: int = -
     if part.exists():
         shutil.rmtree(part)
     (part / "images").mkdir(parents=True)
-    work = Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_render_entry)(part / "images", index, seed) for index in range(n_images)
-    )
+    arguments = ((part / "images", index, seed) for index in range(n_images))
+    work = map_in_processes(_render_entry, arguments, n_jobs)
     entries = list(tqdm(work, total=n_images, desc="render mini", unit="image", disable=None))
     write_tables(part, entries, _CONCEPTS)
     move_into_place(part, root, {"images": n_images, "seed": seed, "version": __version__})
