@@ -255,8 +255,13 @@ def test_a_signal_in_the_middle(tmp_path, masks, sent):
     command = [sys.executable, "-m", "dissect_embed", "import", "masks", masks.images, masks.masks]
     command += ["--classes", classes, "-o", tmp_path / "out"]
     record = tmp_path / "out.part.jsonl"
+
+    def heed() -> None:
+        # A shell that starts the tests in the background lets them ignore Ctrl-C.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     with (tmp_path / "stderr").open("w") as log:
-        child = subprocess.Popen(list(map(str, command)), stderr=log)
+        child = subprocess.Popen(list(map(str, command)), stderr=log, preexec_fn=heed)
         while not record.is_file() or record.read_bytes().count(b"\n") < 20:
             assert child.poll() is None
             time.sleep(0.01)
