@@ -17,17 +17,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from dissect_embed.mathematics.formula_counts import TotalCounts
+from dissect_embed.compositions import count_label_sets
 from dissect_embed.mathematics.formula_search import search_formulas
-from dissect_embed.mathematics.formulas import gain_elsewhere
-from dissect_embed.mathematics.halves import second_half
-from dissect_embed.mathematics.labelsets import draw_places, join_images, read_image
-from dissect_embed.mathematics.masksets import MaskSets, lay_on
 from dissect_embed.mathematics.null import draw_partners
-from dissect_embed.networks.replay import add_up
 from dissect_embed.run import Run
-
-SAMPLED = 100_000
 
 
 def main(
@@ -43,39 +36,20 @@ def main(
         files.open_profiles() as profiles,
         files.open_chance() as chance,
     ):
-        images = range(len(labels.size))
-        places = draw_places(len(images), SAMPLED, 0)
-        second = second_half(len(images))
-        read = (read_image(labels.regions(image), places) for image in images)
-        sets, at = join_images(read, labels.presence, second, len(labels.names))
-        thresholds = {layer: profiles[layer].threshold for layer in source.layers}
-        counted = MaskSets(labels, sets, places, second, thresholds, "cpu")
-        add_up(counted, source, source.layers, None, "cpu", desc="masks")
-        category, partners = labels.concept_category, draw_partners(chance.stratum, draws, 0)
-    halves, fired = counted.halves, counted.fired
-    whole, *parts = (
-        TotalCounts(sets, category, pixels) for pixels in (sets.pixels.sum(axis=0), *sets.pixels)
-    )
-    sampled = TotalCounts(sets, category, np.bincount(at.ravel(), minlength=len(sets.kind)))
-    own = lay_on(at, sets, fired, counted.n_units, np.arange(len(at)))
+        counted = count_label_sets(source, labels, profiles, 0, None, "cpu")
+        partners = draw_partners(chance.stratum, draws, 0)
+    masks, whole, sampled = counted.masks, counted.whole, counted.sampled
+    own = counted.lay_on(np.arange(len(counted.at)))
     names = ("beam", "IoU", "gain", "on others", "IoU, places", "by chance", "s a search")
-    table = Table(*names, title=f"{run}: {counted.n_units:,} units, {len(sets.kind):,} label sets")
+    table = Table(*names, title=f"{run}: {masks.shape[0]:,} units, {masks.shape[1]:,} label sets")
     for width in beam or (3, 5, 10, 20):
         begin = time.perf_counter()
-        found = search_formulas(whole, halves[0].masks + halves[1].masks, width)
+        found = search_formulas(whole, masks, width)
         seconds = time.perf_counter() - begin
-        elsewhere = [
-            gain_elsewhere(
-                parts[1 - n], halves[1 - n].masks, search_formulas(parts[n], halves[n].masks, width)
-            )
-            for n in (0, 1)
-        ]
-        drawn = [
-            search_formulas(sampled, lay_on(at, sets, fired, counted.n_units, partner), width).iou
-            for partner in partners
-        ]
+        drawn = [search_formulas(sampled, counted.lay_on(p), width).iou for p in partners]
         numbers = (
-            found.iou, found.gain, elsewhere, search_formulas(sampled, own, width).iou, drawn
+            found.iou, found.gain, counted.held_out(width),
+            search_formulas(sampled, own, width).iou, drawn,
         )  # fmt: skip
         means = (f"{np.mean(values):.4f}" for values in numbers)
         table.add_row(str(width), *means, f"{seconds:.2f}")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 from tqdm import tqdm
 
 from dissect_embed.artefacts.activations import Activations
@@ -24,13 +25,13 @@ from dissect_embed.artefacts.tables import write_artefact_table
 from dissect_embed.device import choose_device
 from dissect_embed.errors import ArtefactError
 from dissect_embed.mathematics.formula_counts import TotalCounts
-from dissect_embed.mathematics.formula_search import search_formulas
+from dissect_embed.mathematics.formula_search import BEAM, search_formulas
 from dissect_embed.mathematics.formulas import Formulas, gain_elsewhere, measure_gains
 from dissect_embed.mathematics.halves import second_half
-from dissect_embed.mathematics.labelsets import draw_places, join_images, read_image
-from dissect_embed.mathematics.masksets import MaskSets, lay_on
+from dissect_embed.mathematics.labelsets import LabelSets, draw_places, join_images, read_image
+from dissect_embed.mathematics.masksets import Fired, MaskSets, lay_on
 from dissect_embed.mathematics.null import draw_partners, p_values, q_values
-from dissect_embed.networks.replay import Replay, add_up, prepare_replay
+from dissect_embed.networks.replay import Replay, add_up
 from dissect_embed.parallel import map_in_threads
 from dissect_embed.run import Run
 
@@ -38,6 +39,47 @@ from dissect_embed.run import Run
 SAMPLED = 100_000
 
 Rows = list[list[object]]
+
+
+class Counted(NamedTuple):
+    """Masks and labels of a run, label set by label set: what formulas are looked for in."""
+
+    sets: LabelSets
+    category: Int[np.ndarray, " concept"]
+    halves: tuple[csr_array, csr_array]  # masks on the images of either half, (unit, set)
+    at: Int[np.ndarray, "image place"]  # the label set of each image's places
+    fired: Fired  # the places at which units fire
+
+    @property
+    def masks(self) -> csr_array:
+        """The pixels of masks on all images, (unit, set)."""
+        return self.halves[0] + self.halves[1]
+
+    @property
+    def whole(self) -> TotalCounts:
+        """The pixels of all images."""
+        return TotalCounts(self.sets, self.category, self.sets.pixels.sum(axis=0))
+
+    @property
+    def sampled(self) -> TotalCounts:
+        """The places of all images."""
+        of_places = np.bincount(self.at.ravel(), minlength=len(self.sets.kind))
+        return TotalCounts(self.sets, self.category, of_places)
+
+    def lay_on(self, partner: Int[np.ndarray, " image"]) -> csr_array:
+        """Return masks at the places of other images, (unit, set)."""
+        return lay_on(self.at, self.sets, self.fired, self.halves[0].shape[0], partner)
+
+    def held_out(self, beam: int = BEAM) -> Float[np.ndarray, " unit"]:
+        """Return the gain of formulas on the half where they were not looked for, the mean."""
+        parts = [TotalCounts(self.sets, self.category, pixels) for pixels in self.sets.pixels]
+        gains = [
+            gain_elsewhere(
+                parts[1 - n], self.halves[1 - n], search_formulas(parts[n], self.halves[n], beam)
+            )
+            for n in (0, 1)
+        ]
+        return np.asarray(np.mean(gains, axis=0))
 
 
 class Found(NamedTuple):
@@ -81,9 +123,7 @@ def write_compositions(
         run.open_chance() as chance,
     ):
         check_expected(source.file, expected or {})
-        replay = None
-        if source.uncached:
-            replay = prepare_replay(source, run.network(), run.dataset(dataset), device)
+        replay = run.replay(source, dataset, device)
         found = find_compositions(source, labels, profiles, chance, replay, device, n_threads)
         config = profiles.config | {"chance": chance.config["chance"]}
         made_from = {
@@ -94,6 +134,37 @@ def write_compositions(
         }
         rows = list_rows(found, profiles)
     write_artefact_table(path, "compositions", rows, config, made_from)
+
+
+def count_label_sets(
+    source: Activations,
+    labels: Labels,
+    profiles: Profiles,
+    seed: int,
+    replay: Replay | None,
+    device: str,
+    n_threads: int | None = None,
+) -> Counted:
+    """Return masks and labels, label set by label set; ``seed`` draws the places.
+
+    Raises
+    ------
+    ArtefactError
+        If masks share other pixels with concepts than the dissection counted.
+    """
+    images = range(len(labels.size))
+    places, second = draw_places(len(images), SAMPLED, seed), second_half(len(images))
+    read = map_in_threads(
+        lambda image: read_image(labels.regions(image), places), images, n_threads=n_threads
+    )
+    bar = tqdm(read, "label sets", len(images), unit=" images", disable=None)
+    sets, at = join_images(iter(bar), labels.presence, second, len(labels.names))
+    thresholds = {layer: profiles[layer].threshold for layer in source.layers}
+    found = MaskSets(labels, sets, places, second, thresholds, device)
+    add_up(found, source, source.layers, replay, device, n_threads, desc="masks")
+    counted = Counted(sets, labels.concept_category, found.halves, at, found.fired)
+    _check_counts(profiles, source.layers, (counted.masks @ sets.concepts).toarray())
+    return counted
 
 
 def find_compositions(
@@ -107,45 +178,21 @@ def find_compositions(
 ) -> Found:
     """Return the formulas of all units, with what they gain with labels of other images."""
     drawn = chance.config["chance"]
-    images = range(len(labels.size))
-    places = draw_places(len(images), SAMPLED, drawn["seed"])
-    read = map_in_threads(
-        lambda image: read_image(labels.regions(image), places), images, n_threads=n_threads
-    )
-    bar = tqdm(read, "label sets", len(images), unit=" images", disable=None)
-    second = second_half(len(images))
-    sets, at = join_images(iter(bar), labels.presence, second, len(labels.names))
-    thresholds = {layer: profiles[layer].threshold for layer in source.layers}
-    counted = MaskSets(labels, sets, places, second, thresholds, device)
-    add_up(counted, source, source.layers, replay, device, n_threads, desc="masks")
-    category, halves = labels.concept_category, counted.halves
-    masks = halves[0].masks + halves[1].masks
-    _check_counts(profiles, source.layers, (masks @ sets.concepts).toarray())
-    of_places = np.bincount(at.ravel(), minlength=len(sets.kind))
-    total = TotalCounts(sets, category, of_places)
-    fired = counted.fired
+    counted = count_label_sets(source, labels, profiles, drawn["seed"], replay, device, n_threads)
+    total = counted.sampled
 
     def iou_of(partner: Int[np.ndarray, " image"]) -> Float[np.ndarray, " unit"]:
-        return search_formulas(total, lay_on(at, sets, fired, counted.n_units, partner)).iou
+        return search_formulas(total, counted.lay_on(partner)).iou
 
     n_draws = 0 if chance.no_p else drawn["draws"]
     # The first is the truth.
-    partners = [np.arange(len(images)), *draw_partners(chance.stratum, n_draws, drawn["seed"])]
+    truth = np.arange(len(labels.size))
+    partners = [truth, *draw_partners(chance.stratum, n_draws, drawn["seed"])]
     searched = map_in_threads(iou_of, partners, n_threads=n_threads)
     sampled, *draws = tqdm(searched, "formulas", len(partners), unit=" draws", disable=None)
-    parts = [TotalCounts(sets, category, half.all) for half in halves]
-    elsewhere = [
-        gain_elsewhere(
-            parts[other], halves[other].masks, search_formulas(parts[n], halves[n].masks)
-        )
-        for n, other in ((0, 1), (1, 0))
-    ]
-    whole = TotalCounts(sets, category, sets.pixels.sum(axis=0))
+    masks, whole = counted.masks, counted.whole
     formulas = measure_gains(whole, masks, search_formulas(whole, masks))
-    return Found(
-        formulas, np.mean(elsewhere, axis=0), sampled,
-        np.array(draws).reshape(len(draws), counted.n_units),
-    )  # fmt: skip
+    return Found(formulas, counted.held_out(), sampled, np.array(draws).reshape(-1, len(sampled)))
 
 
 def _check_counts(profiles: Profiles, layers: list[str], both: np.ndarray) -> None:

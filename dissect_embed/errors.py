@@ -4,6 +4,19 @@ Every message says what is wrong, where (file, row or key) and what to do; the c
 it without a stack trace.
 """
 
+from collections.abc import Sequence
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """Return the first of some names, for the end of a message.
+
+    Examples
+    --------
+    >>> first_of(["a", "b", "c"], 2)
+    'a, b, …'
+    """
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
 
 class DissectEmbedError(Exception):
     """What a user can put right: bad input, a missing file, a full disk."""

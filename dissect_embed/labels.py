@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import joblib
 import numpy as np
 from tqdm import tqdm
 
@@ -65,12 +64,10 @@ def _read_all(dataset: Broden, dtype: np.dtype, n_threads: int | None) -> Iterat
         math.prod(row.label_size) * sum(not isinstance(entry, int) for entry in row.entries)
         for row in dataset.rows
     )
-    if n_pixels <= FEW_PIXELS or (n_threads or joblib.cpu_count()) == 1:
-        yield from (_read_regions(dataset, rows, dtype) for rows in batches)
-        return
     small = dataclasses.replace(dataset, rows=(), concepts=())
     work = ((small, rows, dtype) for rows in batches)
-    yield from map_in_processes(_read_regions, work, n_threads or -1)
+    n_jobs = 1 if n_pixels <= FEW_PIXELS else n_threads or -1
+    yield from map_in_processes(_read_regions, work, n_jobs)
 
 
 def _read_regions(dataset: Broden, rows: Sequence[ImageRow], dtype: np.dtype) -> ReadLabels:

@@ -25,7 +25,7 @@ from dissect_embed.mathematics.neighbours import Coactivations, nearest_units, o
 from dissect_embed.mathematics.pairs import AdditivePair, Triples, completing_pairs, union_overlap
 from dissect_embed.mathematics.similarities import SimilaritySums
 from dissect_embed.mathematics.vectors import Schedule
-from dissect_embed.networks.replay import Replay, add_up, prepare_replay
+from dissect_embed.networks.replay import Replay, add_up
 from dissect_embed.run import Run
 
 # Nearest units that are reported of each unit, and pairs that add up to it.
@@ -100,9 +100,7 @@ def write_relations(
         run.open_embedding() as embedding,
     ):
         check_expected(source.file, expected or {})
-        replay = None
-        if source.uncached:
-            replay = prepare_replay(source, run.network(), run.dataset(dataset), device)
+        replay = run.replay(source, dataset, device)
         found = find_relations(source, profiles, embedding, replay, device, n_threads)
         config = embedding.config
         made_from = {

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import nn
 
+    from dissect_embed.artefacts.activations import Activations
     from dissect_embed.datasets.broden import Broden
     from dissect_embed.figures.gallery import Gallery
+    from dissect_embed.networks.replay import Replay
 
 
 class Run(RunTables):
@@ -85,6 +87,27 @@ class Run(RunTables):
         weights = str(self.folder / "model.pt") if trained else model["weights"]
         # What a file of weights lacks was found to come after all layers.
         return load_network(model["name"], weights, model["arguments"], trained=trained).model
+
+    def replay(
+        self, source: "Activations", dataset: Path | str | None, device: str
+    ) -> "Replay | None":
+        """Return what computes the maps that ``activations.h5`` lacks; None where it has all.
+
+        Parameters
+        ----------
+        dataset
+            Where the data set lies now, if it was moved.
+
+        Raises
+        ------
+        ArtefactError, DatasetError, ModelError
+            If network or data set cannot be had again, or are not what they were.
+        """
+        from dissect_embed.networks.replay import prepare_replay
+
+        if not source.uncached:
+            return None
+        return prepare_replay(source, self.network(), self.dataset(dataset), device)
 
     @contextmanager
     def gallery(

@@ -170,7 +170,7 @@ def test_processes_read_the_same_labels(tmp_path, data, monkeypatch):
     monkeypatch.setattr(labels, "BATCH", 2)
     write_labels(tmp_path / "here.h5", data)
     monkeypatch.setattr(labels, "FEW_PIXELS", 0)
-    monkeypatch.setattr(joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(joblib, "effective_n_jobs", lambda n_jobs: 2)
     begun = []
 
     def parallel(n_jobs, **options):

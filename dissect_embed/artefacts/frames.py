@@ -52,23 +52,24 @@ class RunTables(RunFolder):
         Columns as in ``importance.csv``: a row a unit and class, and of all classes together an
         empty one. Of the ``k`` most important together there is no ``unit``.
         """
-        frame = table_frame("importance", self.read_table("importance").rows)
-        return frame if layer is None else frame[frame["layer"] == self.check_layer(layer)]
+        return self._of_layer("importance", layer)
 
     def compositions(self, layer: str | None = None) -> "pd.DataFrame":
         """Return the formula of concepts that each unit overlaps best, and what it gains.
 
         Columns as in ``compositions.csv``.
         """
-        frame = table_frame("compositions", self.read_table("compositions").rows)
-        return frame if layer is None else frame[frame["layer"] == self.check_layer(layer)]
+        return self._of_layer("compositions", layer)
 
     def evidence(self, layer: str | None = None) -> "pd.DataFrame":
         """Return what units stand for by labelled pixels, labelled images, and words.
 
         Columns as in ``evidence.csv``: a row a unit and kind of evidence.
         """
-        frame = table_frame("evidence", self.read_table("evidence").rows)
+        return self._of_layer("evidence", layer)
+
+    def _of_layer(self, kind: str, layer: str | None) -> "pd.DataFrame":
+        frame = table_frame(kind, self.read_table(kind).rows)
         return frame if layer is None else frame[frame["layer"] == self.check_layer(layer)]
 
     def overlap(self) -> "pd.DataFrame":

@@ -20,7 +20,7 @@ from dissect_embed.datasets.index import (
 )
 from dissect_embed.datasets.pixels import read_image, read_label_png
 from dissect_embed.datasets.settings import Subset
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import DatasetError, first_of
 from dissect_embed.parallel import map_in_threads
 
 
@@ -87,17 +87,13 @@ def _seldom_meant(root: Path, dataset: Broden, files: Iterable[str], seen: set[i
     if absent:
         faults.append(
             f"{root / 'label.csv'}: {len(absent)} of its {len(dataset.concepts)} concepts are in "
-            f"no label map ({_some(absent)}); drop them, or add their images"
+            f"no label map ({first_of(absent)}); drop them, or add their images"
         )
     named = {entry for row in dataset.rows for entry in (row.image, *row.entries)}
     unnamed = sorted(set(files) - named - {NOTE})
     if unnamed:
         faults.append(
             f"{root / 'images'}: {len(unnamed)} files are in no row of index.csv "
-            f"({_some(unnamed)}); add rows for them, or take them out"
+            f"({first_of(unnamed)}); add rows for them, or take them out"
         )
     return faults
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")

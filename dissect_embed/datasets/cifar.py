@@ -25,7 +25,7 @@ from tqdm import tqdm
 from dissect_embed.datasets.classes import SPLITS, ClassCounts, ClassSplit, write_classes
 from dissect_embed.datasets.decoding import Orientation, decode_image
 from dissect_embed.datasets.sources import Entry, read_source
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import DatasetError, first_of
 from dissect_embed.processes import map_in_processes
 
 _CHUNK = 500  # images that a process decodes at a time
@@ -140,10 +140,9 @@ def _check_classes(
     train, test = ({c for s, c in n_images if s == split} for split in SPLITS)
     for lacking, names in (("test", train - test), ("train", test - train)):
         if names:
-            some = ", ".join(sorted(names)[:5]) + (", …" if len(names) > 5 else "")
             msg = (
                 f"{where}: {len(names)} of {len(train | test)} classes are missing in {lacking}/ "
-                f"({some}); name all parts of the data set with --source"
+                f"({first_of(sorted(names))}); name all parts of the data set with --source"
             )
             raise DatasetError(msg)
     if len(train) < 2:

@@ -36,7 +36,7 @@ from dissect_embed.datasets.pixels import read_label_png
 from dissect_embed.datasets.progress import keep_progress, make_images, stamp_files
 from dissect_embed.datasets.synonyms import Names, name_concepts, number_concepts
 from dissect_embed.datasets.tables import Entry, read_table, write_tables
-from dissect_embed.errors import ConfigError, DatasetError
+from dissect_embed.errors import ConfigError, DatasetError, first_of
 
 
 class _Image(NamedTuple):
@@ -259,8 +259,8 @@ def _write_tables(
     absent = [name for name in numbers if not any(name in of for of in concepts.values())]
     if absent:
         logging.info(
-            "left out, being in no image: %d of %d concepts (%s%s)", len(absent), len(numbers),
-            ", ".join(absent[:5]), ", …" if len(absent) > 5 else "",
+            "left out, being in no image: %d of %d concepts (%s)", len(absent), len(numbers),
+            first_of(absent),
         )  # fmt: skip
     kept = (*INDEX_COLUMNS, *concepts)
     rows = [Entry({column: e.row[column] for column in kept}, e.pixels) for e in entries]

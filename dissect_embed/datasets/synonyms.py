@@ -10,7 +10,7 @@ from typing import NamedTuple
 from dissect_embed.datasets.broden import Broden
 from dissect_embed.datasets.index import MAX_NUMBER, Concept
 from dissect_embed.datasets.tables import read_table
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import DatasetError, first_of
 
 COLUMNS = ("name", "concept")
 
@@ -150,7 +150,7 @@ def _check_one_category(held: Mapping[str, list[tuple[str, Concept]]]) -> None:
             for source, concept in held[name]
         )
         source, concept = held[name][-1]
-        more = f"; so are {', '.join(odd[1:6])}" + ", …" * (len(odd) > 6) if odd[1:] else ""
+        more = f"; so are {first_of(odd[1:])}" if odd[1:] else ""
         msg = (
             f"concept {name!r} is {what}{more}: {len(odd)} of {len(held)} concepts; one name has "
             "one category: rename them in the table of synonyms (--synonyms), as in "
@@ -174,8 +174,7 @@ def _tell_shared(data: Mapping[str, Broden], merged: Mapping[str, Mapping[str, s
         every = list(sets.values())
         shared = sorted(n for n in set.union(*every) if sum(n in names for names in every) > 1)
         if shared:
-            some = ", ".join(shared[:5]) + ", …" * (len(shared) > 5)
-            told = f"several share {len(shared)} ({some})"
+            told = f"several share {len(shared)} ({first_of(shared)})"
         else:
             told = (
                 "none is of two of them; if this category does not mean the same in each, import "

@@ -1,12 +1,10 @@
 """The formulas of concepts that units overlap best, as ``compositions.csv`` has them."""
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator
 
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.naming import parse_unit
-from dissect_embed.inspection.tables import Part, heading, table
+from dissect_embed.inspection.tables import Part, heading, mean_of, table
 from dissect_embed.mathematics.null import LEVEL
 
 Row = dict[str, str]
@@ -37,15 +35,10 @@ def show_formulas(run: RunFolder) -> Iterator[Part]:
         fire = [row for row in rows if row["sampled"]]
         beyond = sum(bool(row["q"]) and float(row["q"]) <= LEVEL for row in rows)
         names = ("concept_iou", "iou", "gain", "held_out", "null_mean")
-        found.append((layer, f"{len(fire):,}", *(_mean(fire, n) for n in names), f"{beyond:,}"))
+        found.append((layer, f"{len(fire):,}", *(mean_of(fire, n) for n in names), f"{beyond:,}"))
     yield heading("Formulas of up to three concepts, mean over units that fire")
     columns = (
         "layer", "units>", "concept>", "formula>", "gain>", "on other images>",
         "formula by chance>", f"q at most {LEVEL:g}>",
     )  # fmt: skip
     yield table(columns, found)
-
-
-def _mean(rows: Sequence[Row], column: str) -> str:
-    values = [float(row[column]) for row in rows if row[column]]
-    return f"{np.mean(values):.4f}" if values else "-"

@@ -1,12 +1,10 @@
 """What units stand for by each kind of evidence, as ``evidence.csv`` has it."""
 
-from collections.abc import Iterator, Sequence
-
-import numpy as np
+from collections.abc import Iterator
 
 from dissect_embed.artefacts.folder import RunFolder
 from dissect_embed.artefacts.naming import parse_unit
-from dissect_embed.inspection.tables import Part, heading, share, table
+from dissect_embed.inspection.tables import Part, heading, mean_of, share, table
 from dissect_embed.mathematics.null import LEVEL
 
 # What is measured by each.
@@ -48,7 +46,7 @@ def show_evidence(run: RunFolder) -> Iterator[Part]:
             agree = sum(one == other for one, other in both)
             found.append(
                 (layer, kind, sum(beyond), share(sum(beyond), len(rows)), len(concepts),
-                 _mean(rows, "score"), _mean(rows, "null_mean"),
+                 mean_of(rows, "score"), mean_of(rows, "null_mean"),
                  f"{agree} of {len(both)}" if kind != "pixels" else ""),
             )  # fmt: skip
     yield heading(f"Units beyond chance (q at most {LEVEL:g}) by each kind of evidence")
@@ -72,8 +70,3 @@ def show_evidence(run: RunFolder) -> Iterator[Part]:
             f"Nothing by images: no concept is in {fewest} images and lacks in {fewest} in which "
             "the same categories are labelled."
         )
-
-
-def _mean(rows: Sequence[dict[str, str]], column: str) -> str:
-    values = [float(row[column]) for row in rows if row[column]]
-    return f"{np.mean(values):.4f}" if values else "-"

@@ -108,6 +108,18 @@ def number(value: float, digits: int = 4) -> str:
     return f"{value:.0f}" if 10**digits <= abs(value) < 10**9 else f"{value:.{digits}g}"
 
 
+def mean_of(rows: Iterable[Mapping[str, str]], column: str) -> str:
+    """Return the mean of a table's column over the rows that have a number there, four decimals.
+
+    Examples
+    --------
+    >>> mean_of([{"iou": "0.5"}, {"iou": ""}, {"iou": "0.25"}], "iou"), mean_of([], "iou")
+    ('0.3750', '-')
+    """
+    values = [float(row[column]) for row in rows if row[column]]
+    return f"{sum(values) / len(values):.4f}" if values else "-"
+
+
 def share(part: int, whole: int) -> str:
     """Return a part in percent.
 

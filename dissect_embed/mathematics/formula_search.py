@@ -15,6 +15,7 @@ from scipy.sparse import csr_array
 
 from dissect_embed.mathematics.formula_counts import Counts, MaskCounts, TotalCounts
 from dissect_embed.mathematics.formulas import OPERATORS, Formulas
+from dissect_embed.mathematics.iou import divide
 
 # Formulas of each length that are kept and extended. With ten, as in [MU20], their IoU is higher,
 # and more so by chance; on other images they gain less (benchmarks/README.md).
@@ -61,8 +62,9 @@ def search_formulas(total: TotalCounts, masks: csr_array, beam: int = BEAM) -> F
     for start in range(0, masks.shape[0], step):
         of_some = MaskCounts(total, masks[start : start + step])
         singles = _find_singles(total, of_some, beam)
-        pairs = _extend(total, of_some, singles, singles, beam)
-        triples = _extend(total, of_some, pairs, singles, beam)
+        of_singles = _by_kind(total, of_some, singles)
+        pairs = _extend(total, of_some, singles, of_singles, beam)
+        triples = _extend(total, of_some, pairs, of_singles, beam)
         parts.append(_highest([singles, pairs, triples]))
     return Formulas(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
@@ -83,7 +85,7 @@ def _find_singles(total: TotalCounts, masks: MaskCounts, beam: int) -> _Beam:
     """Return each unit's best single concepts."""
     both = masks.concept
     labelled = total.sets.labelled[:, total.category].astype(np.int64)
-    iou = _divide(both, masks.kind @ labelled + total.kind.sum(axis=1) - both)
+    iou = divide(both, masks.kind @ labelled + total.kind.sum(axis=1) - both)
     concept = np.argsort(-iou, axis=1, kind="stable")[:, :beam]
     iou = np.take_along_axis(iou, concept, axis=1)
     none = np.full((*concept.shape, 2), -1)
@@ -92,21 +94,24 @@ def _find_singles(total: TotalCounts, masks: MaskCounts, beam: int) -> _Beam:
     return _Beam(concepts, none, domain, iou, iou - iou[:, :1])
 
 
-def _extend(total: TotalCounts, masks: MaskCounts, best: _Beam, singles: _Beam, beam: int) -> _Beam:
+def _extend(
+    total: TotalCounts, masks: MaskCounts, best: _Beam, singles: "_Singles", beam: int
+) -> _Beam:
     """Return the best formulas that are one concept longer."""
     formulas = best.concepts, best.operators[..., 0], best.domain
     mine, whole = masks.of_formulas(*formulas), total.of_formulas(*formulas)
     into = total.domains.narrow[best.domain]  # (unit, beam, category)
-    of_singles = _by_kind(total, masks, singles)
-    last = best.concepts[..., 1] if best.operators[0, 0, 0] >= 0 else best.concepts[..., 0]
-    member = masks.kind_of(last), total.kind[last]
+    last = best.concepts[..., 1]
+    # A single concept is its own last one.
+    alone = best.operators[0, 0, 0] < 0
+    member = (mine[1], whole[1]) if alone else (masks.kind_of(last), total.kind[last])
     parts = []
     step = max(1, CACHED // max(mine[0][0].size, into[0].size * mine[1].shape[2]))
     for start in range(0, len(into), step):
         some = slice(start, start + step)
         part = _Beam(*(array[some] for array in best))
         found = _compare(
-            total, masks, some, part.domain, into[some], _Singles(*(a[some] for a in of_singles)),
+            total, masks, some, part.domain, into[some], _Singles(*(a[some] for a in singles)),
             (mine[0][some], mine[1][some]), (whole[0][some], whole[1][some]),
             (member[0][some], member[1][some]),
         )  # fmt: skip
@@ -151,7 +156,7 @@ def _compare(
     mine_there, whole_there, both_last, all_last = (
         np.einsum("ubk,ubgk->ubg", counts, inside) for counts in (mine[1], whole[1], *member)
     )
-    last_iou = _divide(both_last, mask + all_last - both_last)
+    last_iou = divide(both_last, mask + all_last - both_last)
     base = np.maximum(singles.iou_in(inside), last_iou)
     mask, mine_there, whole_there, base = (
         values[..., total.category] for values in (mask, mine_there, whole_there, base)
@@ -161,7 +166,7 @@ def _compare(
         chosen = domain == number
         mine_of[chosen] = masks.within(number)[some][np.nonzero(chosen)[0]]
         whole_of[chosen] = total.within(number)
-    base = np.maximum(base, _divide(mine_of, mask + whole_of - mine_of))
+    base = np.maximum(base, divide(mine_of, mask + whole_of - mine_of))
     shape = (*mine[0].shape, len(OPERATORS))
     both, union = np.empty(shape, dtype=np.int64), np.empty(shape, dtype=np.int64)
     for n, (of_mask, of_all) in enumerate(
@@ -173,7 +178,7 @@ def _compare(
     ):
         both[..., n] = of_mask
         union[..., n] = mask + of_all - of_mask
-    iou = _divide(both, union)
+    iou = divide(both, union)
     return _Candidates(both, union, iou, iou - base[..., None])
 
 
@@ -193,7 +198,7 @@ class _Singles(NamedTuple):
         kinds = inside.reshape(len(inside), -1, shape[-1]).transpose(0, 2, 1).astype(np.float64)
         mask, mine, whole = (counts @ kinds for counts in self[:3])
         union = mask + whole - mine
-        iou = np.divide(mine, union, out=np.zeros(union.shape), where=union > 0)
+        iou = divide(mine, union)
         return np.asarray(np.maximum(iou.max(axis=1).reshape(shape[:3]), self.best))
 
 
@@ -232,9 +237,3 @@ def _choose(
     concepts[..., length], operators[..., length - 1] = concept, operator
     at = unit, slot, concept, operator
     return _Beam(concepts, operators, domain[at[:3]], found.iou[at], found.gain[at])
-
-
-def _divide(
-    both: Int[np.ndarray, "*any"], union: Int[np.ndarray, "*any"]
-) -> Float[np.ndarray, "*any"]:
-    return np.asarray(np.divide(both, union, out=np.zeros(both.shape), where=union > 0))

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 
 from dissect_embed.mathematics.formula_counts import AND, OR, TotalCounts
+from dissect_embed.mathematics.iou import divide
 
 OPERATORS = ("AND", "OR", "AND NOT")
 
@@ -116,8 +117,7 @@ def _best_there(
         both = (of_some @ total.sets.concepts).toarray()
         mask = (of_some @ total.kinds).toarray() @ labelled
         union = mask + (total.pixels * there) @ total.sets.concepts - both
-        iou = np.divide(both, union, out=np.zeros(both.shape), where=union > 0)
-        best[some] = iou.max(axis=1)
+        best[some] = divide(both, union).max(axis=1)
     return best
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 
 
 class Best(NamedTuple):
@@ -32,6 +32,13 @@ def find_best(iou: Float[np.ndarray, "unit concept"]) -> Best:
     return Best(np.where(highest > 0, iou.argmax(axis=1), -1), highest)
 
 
+def divide(
+    intersection: Num[np.ndarray, "*any"], union: Num[np.ndarray, "*any"]
+) -> Float[np.ndarray, "*any"]:
+    """Return intersection over union; 0 where there is nothing to unite."""
+    return np.asarray(np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0))
+
+
 def compute_iou(
     intersection: Int[np.ndarray, "*draw unit concept"],
     activation: Int[np.ndarray, "*draw unit category"],
@@ -52,7 +59,7 @@ def compute_iou(
     array([[0.33333333]])
     """
     union = activation[..., concept_category] + label_pixels - intersection
-    return np.asarray(np.divide(intersection, union, out=np.zeros(union.shape), where=union > 0))
+    return divide(intersection, union)
 
 
 class LayerCounts(NamedTuple):

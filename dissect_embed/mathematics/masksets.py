@@ -13,19 +13,12 @@ from torch import Tensor
 from dissect_embed.mathematics.indexing import take
 from dissect_embed.mathematics.labelsets import LabelSets
 from dissect_embed.mathematics.masks import firing_pixels
-from dissect_embed.mathematics.pairings import LabelledImages
+from dissect_embed.mathematics.pairings import LabelledImages, batch_labels
 from dissect_embed.mathematics.regions import LabelBatch, count_regions
 from dissect_embed.mathematics.running import Maps, Running
 
 # Counts of batches that are kept before they are added up: some 64 MB.
 ROOM = 4_000_000
-
-
-class Pixels(NamedTuple):
-    """Pixels of masks and of all images, label set by label set."""
-
-    masks: csr_array  # (unit, set)
-    all: Int[np.ndarray, " set"]
 
 
 class Fired(NamedTuple):
@@ -70,22 +63,15 @@ class MaskSets(Running):
         """Count a batch of images; several threads may call it at once."""
         n = len(next(iter(batch.values())).peak)
         images = np.arange(start, start + n)
-        sizes = self._labels.size[images]
         counts, fired = [], []
-        # Label maps of one size go together; almost always that is the whole batch.
-        for size in np.unique(sizes, axis=0):
-            chosen = np.flatnonzero((sizes == size).all(axis=1))
-            labels = LabelBatch(
-                [self._labels.regions(i) for i in images[chosen].tolist()],
-                self._labels.concept_category, len(self._labels.categories), self._device,
-            )  # fmt: skip
+        for chosen, size, labels in batch_labels(self._labels, images, self._device):
             set_of = self._sets_of(images[chosen], labels)
             place_of = self._places_of(size)
             image_of = torch.from_numpy(images[chosen]).to(self._device)
             first = 0
             for layer, limit in self._limits.items():
                 maps, peak = (t if len(chosen) == n else t[chosen] for t in batch[layer])
-                for firing in firing_pixels(maps, peak, limit, (int(size[0]), int(size[1]))):
+                for firing in firing_pixels(maps, peak, limit, size):
                     which, region, pixels = count_regions(firing, labels)
                     half = take(self._second, take(image_of, take(firing.image, which)))
                     row = take(firing.unit, which) + first + half * self.n_units
@@ -130,7 +116,7 @@ class MaskSets(Running):
         image = torch.searchsorted(labels.first_region, index, right=True) - 1
         return take(self._of_region, index - take(labels.first_region, image) + take(first, image))
 
-    def _places_of(self, size: Int[np.ndarray, "2"]) -> list[Int[Tensor, " pixel"]]:
+    def _places_of(self, size: tuple[int, int]) -> list[Int[Tensor, " pixel"]]:
         """Return which place each pixel of a label map is, -1 for none.
 
         Several tables, where a pixel of a small label map is several places.
@@ -142,12 +128,12 @@ class MaskSets(Running):
         new = np.concatenate([[True], np.diff(pixel[order]) > 0])
         start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
         turn[order] = np.arange(len(order)) - start
-        found = np.full((int(turn.max()) + 1, int(size.prod())), -1, dtype=np.int64)
+        found = np.full((int(turn.max()) + 1, size[0] * size[1]), -1, dtype=np.int64)
         found[turn, pixel] = np.arange(len(pixel))
         return [torch.from_numpy(row).to(self._device) for row in found]
 
     @property
-    def halves(self) -> tuple[Pixels, Pixels]:
+    def halves(self) -> tuple[csr_array, csr_array]:
         """The pixels of masks on the images of either half, (unit, set)."""
         n_sets = len(self._sets.kind)
         masks = csr_array((2 * self.n_units, n_sets), dtype=np.int64)
@@ -155,8 +141,7 @@ class MaskSets(Running):
             self._merge()
             key, pixels = (values.numpy() for values in self._counts[0])
             masks = coo_array((pixels, np.divmod(key, n_sets)), masks.shape).tocsr()
-        first, second = self._sets.pixels
-        return Pixels(masks[: self.n_units], first), Pixels(masks[self.n_units :], second)
+        return masks[: self.n_units], masks[self.n_units :]
 
     @property
     def fired(self) -> Fired:

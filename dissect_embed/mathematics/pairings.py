@@ -1,7 +1,7 @@
 """Masks laid on labels, and counted: exact integers, on any device, that add up over images."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -44,6 +44,21 @@ class LabelledImages(Protocol):
 
     def regions(self, image: int) -> Regions:
         """Return the labels of one image."""
+
+
+def batch_labels(
+    labels: LabelledImages, images: Int[np.ndarray, " image"], device: str
+) -> Iterator[tuple[Int[np.ndarray, " chosen"], tuple[int, int], LabelBatch]]:
+    """Yield the labels of some images, those of one size together: almost always all of them.
+
+    With their places among the images, and the height and width of their label maps.
+    """
+    sizes = labels.size[images]
+    for height, width in np.unique(sizes, axis=0).tolist():
+        chosen = np.flatnonzero((sizes == (height, width)).all(axis=1))
+        regions = [labels.regions(image) for image in images[chosen].tolist()]
+        of_size = LabelBatch(regions, labels.concept_category, len(labels.categories), device)
+        yield chosen, (height, width), of_size
 
 
 class Pairings(Running):
@@ -97,18 +112,11 @@ class Pairings(Running):
         """Count a batch of images; several threads may call it at once."""
         n = len(next(iter(batch.values())).peak)
         images = self._first + np.arange(start, start + n)
-        sizes = self._labels.size[images]
-        # Label maps of one size go together; almost always that is the whole batch.
-        for size in np.unique(sizes, axis=0):
-            chosen = np.flatnonzero((sizes == size).all(axis=1))
-            labels = LabelBatch(
-                [self._labels.regions(i) for i in images[chosen].tolist()],
-                self._labels.concept_category, len(self._labels.categories), self._device,
-            )  # fmt: skip
+        for chosen, size, labels in batch_labels(self._labels, images, self._device):
             counted = []
             for layer, limit in self._limits.items():
                 maps, peak = (t if len(chosen) == n else t[chosen] for t in batch[layer])
-                for firing in firing_pixels(maps, peak, limit, (int(size[0]), int(size[1]))):
+                for firing in firing_pixels(maps, peak, limit, size):
                     counted.append((layer, *count_overlaps(firing, labels, len(limit))))
             labelled = count_labels(labels, len(self._pixels))
             with self._lock:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dissect_embed.errors import ModelError
+from dissect_embed.errors import ModelError, first_of
 
 # How torch.save began before it wrote zip archives: a number, in a pickle of its own.
 LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -282,7 +282,7 @@ def _describe(content: Any) -> str:
     """Say what a file holds in place of tensors by name."""
     items = content if isinstance(content, dict) else {}
     found = [f"{key!r} ({_class_name(value)})" for key, value in items.items()]
-    what = ", ".join(found[:5]) + (", …" if len(found) > 5 else "") or _class_name(content)
+    what = first_of(found) or _class_name(content)
     return f"holds no tensors by name, found {what}; {SAVE}"
 
 

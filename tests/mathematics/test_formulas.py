@@ -65,8 +65,8 @@ def count(data, masks, places=None, second=None):
 def search(data, masks, *beam):
     """Return the best formulas, over all images."""
     counted, sets, _ = count(data, masks)
-    half = counted.halves[0]
-    return search_formulas(TotalCounts(sets, data.concept_category, half.all), half.masks, *beam)
+    total = TotalCounts(sets, data.concept_category, sets.pixels[0])
+    return search_formulas(total, counted.halves[0], *beam)
 
 
 class Slow:
@@ -150,9 +150,9 @@ def test_gains_are_measured_over_all_single_concepts():
         mask[59] = False
     counted, sets, _ = count(data, masks)
     half = counted.halves[0]
-    total = TotalCounts(sets, data.concept_category, half.all)
-    found = search_formulas(total, half.masks, 1)
-    measured, slow = measure_gains(total, half.masks, found), Slow(data, masks)
+    total = TotalCounts(sets, data.concept_category, sets.pixels[0])
+    found = search_formulas(total, half, 1)
+    measured, slow = measure_gains(total, half, found), Slow(data, masks)
     changed = 0
     for unit in range(59):
         gain = slow.gain(unit, *formula(found, unit), ALL)
@@ -249,8 +249,8 @@ def test_masks_are_counted_as_the_dissection_counts_them(room, monkeypatch):
     )
     halves = counted.halves
     for half, expected in zip(halves, (both - later, later), strict=True):
-        np.testing.assert_array_equal((half.masks @ sets.concepts).toarray(), expected)
-    pixels = [half.all @ sets.concepts for half in halves]
+        np.testing.assert_array_equal((half @ sets.concepts).toarray(), expected)
+    pixels = sets.pixels @ sets.concepts
     np.testing.assert_array_equal(pixels, [true.pixels - of_second.pixels, of_second.pixels])
     fired = {tuple(row) for row in np.stack(counted.fired, axis=1).tolist()}
     expected = set()
@@ -288,12 +288,12 @@ def test_masks_on_the_labels_of_other_images():
     masks = [rng.random((3, 6, 5)) < 0.2 for _ in data.held]
     counted, sets, at = count(data, masks, EVERY)
     own = lay_on(at, sets, counted.fired, 3, np.arange(6))
-    np.testing.assert_array_equal(own.toarray(), counted.halves[0].masks.toarray())
+    np.testing.assert_array_equal(own.toarray(), counted.halves[0].toarray())
     partner = np.array([2, 0, 1, 4, 3, 5])
     laid = lay_on(at, sets, counted.fired, 3, partner)
     other = Labelled([data.held[n] for n in partner], data.concept_category)
     total = TotalCounts(sets, data.concept_category, np.bincount(at.ravel()))
-    np.testing.assert_array_equal(total.pixels, counted.halves[0].all)
+    np.testing.assert_array_equal(total.pixels, sets.pixels[0])
     for a, b in zip(search_formulas(total, laid, ALL), search(other, masks, ALL), strict=True):
         np.testing.assert_allclose(a, b)
 
@@ -308,8 +308,8 @@ def test_what_formulas_gain_on_other_images():
     counted, sets, _ = count(data, masks, second=second)
     first, other = counted.halves
     category = data.concept_category
-    found = search_formulas(TotalCounts(sets, category, first.all), first.masks)
-    gain = gain_elsewhere(TotalCounts(sets, category, other.all), other.masks, found)
+    found = search_formulas(TotalCounts(sets, category, sets.pixels[0]), first)
+    gain = gain_elsewhere(TotalCounts(sets, category, sets.pixels[1]), other, found)
     slow, images = Slow(data, masks), np.flatnonzero(second).tolist()
     assert gain[0] == 0
     for unit in range(1, 20):

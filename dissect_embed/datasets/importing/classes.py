@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dissect_embed.datasets.importing.rows import read_lines, read_rows
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import DatasetError, first_of
 
 # What columns are called, but for capitals, spaces, '-' and '_'.
 NUMBER_COLUMNS = (
@@ -83,8 +83,8 @@ def read_numbers(
         others.setdefault(names[0], ";".join(names[1:]))
     if passed := [c[name].strip() for (_, c), v in zip(rows, values, strict=True) if v in of_none]:
         logging.info(
-            "%s: passed over, being -1, or 255 as others are: %d rows (%s%s)", path, len(passed),
-            ", ".join(passed[:5]), ", …" if len(passed) > 5 else "",
+            "%s: passed over, being -1, or 255 as others are: %d rows (%s)", path, len(passed),
+            first_of(passed),
         )  # fmt: skip
     return classes, others
 

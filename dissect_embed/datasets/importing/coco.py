@@ -1,8 +1,8 @@
 """COCO's JSON of instances: polygons and run lengths of categories."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,12 @@ from jaxtyping import Bool, Int
 from dissect_embed.datasets.decoding import read_size
 from dissect_embed.datasets.folders import check_replaceable
 from dissect_embed.datasets.importing.documents import (
-    index_by_id,
     look_at_all,
-    read_document,
     read_field,
     read_points,
 )
 from dissect_embed.datasets.importing.files import decode_picture
+from dissect_embed.datasets.importing.listing import find_images, read_listing
 from dissect_embed.datasets.importing.writing import (
     Labelled,
     Source,
@@ -61,12 +60,12 @@ def import_coco(
         If the data set will not fit on the disk.
     """
     check_replaceable(root, images)
-    document = read_document(annotations)
-    source = str(annotations)
-    categories = index_by_id(source, document, "categories")
-    listed = index_by_id(source, document, "images")
+    listing = read_listing(annotations)
+    source = listing.source
     found: dict[Any, list[Any]] = defaultdict(list)
-    for n, annotation in enumerate(read_field(source, document, "annotations", list), start=1):
+    for n, annotation in enumerate(
+        read_field(source, listing.document, "annotations", list), start=1
+    ):
         where = f"{source}: annotation {n}"
         if isinstance(annotation, dict) and "segments_info" in annotation:
             msg = (
@@ -74,28 +73,21 @@ def import_coco(
                 "that ('import panoptic')"
             )
             raise DatasetError(msg)
-        for key, known in (("image_id", listed), ("category_id", categories)):
+        for key, known in (("image_id", listing.images), ("category_id", listing.categories)):
             if read_field(where, annotation, key, int) not in known:
                 msg = f"{where}: {key} {annotation[key]} is not in the file; drop the annotation"
                 raise DatasetError(msg)
         found[annotation["image_id"]].append((where, annotation))
-    sizes = read_sizes(source, listed)
-    named = find_images(source, listed, images)
-    order = sorted(named, key=lambda number: named[number][0])
-    names = {
-        n: read_field(f"{source}: category {n}", c, "name", str) for n, c in categories.items()
-    }
-    classes = dict.fromkeys(names.values(), "")
-    place = {name: n for n, name in enumerate(classes, start=1)}
+    listed = find_images(listing, images)
 
     def read(n: int) -> Labelled:
-        path, size = named[order[n]][1], sizes[order[n]]
-        pixels = decode_picture(path, settings)
-        check_size(pixels.shape[:2], size, path, f"{source}: image {order[n]}")
+        image = listed[n]
+        pixels = decode_picture(image.path, settings)
+        check_size(pixels.shape[:2], image.size, image.path, f"{source}: image {image.number}")
         masks: dict[int, Bool[np.ndarray, "y x"]] = {}
-        for place_in_file, annotation in found[order[n]]:
-            mask = decode_segmentation(place_in_file, annotation.get("segmentation"), size)
-            number = place[names[annotation["category_id"]]]
+        for place_in_file, annotation in found[image.number]:
+            mask = decode_segmentation(place_in_file, annotation.get("segmentation"), image.size)
+            number = listing.categories[annotation["category_id"]]
             masks[number] = masks[number] | mask if number in masks else mask
         return Labelled(pixels, _stack(masks))
 
@@ -103,59 +95,26 @@ def import_coco(
         """Look at all that the JSON file says: corrected, it is another, for all images."""
 
         def measure(place: int) -> None:
-            number, path = order[place], named[order[place]][1]
+            number, _, path, size = listed[place]
             found = read_size(path, orientation=settings.orientation, setting="--{}")
-            check_size(found, sizes[number], path, f"{source}: image {number}")
+            check_size(found, size, path, f"{source}: image {number}")
 
         def look(item: tuple[str, Any, tuple[int, int]]) -> None:
             where, annotation, size = item
             _read_segmentation(where, annotation.get("segmentation"), size)
 
-        said = [(*item, sizes[order[n]]) for n in places for item in found[order[n]]]
+        said = [(*item, listed[n].size) for n in places for item in found[listed[n].number]]
         look_at_all(look, said, "annotations", n_threads)
         look_at_all(measure, places, "images", n_threads)
 
     note = {"format": "coco", "source": str(images), "labels": source}
-    files = [[named[number][1]] for number in order]
-    names_of = [named[number][0] for number in order]
-    data = Source(names_of, classes, read, note, files, [annotations], check, has_rest=True)
+    files = [[image.path] for image in listed]
+    names = [image.name for image in listed]
+    data = Source(
+        names, listing.classes, read, note, files, [annotations], check, has_rest=True
+    )  # fmt: skip
     write_dataset(root, data, settings, n_threads)
-    return len(order)
-
-
-def find_images(
-    source: str, listed: Mapping[int, Any], images: Path
-) -> dict[int, tuple[str, Path]]:
-    """Return the name, without its ending, and the file of each image that a JSON file lists.
-
-    Raises
-    ------
-    DatasetError
-        If any is missing.
-    """
-    named = {}
-    for number, image in listed.items():
-        file = read_field(f"{source}: image {number}", image, "file_name", str).replace("\\", "/")
-        named[number] = str(PurePosixPath(file).with_suffix("")), images / file
-    missing = [path for _, path in named.values() if not path.is_file()]
-    if missing:
-        msg = (
-            f"{source}: {len(missing)} of its {len(named)} images are not below {images} (the "
-            f"first: {missing[0].name}); name the folder that holds them"
-        )
-        raise DatasetError(msg)
-    return named
-
-
-def read_sizes(source: str, listed: Mapping[int, Any]) -> dict[int, tuple[int, int]]:
-    """Return height and width of each image, in pixels, as a JSON file lists them."""
-    return {
-        number: (
-            read_field(f"{source}: image {number}", image, "height", int),
-            read_field(f"{source}: image {number}", image, "width", int),
-        )
-        for number, image in listed.items()
-    }
+    return len(listed)
 
 
 def _stack(masks: dict[int, Bool[np.ndarray, "y x"]]) -> list[Int[np.ndarray, "y x"]]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 
 from dissect_embed.datasets.examination import SUFFIXES
 from dissect_embed.datasets.importing.rows import read_rows
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import DatasetError, first_of
 
 Rows: TypeAlias = Sequence[tuple[int, list[str]]]  # line and cells
 # Settle which column is the image where the cells of several could be.
@@ -230,8 +230,7 @@ def _tell_labels(table: Path, said: Mapping[str, Mapping[str, None]]) -> None:
             "%s: 0 and 1 are taken for two classes of these names; call the column as what 1 is, "
             "where 0 is to be no label", table,
         )  # fmt: skip
-    more = ", …" if len(labels) > 5 else ""
-    logging.info("%s: %d labels: %s%s", table, len(labels), ", ".join(labels[:5]), more)
+    logging.info("%s: %d labels: %s", table, len(labels), first_of(labels))
 
 
 def _index_names(found: Mapping[str, Path], folder: str) -> list[dict[str, list[str]]]:

@@ -7,16 +7,15 @@ unlabelled. Things and stuff are concepts alike.
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from dissect_embed.datasets.decoding import decode_colours
 from dissect_embed.datasets.folders import check_replaceable
-from dissect_embed.datasets.importing.coco import find_images, read_sizes
-from dissect_embed.datasets.importing.documents import index_by_id, read_document, read_field
+from dissect_embed.datasets.importing.documents import index_by_id, read_field
 from dissect_embed.datasets.importing.files import decode_picture
+from dissect_embed.datasets.importing.listing import Listing, find_images, read_listing
 from dissect_embed.datasets.importing.writing import Labelled, Source, check_size, write_dataset
 from dissect_embed.datasets.settings import Import
 from dissect_embed.errors import DatasetError
@@ -56,29 +55,19 @@ def import_panoptic(
     """
     masks = masks or annotations.with_suffix("")
     check_replaceable(root, images, masks)
-    document = read_document(annotations)
-    source = str(annotations)
-    categories = index_by_id(source, document, "categories")
-    listed = index_by_id(source, document, "images")
-    found = _read_annotations(source, document, listed, categories)
+    listing = read_listing(annotations)
+    source = listing.source
+    found = _read_annotations(listing)
     _check_masks(source, [file for _, file, _ in found.values()], masks)
-    sizes = read_sizes(source, listed)
-    named = find_images(source, listed, images)
-    order = sorted(named, key=lambda number: named[number][0])
-    names = {
-        n: read_field(f"{source}: category {n}", c, "name", str) for n, c in categories.items()
-    }
-    classes = dict.fromkeys(names.values(), "")
-    place = {name: n for n, name in enumerate(classes, start=1)}
+    listed = find_images(listing, images)
 
     def read(n: int) -> Labelled:
-        path = named[order[n]][1]
-        where, file, segments = found[order[n]]
+        number, _, path, size = listed[n]
+        where, file, said = found[number]
         pixels = decode_picture(path, settings)
-        check_size(pixels.shape[:2], sizes[order[n]], path, f"{source}: image {order[n]}")
+        check_size(pixels.shape[:2], size, path, f"{source}: image {number}")
         red, green, blue = decode_colours(masks / file).transpose(2, 0, 1)
         check_size(pixels.shape[:2], red.shape, path, masks / file)
-        said = {segment: place[names[category]] for segment, category in segments.items()}
         return Labelled(
             pixels, [_label(where, masks / file, red + 256 * green + 65536 * blue, said)]
         )
@@ -86,19 +75,19 @@ def import_panoptic(
     note = {
         "format": "panoptic", "source": str(images), "labels": source, "masks": str(masks)
     }  # fmt: skip
-    files = [(named[number][1], masks / found[number][1]) for number in order]
-    names_of = [named[number][0] for number in order]
-    data = Source(names_of, classes, read, note, files, [annotations])
+    files = [(image.path, masks / found[image.number][1]) for image in listed]
+    names = [image.name for image in listed]
+    data = Source(names, listing.classes, read, note, files, [annotations])
     write_dataset(root, data, settings, n_threads)
-    return len(order)
+    return len(listed)
 
 
-def _read_annotations(
-    source: str, document: Any, listed: Mapping[int, Any], categories: Mapping[int, Any]
-) -> dict[int, tuple[str, str, dict[int, int]]]:
-    """Return of each image where its annotation is, its PNG, and the category of each segment."""
+def _read_annotations(listing: Listing) -> dict[int, tuple[str, str, dict[int, int]]]:
+    """Return of each image where its annotation is, its PNG, and the class of each segment."""
     found = {}
-    for n, annotation in enumerate(read_field(source, document, "annotations", list), start=1):
+    source, images = listing.source, listing.images
+    annotations = read_field(source, listing.document, "annotations", list)
+    for n, annotation in enumerate(annotations, start=1):
         where = f"{source}: annotation {n}"
         if isinstance(annotation, dict) and "segmentation" in annotation:
             msg = (
@@ -107,25 +96,25 @@ def _read_annotations(
             )
             raise DatasetError(msg)
         number = read_field(where, annotation, "image_id", int)
-        if number not in listed or number in found:
+        if number not in images or number in found:
             what = "has an annotation already" if number in found else "is not in the file"
             msg = f"{where}: image_id {number} {what}; drop the annotation"
             raise DatasetError(msg)
         segments = {}
         for segment in index_by_id(where, annotation, "segments_info").values():
             category = read_field(f"{where}: segment {segment['id']}", segment, "category_id", int)
-            if category not in categories:
+            if category not in listing.categories:
                 msg = (
                     f"{where}: segment {segment['id']}: category_id {category} is not in the file; "
                     "add the category, or drop the annotation"
                 )
                 raise DatasetError(msg)
-            segments[segment["id"]] = category
+            segments[segment["id"]] = listing.categories[category]
         found[number] = where, read_field(where, annotation, "file_name", str), segments
-    without = [number for number in listed if number not in found]
+    without = [number for number in images if number not in found]
     if without:
         msg = (
-            f"{source}: {len(without)} of its {len(listed)} images have no annotation (the first: "
+            f"{source}: {len(without)} of its {len(images)} images have no annotation (the first: "
             f"image {without[0]}); take them out of its images"
         )
         raise DatasetError(msg)

@@ -25,7 +25,7 @@ from dissect_embed.datasets.progress import keep_progress, make_images, stamp_fi
 from dissect_embed.datasets.settings import Import, Subset
 from dissect_embed.datasets.subsets import choose_images
 from dissect_embed.datasets.tables import Entry, write_tables
-from dissect_embed.errors import DatasetError
+from dissect_embed.errors import DatasetError, first_of
 
 # Names of colours have the first numbers, 1 to 11, classes those after them.
 COLORS = {name: NUMBERS[name] for name in CONCEPTS["color"]}
@@ -259,8 +259,8 @@ def _write_tables(part: Path, entries: list[Entry], source: Source, made: Import
     if len(kept) < len(classes):
         absent = [name for name in classes if name not in kept]
         logging.info(
-            "left out, being in no image: %d of %d classes (%s%s)", len(absent), len(classes),
-            ", ".join(absent[:5]), ", …" if len(absent) > 5 else "",
+            "left out, being in no image: %d of %d classes (%s)", len(absent), len(classes),
+            first_of(absent),
         )  # fmt: skip
     remedy = source.remedy or (NAME_REST if source.has_rest else LABEL_REST)
     for category in sorted(concepts.keys() - {"color"}):
